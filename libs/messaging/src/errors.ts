@@ -1,0 +1,29 @@
+/** The message does not fit its schema; no retry can mend it. */
+export class ValidationError extends Error {
+  override readonly name = 'ValidationError';
+}
+
+/** May succeed when tried again: a connection that broke, a lock, a busy server. */
+export class TransientError extends Error {
+  override readonly name = 'TransientError';
+}
+
+/** A time limit passed; treated as transient. */
+export class TimeoutError extends Error {
+  override readonly name = 'TimeoutError';
+}
+
+/** Will fail however often it is tried, and not because of its shape: goes to a human at once. */
+export class TerminalError extends Error {
+  override readonly name = 'TerminalError';
+}
+
+/** No queue is bound for the command: the sender or the deployment is wrong. The command was not accepted. */
+export class UnroutableError extends Error {
+  override readonly name = 'UnroutableError';
+}
+
+/** The transport was closed or lost its connection before the broker confirmed. The outcome is unknown: send again. */
+export class NotConfirmedError extends Error {
+  override readonly name = 'NotConfirmedError';
+}

@@ -1,0 +1,15 @@
+/** What became of a delivery. Handlers never touch channels or offsets: the transport carries the outcome out. */
+export type Outcome =
+  /** Handled (or a duplicate of something handled): acknowledge. */
+  | { readonly kind: 'done' }
+  /** Deliver again after `afterMs` milliseconds (0 = at once) with the attempt count raised by one. */
+  | { readonly kind: 'retry'; readonly afterMs: number; readonly reason: string }
+  /** Keep it, with the reason, where a human finds it. */
+  | { readonly kind: 'dead-letter'; readonly reason: string; readonly errorType: string }
+  /** Acknowledge without effect; whoever returns it has recorded the reason. */
+  | { readonly kind: 'discard'; readonly reason: string };
+
+export const done: Outcome = { kind: 'done' };
+export const retry = (afterMs: number, reason: string): Outcome => ({ kind: 'retry', afterMs, reason });
+export const deadLetter = (reason: string, errorType = 'Error'): Outcome => ({ kind: 'dead-letter', reason, errorType });
+export const discard = (reason: string): Outcome => ({ kind: 'discard', reason });

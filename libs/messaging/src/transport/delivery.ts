@@ -1,0 +1,45 @@
+import type { Message } from '../message.js';
+import type { Outcome } from '../outcome.js';
+
+export interface Delivery {
+  readonly message: Message;
+  /** 1 for the first; counted by us in the message (commands) or in the consumer (events), never by the broker. */
+  readonly attempt: number;
+  /** The broker says that it has delivered this message before. */
+  readonly redelivered: boolean;
+  /** Queue name, or `topic[partition]@offset`: for logs and dead letters. */
+  readonly origin: string;
+}
+
+/**
+ * Called once per delivery; calls start in the order of the queue or partition and up to the configured number run at
+ * the same time. It must resolve to an outcome; a throw is treated as `retry(1000)` without counting against anything but
+ * the attempt, and is logged as a defect of the caller.
+ */
+export type DeliveryHandler = (delivery: Delivery) => Promise<Outcome>;
+
+export interface Consumer {
+  /** Attached to the broker and able to receive now; false while a connection is being rebuilt. */
+  readonly attached: boolean;
+  /** Deliveries whose handler has not settled yet. */
+  readonly inFlight: number;
+  /**
+   * Stops taking, waits for the handlers in flight (at most `drainMs`, default 10 000), settles what finished and gives
+   * the rest back to the broker. Idempotent.
+   */
+  close(drainMs?: number): Promise<void>;
+}
+
+/** Why a message lies in a dead-letter queue or topic; written as headers with these names. */
+export const deadLetterHeaders = {
+  reason: 'x-dead-letter-reason',
+  errorType: 'x-dead-letter-error-type',
+  /** Queue or `topic[partition]@offset` it came from. */
+  origin: 'x-dead-letter-origin',
+  /** Queue's consumer, or the consumer group. */
+  consumer: 'x-dead-letter-consumer',
+  /** Attempts made, as a decimal number. */
+  attempts: 'x-dead-letter-attempts',
+  /** ISO 8601 instant. */
+  time: 'x-dead-letter-time',
+} as const;

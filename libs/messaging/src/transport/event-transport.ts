@@ -1,0 +1,46 @@
+import type { Message } from '../message.js';
+import type { Consumer, DeliveryHandler } from './delivery.js';
+
+export interface RecordPosition {
+  readonly topic: string;
+  readonly partition: number;
+  /** Decimal string: Kafka's offsets are 64 bits wide. */
+  readonly offset: string;
+}
+
+export interface TopicDeclaration {
+  readonly name: string;
+  /** Changing it would remap keys: an existing topic with another count is an error. */
+  readonly partitions: number;
+}
+
+export interface SubscribeOptions {
+  readonly topic: string;
+  /** Members of the same group share the partitions; a new group starts from the earliest record. */
+  readonly group: string;
+  /** Most deliveries of this member handled at the same time. Default 100. */
+  readonly concurrency?: number;
+}
+
+/** Moves events: a partitioned log with consumer groups. */
+export interface EventTransport {
+  /** Creates missing topics; rejects when an existing one has another partition count. */
+  declare(topics: readonly TopicDeclaration[]): Promise<void>;
+  /**
+   * Appends in the given order and resolves once all in-sync replicas have every message; the key is the message's subject.
+   * The result has one position per message, in the order given.
+   * @throws ValidationError when a message has no subject
+   * @throws NotConfirmedError when it is unknown whether the broker has them; sending again may duplicate
+   */
+  publish(topic: string, messages: readonly Message[]): Promise<RecordPosition[]>;
+  /**
+   * Handlers start in offset order within a partition and run side by side; the committed offset only ever covers what
+   * has settled without a gap. `retry` calls the handler again in place (later records go on meanwhile), `dead-letter`
+   * writes the record to `<topic>.<group>.dead-letter` with reason headers before its offset may be committed.
+   */
+  subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer>;
+  readonly connected: boolean;
+  close(): Promise<void>;
+}
+
+export const deadLetterTopic = (topic: string, group: string): string => `${topic}.${group}.dead-letter`;
