@@ -1,0 +1,23 @@
+export interface BackendOptions {
+  /** Absolute folder that keeps the data over restarts; default: a new temporary folder, removed by `stop`. */
+  readonly dataDir?: string;
+  /** Fixed port on the loopback; default: a free one. */
+  readonly port?: number;
+}
+
+/** A real server of ours, on the loopback, with its own data folder. */
+export interface Backend {
+  /** `amqp://…`, `127.0.0.1:PORT` (Kafka) or `postgresql://…`. */
+  readonly url: string;
+  /** Kills the process (SIGKILL) as a crash would; the data stays. */
+  kill(): Promise<void>;
+  /** Starts it again on the same port and data after `kill`; resolves when it answers. */
+  start(): Promise<void>;
+  /** Ends it and removes a temporary data folder. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/** Something that has to be installed is not there; the message says what and how. */
+export class MissingPrerequisiteError extends Error {
+  override readonly name = 'MissingPrerequisiteError';
+}
