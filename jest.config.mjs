@@ -6,6 +6,11 @@ export default {
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
   // Workspace packages resolve to their sources through the "source" condition of their exports.
   testEnvironmentOptions: { customExportConditions: ['source', 'node', 'node-addons'] },
-  transform: { '^.+\\.ts$': ['@swc/jest', { swcrc: true }] },
+  transform: {
+    '^.+\\.ts$': ['@swc/jest', { swcrc: true }],
+    // @fastify/static (CommonJS) requires this ESM package: Node can, Jest can from Node 24.9 on.
+    '/content-disposition/.+\\.js$': ['@swc/jest', { swcrc: false, module: { type: 'commonjs' } }],
+  },
+  transformIgnorePatterns: ['/node_modules/(?!.*content-disposition/)'],
   testTimeout: 60_000,
 };

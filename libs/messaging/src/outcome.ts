@@ -11,5 +11,9 @@ export type Outcome =
 
 export const done: Outcome = { kind: 'done' };
 export const retry = (afterMs: number, reason: string): Outcome => ({ kind: 'retry', afterMs, reason });
-export const deadLetter = (reason: string, errorType = 'Error'): Outcome => ({ kind: 'dead-letter', reason, errorType });
+export const deadLetter = (reason: string, errorType = 'Error'): Outcome => ({
+  kind: 'dead-letter',
+  reason,
+  errorType,
+});
 export const discard = (reason: string): Outcome => ({ kind: 'discard', reason });

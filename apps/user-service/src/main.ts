@@ -1,0 +1,4 @@
+import { runService } from '@starter/service';
+import { userService } from './index.js';
+
+await runService(userService);

@@ -1,0 +1,36 @@
+import type { MigrationInterface, QueryRunner } from 'typeorm';
+
+export class CreateUserTables1760000000100 implements MigrationInterface {
+  readonly name = 'CreateUserTables1760000000100';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE user_directory (
+        user_id uuid PRIMARY KEY,
+        email text NOT NULL,
+        name text NOT NULL,
+        status text NOT NULL,
+        registered_at timestamptz NOT NULL,
+        version integer NOT NULL
+      );
+      CREATE INDEX user_directory_newest ON user_directory (registered_at DESC, user_id DESC);
+
+      CREATE TABLE email_reservation (
+        email text PRIMARY KEY,
+        user_id uuid NOT NULL UNIQUE
+      );
+
+      -- First answer to each Idempotency-Key.
+      CREATE TABLE registration_request (
+        idempotency_key text PRIMARY KEY,
+        fingerprint text NOT NULL,
+        user_id uuid NOT NULL,
+        command_id uuid NOT NULL,
+        requested_at timestamptz NOT NULL DEFAULT now()
+      );`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE user_directory, email_reservation, registration_request');
+  }
+}

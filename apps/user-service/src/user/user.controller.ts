@@ -1,0 +1,70 @@
+import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
+import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
+import { RegisterUser } from '@starter/contracts';
+import { openApi, SchemaPipe } from '@starter/service';
+import { z } from 'zod';
+import { Registration, type Accepted } from './registration.js';
+import { UserQueries, type UserPage } from './user.queries.js';
+import type { UserRow } from './user.row.js';
+
+const { email, name } = RegisterUser.schema.shape;
+const registration = z.strictObject({ email, name });
+const idempotencyKey = new SchemaPipe(z.object({ 'Idempotency-Key': z.string().min(1).max(255).optional() }));
+const userId = z.object({ id: z.uuid() });
+const paging = z.strictObject({
+  limit: z.coerce.number().int().min(1).max(100).default(20),
+  after: z.string().optional(),
+});
+const accepted = z.object({ userId: z.uuid(), commandId: z.uuid() });
+const user = z.object({
+  id: z.uuid(),
+  email: z.string(),
+  name: z.string(),
+  status: z.enum(['registered', 'active', 'deactivated']),
+  registeredAt: z.iso.datetime(),
+  version: z.int(),
+});
+
+@ApiTags('users')
+@Controller('users')
+export class UserController {
+  constructor(
+    @Inject(Registration) private readonly registrations: Registration,
+    @Inject(UserQueries) private readonly queries: UserQueries,
+  ) {}
+
+  /** Accepts a registration. The user appears under `GET /users/:id` a moment later. */
+  @Post()
+  @HttpCode(202)
+  @ApiBody({ schema: openApi(registration) })
+  @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'The same key gets the same answer.' })
+  @ApiResponse({ status: 202, schema: openApi(accepted) })
+  @ApiResponse({ status: 400, description: 'The request does not fit.' })
+  @ApiResponse({ status: 409, description: 'The e-mail address is taken.' })
+  @ApiResponse({ status: 422, description: 'The Idempotency-Key was used for another request.' })
+  register(
+    @Body(new SchemaPipe(registration)) body: z.output<typeof registration>,
+    @Headers('idempotency-key') header?: string,
+  ): Promise<Accepted> {
+    // Nest runs no pipes on headers.
+    const { 'Idempotency-Key': key } = idempotencyKey.transform({ 'Idempotency-Key': header });
+    return this.registrations.register({ ...body, ...(key === undefined ? {} : { idempotencyKey: key }) });
+  }
+
+  @Get(':id')
+  @ApiParam({ name: 'id', schema: openApi(userId.shape.id) })
+  @ApiResponse({ status: 200, schema: openApi(user) })
+  @ApiResponse({ status: 404, description: 'Unknown, or not arrived in the directory yet.' })
+  byId(@Param(new SchemaPipe(userId)) { id }: z.output<typeof userId>): Promise<UserRow> {
+    return this.queries.byId(id);
+  }
+
+  /** Newest first. */
+  @Get()
+  @ApiQuery({ name: 'limit', schema: openApi(paging.shape.limit), required: false })
+  @ApiQuery({ name: 'after', schema: openApi(paging.shape.after), required: false })
+  @ApiResponse({ status: 200, schema: openApi(z.object({ users: z.array(user), next: z.string().optional() })) })
+  newest(@Query(new SchemaPipe(paging)) { limit, after }: z.output<typeof paging>): Promise<UserPage> {
+    return this.queries.newest(limit, after);
+  }
+}

@@ -1,0 +1,21 @@
+import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { ActorModule, ProjectionModule } from '@starter/event-sourcing';
+import { emailReservation } from './email-reservation.js';
+import { Registration } from './registration.js';
+import { userDirectory } from './user-directory.js';
+import { UserController } from './user.controller.js';
+import { user } from './user.decider.js';
+import { UserQueries } from './user.queries.js';
+import { UserRow } from './user.row.js';
+
+@Module({
+  imports: [
+    ActorModule.forFeature({ actors: [user], inlineProjections: [emailReservation] }),
+    ProjectionModule.forFeature([userDirectory]),
+    TypeOrmModule.forFeature([UserRow]),
+  ],
+  controllers: [UserController],
+  providers: [Registration, UserQueries],
+})
+export class UserModule {}

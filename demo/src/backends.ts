@@ -1,0 +1,108 @@
+import {
+  MissingPrerequisiteError,
+  startKafka,
+  startPostgres,
+  startRabbitMq,
+  type Backend,
+} from '@starter/local-backends';
+import {
+  connectKafka,
+  connectRabbitMq,
+  MemoryCommandBroker,
+  MemoryCommandTransport,
+  MemoryEventLog,
+  MemoryEventTransport,
+} from '@starter/messaging';
+import type { Transports } from '@starter/service';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { DataSource } from 'typeorm';
+import type { DemoOptions } from './options.js';
+
+export interface Backends {
+  /** URL of the service's own database, created when it is not there. */
+  databaseFor(service: string): Promise<string>;
+  transportsFor(service: string): Promise<Transports>;
+  stop(): Promise<void>;
+}
+
+type Report = (line: string) => void;
+
+/** Starts what the mode asks for and says what it starts. */
+export async function startBackends(options: DemoOptions, report: Report): Promise<Backends> {
+  const started: Backend[] = [];
+  const stop = async () => void (await Promise.all(started.map((backend) => backend.stop())));
+  const begin = async (name: string, start: (options: { dataDir?: string }) => Promise<Backend>): Promise<string> => {
+    const since = performance.now();
+    const dataDir = options.dataDir === undefined ? undefined : join(options.dataDir, name.toLowerCase());
+    if (dataDir !== undefined) mkdirSync(dataDir, { recursive: true });
+    const backend = await start(dataDir === undefined ? {} : { dataDir });
+    started.push(backend);
+    report(
+      `${name.padEnd(14)} ${withoutPassword(backend.url)}  (${((performance.now() - since) / 1000).toFixed(1)} s)`,
+    );
+    return backend.url;
+  };
+  try {
+    const [server, transportsFor] = await Promise.all([
+      options.brokers === 'env' ? fromEnvironment('DATABASE_URL') : begin('PostgreSQL', startPostgres),
+      transports(options, begin, report),
+    ]);
+    return { databaseFor: (service) => createDatabase(server, service), transportsFor, stop };
+  } catch (error) {
+    await stop();
+    if (!(error instanceof MissingPrerequisiteError)) throw error;
+    throw new Error(`${error.message}\nOr run the demo without brokers: npm run demo -- --brokers memory`, {
+      cause: error,
+    });
+  }
+}
+
+async function transports(
+  { brokers }: DemoOptions,
+  begin: (name: string, start: (options: { dataDir?: string }) => Promise<Backend>) => Promise<string>,
+  report: Report,
+): Promise<Backends['transportsFor']> {
+  if (brokers === 'memory') {
+    const broker = new MemoryCommandBroker();
+    const log = new MemoryEventLog();
+    report('brokers        in memory, in this process');
+    return () =>
+      Promise.resolve({ commands: new MemoryCommandTransport(broker), events: new MemoryEventTransport(log) });
+  }
+  const [rabbitMqUrl, kafkaBrokers] =
+    brokers === 'native'
+      ? await Promise.all([begin('RabbitMQ', startRabbitMq), begin('Kafka', startKafka)])
+      : [fromEnvironment('RABBITMQ_URL'), fromEnvironment('KAFKA_BROKERS')];
+  return async (service) => {
+    const [commands, events] = await Promise.all([
+      connectRabbitMq({ url: rabbitMqUrl, connectionName: service }),
+      connectKafka({ brokers: kafkaBrokers.split(','), clientId: service }),
+    ]);
+    return { commands, events };
+  };
+}
+
+function fromEnvironment(name: string): string {
+  const value = process.env[name];
+  if (!value) throw new Error(`--brokers env needs ${name}; \`npm run brokers\` prints one to set`);
+  return value;
+}
+
+async function createDatabase(serverUrl: string, service: string): Promise<string> {
+  const database = service.replaceAll('-', '_');
+  const server = await new DataSource({ type: 'postgres', url: serverUrl }).initialize();
+  try {
+    const existing = await server.query<unknown[]>('SELECT FROM pg_database WHERE datname = $1', [database]);
+    if (existing.length === 0) await server.query(`CREATE DATABASE "${database}"`);
+  } finally {
+    await server.destroy();
+  }
+  const url = new URL(serverUrl);
+  url.pathname = `/${database}`;
+  return url.href;
+}
+
+function withoutPassword(url: string): string {
+  return url.replace(/:[^:@/]*@/, '@');
+}

@@ -1,0 +1,123 @@
+import { Presets, SingleBar } from 'cli-progress';
+import type { DataSource } from 'typeorm';
+import type { MailCatcher } from './mail-catcher.js';
+import type { DemoUser } from './users-file.js';
+
+export interface Registration {
+  readonly user: DemoUser;
+  readonly userId: string;
+  /** Also the correlation of everything that follows. */
+  readonly commandId: string;
+}
+
+export interface Refusal {
+  readonly user: DemoUser;
+  readonly problem: string;
+}
+
+export interface Played {
+  readonly accepted: readonly Registration[];
+  readonly refused: readonly Refusal[];
+  /** Requests sent a second time with the same key, and answered with the first answer. */
+  readonly repeatedRequests: number;
+  readonly registered: number;
+  readonly active: number;
+  readonly mails: number;
+  readonly seconds: number;
+}
+
+export interface Scenario {
+  readonly users: readonly DemoUser[];
+  readonly userServiceUrl: string;
+  readonly userDatabase: DataSource;
+  readonly catcher: MailCatcher;
+}
+
+/** Requests under way at once. */
+const concurrency = 32;
+/** Every so many requests one is sent twice, as an impatient client would. */
+const repeatEvery = 20;
+/** Nothing has moved for so long: what is missing will not come. */
+const patienceMs = 30_000;
+
+/** Registers everybody over HTTP and waits until each is active and has a mail. */
+export async function play(scenario: Scenario): Promise<Played> {
+  const { users } = scenario;
+  const since = performance.now();
+  const accepted: Registration[] = [];
+  const refused: Refusal[] = [];
+  let repeatedRequests = 0;
+  const bar = new SingleBar(
+    {
+      format:
+        '{bar} {percentage} % | registered {registered} | e-mails {mails} | active {value}/{total} | {duration_formatted}',
+    },
+    Presets.shades_classic,
+  );
+  bar.start(users.length, 0, { registered: 0, mails: 0 });
+
+  const queue = users.entries();
+  const registerNext = async (): Promise<void> => {
+    for (const [index, user] of queue) {
+      const result = await register(scenario.userServiceUrl, user);
+      if ('problem' in result) refused.push(result);
+      else accepted.push(result);
+      if (index % repeatEvery !== 0 || 'problem' in result) continue;
+      const again = await register(scenario.userServiceUrl, user);
+      if ('userId' in again && again.userId === result.userId) repeatedRequests += 1;
+    }
+  };
+  const requests = Promise.all(Array.from({ length: concurrency }, registerNext));
+  const progress = await untilDone(scenario, requests, ({ registered, mails, active }) =>
+    bar.update(active, { registered, mails }),
+  );
+  await requests;
+  bar.stop();
+  return { accepted, refused, repeatedRequests, ...progress, seconds: (performance.now() - since) / 1000 };
+}
+
+async function register(url: string, user: DemoUser): Promise<Registration | Refusal> {
+  const response = await fetch(`${url}/users`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'idempotency-key': user.idempotencyKey },
+    body: JSON.stringify({ email: user.email, name: user.name }),
+  });
+  if (response.status !== 202) return { user, problem: `${response.status} ${await response.text()}` };
+  return { user, ...((await response.json()) as { userId: string; commandId: string }) };
+}
+
+interface Progress {
+  readonly registered: number;
+  readonly active: number;
+  readonly mails: number;
+}
+
+async function untilDone(
+  { users, userDatabase, catcher }: Scenario,
+  requests: Promise<unknown>,
+  report: (progress: Progress) => void,
+): Promise<Progress> {
+  const addresses = new Set(users.map(({ email }) => email.toLowerCase()));
+  let sent = false;
+  requests.then(
+    () => (sent = true),
+    () => (sent = true),
+  );
+  let last = '';
+  let movedAt = performance.now();
+  for (;;) {
+    const [row] = await userDatabase.query<{ registered: number; active: number }[]>(
+      `SELECT count(*)::int AS registered, count(*) FILTER (WHERE status = 'active')::int AS active
+         FROM user_directory WHERE lower(email) = ANY($1)`,
+      [[...addresses]],
+    );
+    const progress = { registered: 0, active: 0, ...row, mails: catcher.countFor(addresses) };
+    report(progress);
+    const seen = JSON.stringify(progress);
+    if (seen !== last) movedAt = performance.now();
+    last = seen;
+    const complete = progress.active === users.length && progress.mails === users.length;
+    if (sent && (complete || performance.now() - movedAt > patienceMs)) return progress;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}

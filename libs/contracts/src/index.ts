@@ -1,0 +1,5 @@
+export * from './definition.js';
+export * from './email.js';
+export * from './topology.js';
+export * from './user.js';
+export * from './workflow.js';

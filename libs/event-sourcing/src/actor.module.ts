@@ -1,0 +1,63 @@
+import { type DynamicModule, Inject, Module, type OnModuleInit } from '@nestjs/common';
+import { keyOf, Messaging, once, ValidationError } from '@starter/messaging';
+import type { Actor } from './actor.js';
+import { ActorRuntime } from './actor-runtime.js';
+import type { Projection } from './projection.js';
+
+/** Provides the one {@link ActorRuntime} of a service. */
+@Module({
+  providers: [
+    { provide: ActorRuntime, inject: [Messaging], useFactory: (messaging: Messaging) => new ActorRuntime(messaging) },
+  ],
+  exports: [ActorRuntime],
+})
+export class ActorRuntimeModule {}
+
+export interface ActorFeature {
+  /** Actors whose commands come straight from the service's queue. */
+  readonly actors: readonly Actor<unknown>[];
+  readonly inlineProjections?: readonly Projection[];
+  /** Routing keys of commands that do not arrive under their own type (replies). */
+  readonly addresses?: Readonly<Record<string, string>>;
+}
+
+const FEATURE = Symbol('ActorFeature');
+
+@Module({})
+export class ActorModule implements OnModuleInit {
+  constructor(
+    @Inject(FEATURE) private readonly feature: ActorFeature,
+    @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
+  ) {}
+
+  static forFeature(feature: ActorFeature): DynamicModule {
+    return {
+      module: ActorModule,
+      imports: [ActorRuntimeModule],
+      providers: [{ provide: FEATURE, useValue: feature }],
+      exports: [ActorRuntimeModule],
+    };
+  }
+
+  onModuleInit(): void {
+    for (const projection of this.feature.inlineProjections ?? []) this.runtime.project(projection);
+    for (const actor of this.feature.actors) this.registerCommands(actor);
+  }
+
+  private registerCommands(actor: Actor<unknown>): void {
+    const { commands } = this.messaging;
+    for (const { definition } of actor.decide.values()) {
+      commands.handle(
+        definition,
+        async ({ data, message }) => {
+          const id = keyOf(definition, data) ?? message.subject;
+          if (id === undefined) throw new ValidationError(`${message.type} names no actor; set the message's subject`);
+          const guard = once(commands.queue, message.id);
+          await this.runtime.execute(actor, { id, command: { data, message }, guard, answers: message });
+        },
+        this.feature.addresses?.[definition.type],
+      );
+    }
+  }
+}

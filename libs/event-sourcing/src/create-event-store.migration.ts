@@ -1,0 +1,28 @@
+import type { MigrationInterface, QueryRunner } from 'typeorm';
+
+export class CreateEventStore1760000000002 implements MigrationInterface {
+  readonly name = 'CreateEventStore1760000000002';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE event (
+        stream_id text NOT NULL,
+        sequence bigint NOT NULL CHECK (sequence >= 1),
+        id uuid NOT NULL,
+        type text NOT NULL,
+        version integer NOT NULL,
+        data jsonb NOT NULL,
+        correlation_id text NOT NULL,
+        causation_id text,
+        -- Type of the command that was decided; with causation_id it tells the path of a request.
+        command text NOT NULL,
+        recorded_at timestamptz NOT NULL,
+        PRIMARY KEY (stream_id, sequence)
+      );
+      CREATE INDEX event_correlation ON event (correlation_id);`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE event');
+  }
+}

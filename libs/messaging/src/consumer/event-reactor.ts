@@ -1,0 +1,68 @@
+import type { DataSource } from 'typeorm';
+import type { z } from 'zod';
+import { inTransaction } from '../database/transaction.js';
+import type { MessageDefinition } from '../definition.js';
+import type { FailurePolicy } from '../failure-policy.js';
+import { recordDiscarded } from '../inbox/discarded.js';
+import type { Logger } from '../logger.js';
+import type { MessageCounters } from '../message-counters.js';
+import { done } from '../outcome.js';
+import type { Consumer } from '../transport/delivery.js';
+import type { EventTransport } from '../transport/event-transport.js';
+import { Dispatcher, type MessageHandler } from './dispatcher.js';
+
+export interface EventConsumerOptions {
+  /** Consumer group, and the consumer's name in the inbox. Never rename it: a new name starts from the earliest event. */
+  readonly consumer: string;
+  readonly topic: string;
+  readonly dataSource: DataSource;
+  readonly transport: EventTransport;
+  readonly logger: Logger;
+  readonly counters: MessageCounters;
+  readonly concurrency?: number;
+  readonly failurePolicy?: FailurePolicy;
+}
+
+/**
+ * Reacts to single events of a topic, in whatever order; other types pass by untouched. The handler admits the event
+ * through `once(consumer, message.id)` in its own transaction.
+ */
+export class EventReactor {
+  private readonly dispatcher: Dispatcher;
+  private consumer: Consumer | undefined;
+
+  constructor(private readonly options: EventConsumerOptions) {
+    const { dataSource, consumer } = options;
+    this.dispatcher = new Dispatcher({
+      ...options,
+      discarded: (message, reason) => inTransaction(dataSource, (tx) => recordDiscarded(tx, consumer, message, reason)),
+    });
+  }
+
+  on<Schema extends z.ZodType>(
+    definition: MessageDefinition & { readonly schema: Schema },
+    handler: MessageHandler<z.output<Schema>>,
+  ): this {
+    this.dispatcher.register(definition, handler);
+    const { topic, consumer, logger } = this.options;
+    logger.info('binding', { topic, group: consumer, event: definition.type });
+    return this;
+  }
+
+  async start(): Promise<void> {
+    const { topic, consumer, transport, concurrency } = this.options;
+    this.consumer = await transport.subscribe(
+      { topic, group: consumer, ...(concurrency === undefined ? {} : { concurrency }) },
+      ({ message, attempt }) =>
+        this.dispatcher.handles(message.type) ? this.dispatcher.dispatch(message, attempt) : Promise.resolve(done),
+    );
+  }
+
+  get attached(): boolean {
+    return this.consumer?.attached ?? false;
+  }
+
+  async stop(): Promise<void> {
+    await this.consumer?.close();
+  }
+}

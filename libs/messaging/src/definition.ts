@@ -1,0 +1,64 @@
+import { z } from 'zod';
+import { ValidationError } from './errors.js';
+import { createMessage, type Message, type MessageFields } from './message.js';
+
+/** What this library needs to know of a contract; `libs/contracts` defines them. `Data` is the decoded form. */
+export interface MessageDefinition<Data = unknown> {
+  readonly kind: 'command' | 'event';
+  readonly type: string;
+  readonly version: number;
+  readonly owner: string;
+  readonly key?: string;
+  readonly schema: z.ZodType<Data>;
+}
+
+/** Data with its definition, before it has an envelope: what `RegisterUser.of(data)` returns. */
+export interface Draft<Data = unknown> {
+  readonly definition: MessageDefinition<Data>;
+  readonly data: Data;
+}
+
+/** `Data` of a definition, decoded. */
+export type DataOf<D> = D extends { readonly schema: z.ZodType<infer Data> } ? Data : never;
+
+/**
+ * Checks the data and gives it an envelope.
+ * @throws ValidationError naming every field that does not fit
+ */
+export function toMessage(
+  draft: Draft,
+  fields: Pick<MessageFields, 'source'> & Partial<Omit<MessageFields, 'type' | 'version' | 'data'>>,
+): Message {
+  const { definition, data } = draft;
+  const encoded = z.safeEncode(definition.schema, data);
+  if (!encoded.success) throw invalid(definition, encoded.error, 'cannot be sent');
+  const subject = fields.subject ?? keyOf(definition, encoded.data);
+  return createMessage({
+    ...fields,
+    ...(subject === undefined ? {} : { subject }),
+    type: definition.type,
+    version: definition.version,
+    data: encoded.data,
+  });
+}
+
+/**
+ * Checks what arrived and decodes it.
+ * @throws ValidationError naming every field that does not fit
+ */
+export function decode<Data>(definition: MessageDefinition<Data>, message: Pick<Message, 'data'>): Data {
+  const decoded = z.safeDecode(definition.schema, message.data as never);
+  if (!decoded.success) throw invalid(definition, decoded.error, 'was refused');
+  return decoded.data;
+}
+
+/** The actor a command is for: its key field, or else its subject. */
+export function keyOf(definition: MessageDefinition, data: unknown): string | undefined {
+  if (definition.key === undefined) return undefined;
+  return String((data as Record<string, unknown>)[definition.key]);
+}
+
+function invalid(definition: MessageDefinition, error: z.ZodError, what: string): ValidationError {
+  const places = error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`).join('; ');
+  return new ValidationError(`${definition.type} v${definition.version} ${what}: ${places}`);
+}

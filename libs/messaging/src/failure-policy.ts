@@ -1,0 +1,102 @@
+import { deadLetter, discard, retry, type Outcome } from './outcome.js';
+
+export interface Backoff {
+  /** Delay before the first retry. Default 1000. */
+  readonly baseMs?: number;
+  /** Growth from one retry to the next. Default 2. */
+  readonly factor?: number;
+  /** No delay is longer. Default 60 000. */
+  readonly maxMs?: number;
+  /** 0 to 1: the part of each delay that is random, so that messages which failed together do not return together. Default 0.2. */
+  readonly jitter?: number;
+}
+
+export interface FailurePolicy {
+  /** Retries after the first attempt; 0 = none. Default 3. */
+  readonly maxRetries?: number;
+  readonly backoff?: Backoff;
+}
+
+/** `errorType` of a dead letter whose failure was transient but outlasted every retry. */
+export const retriesExhausted = 'RetriesExhausted';
+
+/**
+ * The failure triage of a handler: what becomes of a delivery whose handler threw `error` at its `attempt`-th attempt
+ * (from 1). A message that does not fit its schema is discarded, a transient failure is retried with exponential backoff
+ * and then given to a human, anything else goes to a human at once.
+ */
+export function outcomeOf(error: unknown, attempt: number, policy: FailurePolicy = {}): Outcome {
+  const { maxRetries = 3, backoff = {} } = policy;
+  const reason = describeError(error);
+  if (nameOf(error) === 'ValidationError') return discard(reason);
+  if (!isTransient(error)) return deadLetter(reason, nameOf(error));
+  if (attempt <= maxRetries) return retry(backoffDelay(attempt, backoff), reason);
+  return deadLetter(`still failing after ${attempt} attempts: ${reason}`, retriesExhausted);
+}
+
+/** Milliseconds to wait before the `n`-th retry (from 1). */
+export function backoffDelay(n: number, backoff: Backoff = {}): number {
+  const { baseMs = 1000, factor = 2, maxMs = 60_000, jitter = 0.2 } = backoff;
+  const full = Math.min(maxMs, baseMs * factor ** (n - 1));
+  return Math.round(full * (1 - jitter * Math.random()));
+}
+
+/** True when the same work may succeed later: time limits, broken connections, locks, a server that restarts. */
+export function isTransient(error: unknown): boolean {
+  return causesOf(error).some(
+    (cause) =>
+      transientNames.has(nameOf(cause)) || isTransientCode(cause['code']) || isLostConnection(cause['message']),
+  );
+}
+
+export function describeError(error: unknown): string {
+  if (!(error instanceof Error)) return `a value that is no Error was thrown: ${String(error)}`;
+  return `${nameOf(error)}: ${error.message}`;
+}
+
+// By name and not by class: DOMException (AbortSignal.timeout), rxjs and others have a TimeoutError of their own.
+const transientNames = new Set(['TransientError', 'TimeoutError', 'NotConfirmedError']);
+
+const connectionCodes = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ECONNABORTED',
+  'ETIMEDOUT',
+  'EPIPE',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+]);
+
+/** SQLSTATE of lost connections, serialisation failures, deadlocks, lack of resources, shutdown and locks not available. */
+const transientSqlState = /^(08...|40001|40P01|53...|57P0[123]|55P03)$/;
+
+function isTransientCode(code: unknown): boolean {
+  return typeof code === 'string' && (connectionCodes.has(code) || transientSqlState.test(code));
+}
+
+/** What `pg` throws without a code when the server goes away under a query or while connecting. */
+function isLostConnection(message: unknown): boolean {
+  return (
+    typeof message === 'string' &&
+    /^(Connection terminated|Client has encountered a connection error|timeout exceeded when trying to connect)/.test(
+      message,
+    )
+  );
+}
+
+type Fields = Record<string, unknown>;
+
+/** The error itself and everything it wraps: `cause`, TypeORM's `driverError`, the members of an AggregateError. */
+function causesOf(error: unknown, seen = new Set<unknown>()): Fields[] {
+  if (typeof error !== 'object' || error === null || seen.has(error)) return [];
+  seen.add(error);
+  const fields = error as Fields;
+  const members = Array.isArray(fields['errors']) ? (fields['errors'] as unknown[]) : [];
+  return [fields, ...[fields['cause'], fields['driverError'], ...members].flatMap((cause) => causesOf(cause, seen))];
+}
+
+function nameOf(error: unknown): string {
+  const name = typeof error === 'object' && error !== null ? (error as Fields)['name'] : undefined;
+  return typeof name === 'string' && name !== '' ? name : 'Error';
+}

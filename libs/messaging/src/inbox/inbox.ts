@@ -1,0 +1,87 @@
+import type { Statement, Transaction } from '../database/transaction.js';
+import type { Message } from '../message.js';
+
+/**
+ * Decides, inside the handler's transaction, whether a message takes effect here. What it records commits or rolls back
+ * together with the effect.
+ */
+export interface InboxGuard {
+  admit(tx: Transaction): Promise<Admission>;
+}
+
+export type Admission =
+  /** Handle it now. `successorParked`: the next of the same key is waiting already. */
+  | { readonly verdict: 'new'; readonly successorParked: boolean }
+  /** It took effect before: do nothing. */
+  | { readonly verdict: 'duplicate' }
+  /** An earlier one of its key is missing: it was stored and will be handled after that one. */
+  | { readonly verdict: 'parked' };
+
+// DO NOTHING, because a caught unique violation would abort the transaction.
+const insertOnce: Statement = {
+  name: 'inbox-insert',
+  text: `INSERT INTO inbox (consumer, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING 1`,
+};
+
+/** Each message id takes effect once per consumer, in whatever order. */
+export function once(consumer: string, messageId: string): InboxGuard {
+  return {
+    async admit(tx) {
+      const inserted = await tx.query(insertOnce, [consumer, messageId]);
+      return inserted.length === 1 ? { verdict: 'new', successorParked: false } : { verdict: 'duplicate' };
+    },
+  };
+}
+
+// The first of a key, or the one after the last handled. Concurrent deliveries of a key wait here for each other's commit.
+const advance: Statement = {
+  name: 'inbox-sequence-advance',
+  text: `INSERT INTO inbox_sequence AS seen (consumer, key, sequence)
+         SELECT $1, $2, $3::bigint
+          WHERE $3::bigint = 1 OR EXISTS (SELECT FROM inbox_sequence WHERE consumer = $1 AND key = $2)
+         ON CONFLICT (consumer, key) DO UPDATE SET sequence = excluded.sequence
+          WHERE seen.sequence = excluded.sequence - 1
+         RETURNING EXISTS (SELECT FROM inbox_parked
+                            WHERE consumer = $1 AND key = $2 AND sequence = $3::bigint + 1) AS successor_parked`,
+};
+
+// Parking takes the key's row lock first: otherwise the predecessor could commit, find nobody parked, and nobody would
+// ever call this one.
+/** Gives a key its row, so that it can be locked and joined. */
+export const ensureKey: Statement = {
+  name: 'inbox-sequence-ensure',
+  text: `INSERT INTO inbox_sequence (consumer, key, sequence) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING`,
+};
+const lockKey: Statement = {
+  name: 'inbox-sequence-lock',
+  text: `SELECT sequence FROM inbox_sequence WHERE consumer = $1 AND key = $2 FOR UPDATE`,
+};
+const park: Statement = {
+  name: 'inbox-park',
+  text: `INSERT INTO inbox_parked (consumer, key, sequence, message) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
+};
+
+/**
+ * Each (key, sequence) takes effect once per consumer and in order: an older one is a duplicate, the next runs, a later
+ * one is parked durably. The last sequence per key is never purged, so this deduplicates without a time window.
+ */
+export function inSequence(consumer: string, message: SequencedMessage): InboxGuard {
+  const { subject: key, sequence } = message;
+  const admit = async (tx: Transaction): Promise<Admission> => {
+    const [next] = await tx.query<{ successor_parked: boolean }>(advance, [consumer, key, sequence]);
+    if (next) return { verdict: 'new', successorParked: next.successor_parked };
+    await tx.query(ensureKey, [consumer, key]);
+    const [last] = await tx.query<{ sequence: string }>(lockKey, [consumer, key]);
+    const handled = Number(last?.sequence ?? 0);
+    if (handled >= sequence) return { verdict: 'duplicate' };
+    if (handled === sequence - 1) return admit(tx);
+    await tx.query(park, [consumer, key, sequence, JSON.stringify(message)]);
+    return { verdict: 'parked' };
+  };
+  return { admit };
+}
+
+export type SequencedMessage = Message & { readonly subject: string; readonly sequence: number };
+
+export const isSequenced = (message: Message): message is SequencedMessage =>
+  message.subject !== undefined && message.sequence !== undefined && message.sequence >= 1;

@@ -1,0 +1,119 @@
+import type { DataSource } from 'typeorm';
+import type { Logger } from '../logger.js';
+import type { Message } from '../message.js';
+import type { CommandTransport } from '../transport/command-transport.js';
+import type { EventTransport } from '../transport/event-transport.js';
+import { errorText } from '../logger.js';
+import type { Outbox } from './outbox.js';
+import { OutboxLease } from './outbox-lease.js';
+import { publishRows, type OutboxRow } from './publish-rows.js';
+import { Wakeable } from './wakeable.js';
+
+export interface OutboxRelayOptions {
+  readonly dataSource: DataSource;
+  readonly outbox: Outbox;
+  readonly commands: CommandTransport;
+  readonly events: EventTransport;
+  readonly logger: Logger;
+  /** Most rows published and confirmed at once. Default 500. */
+  readonly window?: number;
+  /** Looks this often even when nobody wakes it: another instance may have written. Default 200 ms. */
+  readonly pollMs?: number;
+  /** A holder that died is succeeded after this long. Default 5 000 ms. */
+  readonly leaseMs?: number;
+}
+
+/**
+ * Publishes what the outbox holds, in order per key, and deletes a row only after the broker confirmed it. Rows are always
+ * taken from the front: a transaction that commits late is found, however low its positions are.
+ */
+export class OutboxRelay {
+  private readonly lease: OutboxLease;
+  private readonly signal = new Wakeable();
+  /** Keys whose head failed, with the time from which they are tried again (`performance.now()` milliseconds). */
+  private readonly heldBack = new Map<string, { until: number; failures: number }>();
+  private readonly window: number;
+  private stopping = false;
+  private loop: Promise<void> | undefined;
+  /** Messages confirmed by a broker since the start. */
+  published = 0;
+
+  constructor(private readonly options: OutboxRelayOptions) {
+    this.lease = new OutboxLease(options.dataSource, options.leaseMs ?? 5_000);
+    this.window = options.window ?? 500;
+    options.outbox.onWritten(() => this.signal.wake());
+  }
+
+  start(): void {
+    this.loop ??= this.run();
+  }
+
+  /** Publishes nothing more; resolves when the batch in hand is settled. What is left stays in the outbox. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    this.signal.wake();
+    await this.loop;
+    await this.lease.release().catch(() => undefined);
+  }
+
+  private async run(): Promise<void> {
+    let failures = 0;
+    while (!this.stopping) {
+      try {
+        const found = (await this.lease.hold()) ? await this.relayBatch() : 0;
+        failures = 0;
+        if (found === 0) await this.signal.wait(this.options.pollMs ?? 200);
+      } catch (error) {
+        failures += 1;
+        this.options.logger.warn('outbox relay failed; it tries again', { failures, error: errorText(error) });
+        await this.signal.wait(backoffMs(failures), { deaf: true });
+      }
+    }
+  }
+
+  /** Returns the number of rows that went out: 0 lets the loop rest. */
+  private async relayBatch(): Promise<number> {
+    const rows = await this.take();
+    if (rows.length === 0 || !this.lease.valid) return 0;
+    const { confirmed, failed } = await publishRows(rows, this.options);
+    if (confirmed.length > 0) {
+      await this.options.dataSource.query('DELETE FROM outbox WHERE position = ANY($1)', [
+        confirmed.map((row) => row.position),
+      ]);
+      this.published += confirmed.length;
+      confirmed.forEach((row) => this.heldBack.delete(row.ordering_key));
+    }
+    for (const { row, error } of failed) this.holdBack(row, error);
+    return confirmed.length;
+  }
+
+  private async take(): Promise<OutboxRow[]> {
+    const now = performance.now();
+    const held = [...this.heldBack].filter(([, { until }]) => until > now).map(([key]) => key);
+    const rows = await this.options.dataSource.query<(Omit<OutboxRow, 'message'> & { message: Message })[]>(
+      `SELECT position, channel, address, ordering_key, message FROM outbox
+       WHERE ordering_key <> ALL($1) ORDER BY position LIMIT $2`,
+      [held, this.window],
+    );
+    return rows;
+  }
+
+  private holdBack(row: OutboxRow, error: unknown): void {
+    const failures = (this.heldBack.get(row.ordering_key)?.failures ?? 0) + 1;
+    const waitMs = backoffMs(failures);
+    this.heldBack.set(row.ordering_key, { until: performance.now() + waitMs, failures });
+    this.options.logger.warn('a message could not be published; its key waits, others go on', {
+      id: row.message.id,
+      type: row.message.type,
+      key: row.ordering_key,
+      failures,
+      waitMs: Math.round(waitMs),
+      error: errorText(error),
+    });
+  }
+}
+
+/** 100 ms doubling to 30 s, with up to 20 % of jitter. */
+function backoffMs(failures: number): number {
+  return Math.min(30_000, 100 * 2 ** Math.min(failures - 1, 10)) * (1 + Math.random() * 0.2);
+}

@@ -1,0 +1,37 @@
+import type { Message } from '../message.js';
+import type { Statement, Transaction } from '../database/transaction.js';
+
+export interface OutboxEntry {
+  readonly channel: 'command' | 'event';
+  /** Routing key on the `commands` exchange, or topic. */
+  readonly address: string;
+  readonly message: Message;
+}
+
+// One array per column and `unnest`: one plan and one round trip for any number of rows.
+const insert: Statement = {
+  name: 'outbox-insert',
+  text: `INSERT INTO outbox (channel, address, ordering_key, message)
+         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::json[])`,
+};
+
+/** Messages written here are published if and only if the transaction commits. */
+export class Outbox {
+  private readonly listeners: (() => void)[] = [];
+
+  async add(tx: Transaction, entries: readonly OutboxEntry[]): Promise<void> {
+    if (entries.length === 0) return;
+    await tx.query(insert, [
+      entries.map((entry) => entry.channel),
+      entries.map((entry) => entry.address),
+      entries.map((entry) => entry.message.subject ?? entry.message.id),
+      entries.map((entry) => JSON.stringify(entry.message)),
+    ]);
+    tx.afterCommit(() => this.listeners.forEach((listener) => listener()));
+  }
+
+  /** Called after a commit that wrote rows; spares the relay of this process the wait for its next poll. */
+  onWritten(listener: () => void): void {
+    this.listeners.push(listener);
+  }
+}

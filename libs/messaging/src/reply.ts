@@ -1,0 +1,39 @@
+import { z } from 'zod';
+import type { MessageDefinition } from './definition.js';
+import { causedBy, createMessage, type Message } from './message.js';
+
+/** The answer to a command that carried `replyTo`; the subject is the one that the sender gave. */
+export const CommandSucceeded = {
+  kind: 'command',
+  type: 'command.succeeded',
+  version: 1,
+  owner: 'sender',
+  schema: z.object({ requestId: z.string(), result: z.json() }),
+} as const satisfies MessageDefinition;
+
+export const CommandFailed = {
+  kind: 'command',
+  type: 'command.failed',
+  version: 1,
+  owner: 'sender',
+  schema: z.object({ requestId: z.string(), reason: z.string() }),
+} as const satisfies MessageDefinition;
+
+export type Answer = { readonly result: unknown } | { readonly failure: string };
+
+/** The reply to `request`, or undefined when nobody asked for one. */
+export function replyFor(request: Message, answer: Answer, source: string): Message | undefined {
+  if (!request.replyTo) return undefined;
+  const [definition, content] =
+    'failure' in answer
+      ? [CommandFailed, { reason: answer.failure }]
+      : [CommandSucceeded, { result: answer.result ?? null }];
+  return createMessage({
+    type: definition.type,
+    version: definition.version,
+    source,
+    subject: request.replyTo.subject,
+    ...causedBy(request),
+    data: { requestId: request.id, ...content },
+  });
+}

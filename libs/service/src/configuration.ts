@@ -1,0 +1,36 @@
+import { z } from 'zod';
+
+/** What every service reads from its environment. */
+export const baseSettings = z.object({
+  PORT: z.coerce.number().int().min(0).max(65_535).optional(),
+  DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
+  RABBITMQ_URL: z.url({ protocol: /^amqps?$/ }).default('amqp://guest:guest@127.0.0.1:5672'),
+  KAFKA_BROKERS: z
+    .string()
+    .default('127.0.0.1:9092')
+    .transform((list) => list.split(',').map((broker) => broker.trim()))
+    .pipe(z.array(z.string().regex(/^[^:\s]+:\d+$/, 'must be HOST:PORT, or several separated by commas')).min(1)),
+  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+  /** Partitions of the service's topic, for good: another count would send the events of a key elsewhere. */
+  EVENT_PARTITIONS: z.coerce.number().int().min(1).max(1_000).default(4),
+  /** Most commands of a service instance handled at the same time. */
+  COMMAND_PREFETCH: z.coerce.number().int().min(1).max(10_000).default(100),
+  /** Database connections of a service instance. */
+  DATABASE_POOL: z.coerce.number().int().min(2).max(1_000).default(10),
+});
+export type BaseSettings = z.output<typeof baseSettings>;
+
+/**
+ * Reads the settings from environment variables; an empty one counts as not set.
+ * @throws Error naming every variable that is missing or wrong
+ */
+export function readSettings<Schema extends z.ZodObject>(
+  schema: Schema,
+  environment: NodeJS.ProcessEnv,
+): z.output<Schema> {
+  const present = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
+  const parsed = schema.safeParse(present);
+  if (parsed.success) return parsed.data;
+  const lines = parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`);
+  throw new Error(`the environment is not complete; set these variables (see .env.example):\n${lines.join('\n')}`);
+}

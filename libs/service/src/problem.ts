@@ -1,0 +1,21 @@
+import { HttpException, HttpStatus } from '@nestjs/common';
+import { STATUS_CODES } from 'node:http';
+
+/** RFC 9457 problem details. */
+export interface Problem {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly detail?: string;
+  /** One entry for each field that does not fit. */
+  readonly errors?: readonly { readonly field: string; readonly message: string }[];
+}
+
+/** Answered as `application/problem+json`. */
+export class ProblemException extends HttpException {
+  constructor(status: HttpStatus, detail: string, more: Pick<Problem, 'errors'> = {}) {
+    super({ type: 'about:blank', title: titleOf(status), status, detail, ...more } satisfies Problem, status);
+  }
+}
+
+export const titleOf = (status: number): string => STATUS_CODES[status] ?? 'Error';

@@ -1,0 +1,42 @@
+//Ximport { connectKafka, connectRabbitMq } from '@starter/messaging';
+import { z } from 'zod';
+import { baseSettings, readSettings, type BaseSettings } from './configuration.js';
+import { createPino, messagingLogger } from './logging.js';
+import type { ServiceDefinition } from './service-definition.js';
+import { startService } from './start-service.js';
+
+/** The whole life of a service's process: settings from the environment, real brokers, SIGTERM and SIGINT. */
+export async function runService<Settings extends z.ZodObject>(definition: ServiceDefinition<Settings>): Promise<void> {
+  try {
+    const stop = await start(definition);
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.once(signal, () => void stop().then(() => process.exit(0), fail));
+    }
+  } catch (error) {
+    fail(error);
+  }
+}
+
+async function start<Settings extends z.ZodObject>(definition: ServiceDefinition<Settings>) {
+  const schema = z.object({ ...baseSettings.shape, ...definition.settings.shape });
+  const settings = readSettings(schema, process.env) as BaseSettings & z.output<Settings>;
+  const logger = messagingLogger(createPino(definition.name, settings.LOG_LEVEL));
+  // Brokers may come up after the services: a minute of patience, then the supervisor starts us again.
+  const patience = { logger, startTimeoutMs: 60_000 };
+  const [commands, events] = await Promise.all([
+    connectRabbitMq({ url: settings.RABBITMQ_URL, connectionName: definition.name, ...patience }),
+    connectKafka({ brokers: settings.KAFKA_BROKERS, clientId: definition.name, ...patience }),
+  ]);
+  const service = await startService(definition, { settings, transports: { commands, events } });
+  logger.info('listening', { url: service.url });
+  return async () => {
+    logger.info('stopping');
+    await service.stop();
+    await Promise.all([commands.close(), events.close()]);
+  };
+}
+
+function fail(error: unknown): never {
+  console.error(error instanceof Error ? error.message : error);
+  process.exit(1);
+}

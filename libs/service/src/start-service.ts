@@ -1,0 +1,126 @@
+import { type DynamicModule, Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
+import { TerminusModule } from '@nestjs/terminus';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import {
+  CreateMessagingTables1760000000001,
+  Messaging,
+  MessagingModule,
+  migrate,
+  type CommandTransport,
+  type EventTransport,
+} from '@starter/messaging';
+import { Logger as NestPino, LoggerModule } from 'nestjs-pino';
+import { DataSource } from 'typeorm';
+import type { z } from 'zod';
+import type { BaseSettings } from './configuration.js';
+import { HealthController } from './health.controller.js';
+import { createPino, messagingLogger } from './logging.js';
+import { ProblemFilter } from './problem.filter.js';
+import type { ServiceDefinition } from './service-definition.js';
+
+export interface Transports {
+  readonly commands: CommandTransport;
+  readonly events: EventTransport;
+}
+
+export interface StartOptions<Settings> {
+  readonly settings: BaseSettings & Settings;
+  /** Owned by the caller, who closes them after `stop()`. */
+  readonly transports: Transports;
+  /** Named in the error when the port is taken. Default `PORT`. */
+  readonly portVariable?: string;
+}
+
+export interface RunningService {
+  readonly name: string;
+  readonly url: string;
+  readonly messaging: Messaging;
+  readonly app: NestFastifyApplication;
+  /** Takes nothing new, finishes what is in hand, closes the database. */
+  stop(): Promise<void>;
+}
+
+/** Largest request body, bytes. */
+const bodyLimit = 64 * 1024;
+
+@Module({})
+class ServiceModule {}
+
+/** Migrates the database, attaches to the brokers and listens; resolves when the service is ready. */
+export async function startService<Settings extends z.ZodObject>(
+  definition: ServiceDefinition<Settings>,
+  options: StartOptions<z.output<Settings>>,
+): Promise<RunningService> {
+  const { settings } = options;
+  const log = createPino(definition.name, settings.LOG_LEVEL);
+  const logger = messagingLogger(log);
+  const root: DynamicModule = {
+    module: ServiceModule,
+    imports: [
+      LoggerModule.forRoot({ pinoHttp: { logger: log, autoLogging: settings.LOG_LEVEL === 'debug' } }),
+      databaseModule(definition, settings),
+      MessagingModule.forRoot({
+        service: definition.name,
+        ...options.transports,
+        logger,
+        partitions: settings.EVENT_PARTITIONS,
+        prefetch: settings.COMMAND_PREFETCH,
+      }),
+      TerminusModule.forRoot({ errorLogStyle: 'json', logger: false }),
+      definition.module(settings),
+    ],
+    controllers: [HealthController],
+  };
+  const app = await NestFactory.create<NestFastifyApplication>(root, new FastifyAdapter({ bodyLimit }), {
+    bufferLogs: true,
+    abortOnError: false,
+  });
+  app.useLogger(app.get(NestPino));
+  app.useGlobalFilters(new ProblemFilter(logger));
+  const document = new DocumentBuilder().setTitle(definition.name).setDescription(definition.description).build();
+  SwaggerModule.setup('docs', app, () => SwaggerModule.createDocument(app, document));
+  try {
+    await app.listen(settings.PORT ?? definition.defaultPort, '0.0.0.0');
+  } catch (error) {
+    await app.close();
+    throw portError(error, definition.name, options.portVariable ?? 'PORT');
+  }
+  const { port } = app.getHttpServer().address() as { port: number };
+  return {
+    name: definition.name,
+    url: `http://127.0.0.1:${port}`,
+    messaging: app.get(Messaging),
+    app,
+    stop: () => app.close(),
+  };
+}
+
+function databaseModule(definition: Pick<ServiceDefinition, 'entities' | 'migrations'>, settings: BaseSettings) {
+  return TypeOrmModule.forRootAsync({
+    useFactory: () => ({
+      type: 'postgres' as const,
+      url: settings.DATABASE_URL,
+      entities: definition.entities,
+      migrations: [CreateMessagingTables1760000000001, ...definition.migrations],
+      poolSize: settings.DATABASE_POOL,
+      retryAttempts: 30,
+      retryDelay: 1_000,
+      logging: false,
+    }),
+    dataSourceFactory: async (options) => {
+      if (!options) throw new Error('the data source needs options');
+      const dataSource = await new DataSource(options).initialize();
+      await migrate(dataSource);
+      return dataSource;
+    },
+  });
+}
+
+function portError(error: unknown, service: string, variable: string): unknown {
+  if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') return error;
+  const { port } = error as { port?: number };
+  return new Error(`port ${port ?? ''} of ${service} is in use; set ${variable} to a free one`, { cause: error });
+}
