@@ -6,7 +6,12 @@ export interface CaughtMail {
   readonly messageId: string;
   readonly to: string;
   readonly subject: string;
+  /** As it came over the wire. */
+  readonly raw: string;
 }
+
+/** Recipients here are refused for good, so that the way of a failed welcome can be seen. */
+const refusedDomain = '@refused.example';
 
 /** An SMTP server that keeps what it is sent, in a file when the data is to survive. */
 export class MailCatcher {
@@ -20,6 +25,10 @@ export class MailCatcher {
       authOptional: true,
       disabledCommands: ['STARTTLS', 'AUTH'],
       disableReverseLookup: true,
+      onRcptTo: ({ address }, _session, callback) => {
+        if (!address.endsWith(refusedDomain)) return callback();
+        callback(Object.assign(new Error(`no mailbox ${address}`), { responseCode: 550 }));
+      },
       onData: (stream, session, callback) => {
         readAll(stream).then(
           (raw) => {
@@ -62,7 +71,7 @@ export class MailCatcher {
   private keep(raw: string, to: string): void {
     const head = raw.slice(0, raw.indexOf('\r\n\r\n')).replace(/\r\n[ \t]+/g, ' ');
     const header = (name: string): string => new RegExp(`^${name}: *(.*)$`, 'im').exec(head)?.[1]?.trim() ?? '';
-    const mail = { messageId: header('message-id'), to, subject: header('subject') };
+    const mail = { messageId: header('message-id'), to, subject: header('subject'), raw };
     // Kept before the sender is told so: a crash in between makes a second copy, never a lost one.
     if (this.file !== undefined) appendFileSync(this.file, `${JSON.stringify(mail)}\n`);
     this.count(mail);

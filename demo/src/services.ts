@@ -1,14 +1,13 @@
 import { emailService } from '@starter/email-service';
 import { orchestrator } from '@starter/orchestrator';
 import {
-  baseSettings,
   readSettings,
   startService,
+  type BaseSettings,
   type RunningService,
   type ServiceDefinition,
 } from '@starter/service';
 import { userService } from '@starter/user-service';
-import { z } from 'zod';
 import type { Backends } from './backends.js';
 
 export interface Services {
@@ -22,20 +21,20 @@ export interface Services {
 /** All three services in this process, each with its own database and its own connections. */
 export async function startServices(backends: Backends, smtpUrl: string): Promise<Services> {
   const stops: (() => Promise<void>)[] = [];
-  const start = async <S extends z.ZodObject>(definition: ServiceDefinition<S>): Promise<RunningService> => {
+  const start = async <S extends BaseSettings>(definition: ServiceDefinition<S>): Promise<RunningService> => {
     const portVariable = `${definition.name.replaceAll('-', '_').toUpperCase()}_PORT`;
     const [DATABASE_URL, transports] = await Promise.all([
       backends.databaseFor(definition.name),
       backends.transportsFor(definition.name),
     ]);
     stops.push(async () => void (await Promise.all([transports.commands.close(), transports.events.close()])));
-    const settings = readSettings(z.object({ ...baseSettings.shape, ...definition.settings.shape }), {
+    const settings = readSettings(definition.settings, {
       LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'error',
       PORT: process.env[portVariable],
       DATABASE_URL,
       SMTP_URL: smtpUrl,
     });
-    const service = await startService(definition, { settings: settings as never, transports, portVariable });
+    const service = await startService(definition, { settings, transports, portVariable });
     stops.unshift(() => service.stop());
     return service;
   };

@@ -24,10 +24,7 @@ export type BaseSettings = z.output<typeof baseSettings>;
  * Reads the settings from environment variables; an empty one counts as not set.
  * @throws Error naming every variable that is missing or wrong
  */
-export function readSettings<Schema extends z.ZodObject>(
-  schema: Schema,
-  environment: NodeJS.ProcessEnv,
-): z.output<Schema> {
+export function readSettings<Settings>(schema: z.ZodType<Settings>, environment: NodeJS.ProcessEnv): Settings {
   const present = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
   const parsed = schema.safeParse(present);
   if (parsed.success) return parsed.data;

@@ -1,12 +1,11 @@
 //Ximport { connectKafka, connectRabbitMq } from '@starter/messaging';
-import { z } from 'zod';
-import { baseSettings, readSettings, type BaseSettings } from './configuration.js';
+import { readSettings, type BaseSettings } from './configuration.js';
 import { createPino, messagingLogger } from './logging.js';
 import type { ServiceDefinition } from './service-definition.js';
 import { startService } from './start-service.js';
 
 /** The whole life of a service's process: settings from the environment, real brokers, SIGTERM and SIGINT. */
-export async function runService<Settings extends z.ZodObject>(definition: ServiceDefinition<Settings>): Promise<void> {
+export async function runService<Settings extends BaseSettings>(definition: ServiceDefinition<Settings>): Promise<void> {
   try {
     const stop = await start(definition);
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -17,9 +16,8 @@ export async function runService<Settings extends z.ZodObject>(definition: Servi
   }
 }
 
-async function start<Settings extends z.ZodObject>(definition: ServiceDefinition<Settings>) {
-  const schema = z.object({ ...baseSettings.shape, ...definition.settings.shape });
-  const settings = readSettings(schema, process.env) as BaseSettings & z.output<Settings>;
+async function start<Settings extends BaseSettings>(definition: ServiceDefinition<Settings>) {
+  const settings = readSettings(definition.settings, process.env);
   const logger = messagingLogger(createPino(definition.name, settings.LOG_LEVEL));
   // Brokers may come up after the services: a minute of patience, then the supervisor starts us again.
   const patience = { logger, startTimeoutMs: 60_000 };

@@ -1,19 +1,20 @@
 import type { DynamicModule, Type } from '@nestjs/common';
 import type { DataSourceOptions } from 'typeorm';
 import type { z } from 'zod';
+import type { BaseSettings } from './configuration.js';
 
 /** What makes a service; everything that services have in common is added when it is started. */
-export interface ServiceDefinition<Settings extends z.ZodObject = z.ZodObject> {
+export interface ServiceDefinition<Settings extends BaseSettings = BaseSettings> {
   /** `user-service`: names its queue, its topic and the source of its messages. */
   readonly name: string;
   /** One sentence for the OpenAPI document. */
   readonly description: string;
   /** Used when PORT is not set. */
   readonly defaultPort: number;
-  /** Environment variables that only this service reads. */
-  readonly settings: Settings;
+  /** Environment variables: `baseSettings`, extended with what only this service reads. */
+  readonly settings: z.ZodType<Settings>;
   readonly entities: Extract<NonNullable<DataSourceOptions['entities']>, readonly unknown[]>;
   /** Its own; those of the libraries are added. */
   readonly migrations: Extract<NonNullable<DataSourceOptions['migrations']>, readonly unknown[]>;
-  readonly module: (settings: z.output<Settings>) => DynamicModule | Type;
+  readonly module: (settings: Settings) => DynamicModule | Type;
 }

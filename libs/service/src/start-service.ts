@@ -14,7 +14,6 @@ import {
 } from '@starter/messaging';
 import { Logger as NestPino, LoggerModule } from 'nestjs-pino';
 import { DataSource } from 'typeorm';
-import type { z } from 'zod';
 import type { BaseSettings } from './configuration.js';
 import { HealthController } from './health.controller.js';
 import { createPino, messagingLogger } from './logging.js';
@@ -27,7 +26,7 @@ export interface Transports {
 }
 
 export interface StartOptions<Settings> {
-  readonly settings: BaseSettings & Settings;
+  readonly settings: Settings;
   /** Owned by the caller, who closes them after `stop()`. */
   readonly transports: Transports;
   /** Named in the error when the port is taken. Default `PORT`. */
@@ -50,9 +49,9 @@ const bodyLimit = 64 * 1024;
 class ServiceModule {}
 
 /** Migrates the database, attaches to the brokers and listens; resolves when the service is ready. */
-export async function startService<Settings extends z.ZodObject>(
+export async function startService<Settings extends BaseSettings>(
   definition: ServiceDefinition<Settings>,
-  options: StartOptions<z.output<Settings>>,
+  options: StartOptions<Settings>,
 ): Promise<RunningService> {
   const { settings } = options;
   const log = createPino(definition.name, settings.LOG_LEVEL);

@@ -34,6 +34,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         consumer text NOT NULL,
         key text NOT NULL,
         sequence bigint NOT NULL,
+        -- Highest sequence that has ever waited for a predecessor.
+        parked_to bigint NOT NULL DEFAULT 0,
         PRIMARY KEY (consumer, key)
       ) WITH (fillfactor = 80);
 

@@ -10,7 +10,7 @@ export interface InboxGuard {
 }
 
 export type Admission =
-  /** Handle it now. `successorParked`: the next of the same key is waiting already. */
+  /** Handle it now. `successorParked`: a later one of the same key is waiting already. */
   | { readonly verdict: 'new'; readonly successorParked: boolean }
   /** It took effect before: do nothing. */
   | { readonly verdict: 'duplicate' }
@@ -41,24 +41,28 @@ const advance: Statement = {
           WHERE $3::bigint = 1 OR EXISTS (SELECT FROM inbox_sequence WHERE consumer = $1 AND key = $2)
          ON CONFLICT (consumer, key) DO UPDATE SET sequence = excluded.sequence
           WHERE seen.sequence = excluded.sequence - 1
-         RETURNING EXISTS (SELECT FROM inbox_parked
-                            WHERE consumer = $1 AND key = $2 AND sequence = $3::bigint + 1) AS successor_parked`,
+         RETURNING seen.parked_to > seen.sequence AS successor_parked`,
 };
 
-// Parking takes the key's row lock first: otherwise the predecessor could commit, find nobody parked, and nobody would
-// ever call this one.
 /** Gives a key its row, so that it can be locked and joined. */
 export const ensureKey: Statement = {
   name: 'inbox-sequence-ensure',
   text: `INSERT INTO inbox_sequence (consumer, key, sequence) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING`,
 };
+// Parking takes the key's row lock first: otherwise the predecessor could commit, find nobody parked, and nobody would
+// ever call this one.
 const lockKey: Statement = {
   name: 'inbox-sequence-lock',
   text: `SELECT sequence FROM inbox_sequence WHERE consumer = $1 AND key = $2 FOR UPDATE`,
 };
+// The key's own row says how far messages are parked: only a row, not a look at the other table, is sure to be read in its
+// newest version by a predecessor that waited for our lock.
 const park: Statement = {
   name: 'inbox-park',
-  text: `INSERT INTO inbox_parked (consumer, key, sequence, message) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
+  text: `WITH parked AS (
+           INSERT INTO inbox_parked (consumer, key, sequence, message) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+         )
+         UPDATE inbox_sequence SET parked_to = greatest(parked_to, $3::bigint) WHERE consumer = $1 AND key = $2`,
 };
 
 /**

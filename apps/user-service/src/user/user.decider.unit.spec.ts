@@ -1,0 +1,43 @@
+import {
+  ActivateUser,
+  DeactivateUser,
+  RegisterUser,
+  UserActivated,
+  UserDeactivated,
+  UserRegistered,
+} from '@starter/contracts';
+import { given } from '@starter/testing';
+import { user } from './user.decider.js';
+
+const userId = '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f';
+const ada = { userId, email: 'ada@example.com', name: 'Ada' };
+const time = '2026-01-02T03:04:05.678Z';
+const registered = UserRegistered.of({ ...ada, registeredAt: new Date(time) });
+const activated = UserActivated.of({ userId });
+const deactivated = UserDeactivated.of({ userId, reason: 'gone' });
+
+it('registers a new user at the time of the command', () => {
+  given(user).when(RegisterUser.of(ada), { time }).then(registered);
+});
+
+it('registers nobody twice', () => {
+  given(user, registered).when(RegisterUser.of(ada)).then();
+});
+
+it('activates a registered user once', () => {
+  given(user, registered).when(ActivateUser.of({ userId })).then(activated);
+  given(user, registered, activated).when(ActivateUser.of({ userId })).then();
+});
+
+it('activates nobody who is unknown or deactivated', () => {
+  given(user).when(ActivateUser.of({ userId })).thenRejected('the user is not registered');
+  given(user, registered, deactivated).when(ActivateUser.of({ userId })).thenRejected('the user is deactivated');
+});
+
+it('deactivates a registered or active user once', () => {
+  const command = DeactivateUser.of({ userId, reason: 'gone' });
+  given(user, registered).when(command).then(deactivated);
+  given(user, registered, activated).when(command).then(deactivated);
+  given(user, registered, deactivated).when(command).then();
+  given(user).when(command).thenRejected('the user is not registered');
+});

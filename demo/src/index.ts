@@ -1,0 +1,4 @@
+export { startBackends, type Backends } from './backends.js';
+export { MailCatcher, type CaughtMail } from './mail-catcher.js';
+export { brokerModes, type BrokerMode } from './options.js';
+export { startServices, type Services } from './services.js';

@@ -1,0 +1,137 @@
+import { eventually, openTestDataSource, type TestDataSource } from '@starter/testing';
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
+import { DatabaseUnavailableError } from '../database/transaction.js';
+import { TransientError } from '../errors.js';
+import { silentLogger } from '../logger.js';
+import { MemoryCommandTransport } from '../memory/memory-command-transport.js';
+import { newCounters } from '../message-counters.js';
+import { createMessage, type Message } from '../message.js';
+import { Outbox } from '../outbox/outbox.js';
+import { deadLetterHeaders } from '../transport/delivery.js';
+import { MemoryCommandBroker } from '../memory/memory-command-broker.js';
+import { CommandConsumer } from './command-consumer.js';
+import type { MessageHandler } from './dispatcher.js';
+
+const schema = z.strictObject({ n: z.int() });
+const DoIt = { kind: 'command', type: 'test.do-it', version: 2, owner: 'test', schema } as const;
+
+let database: TestDataSource;
+beforeAll(async () => {
+  database = await openTestDataSource([CreateMessagingTables1760000000001]);
+});
+afterAll(() => database.close());
+
+const stops: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const stop of stops.splice(0)) await stop();
+});
+
+/** The consumer of a service with a broker of its own. */
+async function serve(handler: MessageHandler<{ n: number }>, maxRetries = 2) {
+  const broker = new MemoryCommandBroker();
+  const transport = new MemoryCommandTransport(broker);
+  const counters = newCounters();
+  const consumer = new CommandConsumer({
+    service: 'test',
+    dataSource: database.dataSource,
+    outbox: new Outbox(),
+    transport,
+    logger: silentLogger,
+    counters,
+    failurePolicy: { maxRetries, backoff: { baseMs: 10, jitter: 0 } },
+  });
+  consumer.handle(DoIt, handler);
+  await consumer.declare();
+  await consumer.start();
+  stops.push(async () => {
+    await consumer.stop();
+    await transport.close();
+  });
+  const deadLetters = () =>
+    broker.messages('test.commands.dead-letter').map(({ properties: { messageId, headers } }) => ({
+      id: messageId as unknown,
+      reason: headers?.[deadLetterHeaders.reason] as unknown,
+      errorType: headers?.[deadLetterHeaders.errorType] as unknown,
+    }));
+  return { transport, counters, deadLetters };
+}
+
+const command = (data: unknown = { n: 1 }, fields: Partial<Message> = {}) =>
+  createMessage({ type: DoIt.type, version: 2, source: 'spec', data, ...fields });
+
+it('hands over decoded data with its envelope', async () => {
+  const seen: unknown[] = [];
+  const { transport } = await serve(async ({ data, message, attempt }) => void seen.push([data, message.id, attempt]));
+  const message = command({ n: 7 });
+  await transport.send(message);
+  await eventually(() => expect(seen).toEqual([[{ n: 7 }, message.id, 1]]));
+});
+
+it('records what does not fit its schema, answers its sender, and handles the next', async () => {
+  const seen: number[] = [];
+  const { transport, deadLetters, counters } = await serve(async ({ data }) => void seen.push(data.n));
+  const bad = command({ n: 'x', extra: true }, { replyTo: { address: 'asker.replies', subject: randomUUID() } });
+  await transport.send(bad);
+  await transport.send(command({ n: 2 }));
+  await eventually(() => expect(seen).toEqual([2]));
+  await eventually(() => expect(counters.discarded).toBe(1));
+  const [recorded] = await database.dataSource.query<{ reason: string; message: Message }[]>(
+    'SELECT reason, message FROM inbox_discarded WHERE message_id = $1',
+    [bad.id],
+  );
+  expect(recorded).toMatchObject({ reason: expect.stringContaining('n: ') as string, message: bad });
+  const [reply] = await database.dataSource.query<{ address: string; message: Message }[]>(
+    `SELECT address, message FROM outbox WHERE message->>'causationId' = $1`,
+    [bad.id],
+  );
+  expect(reply).toMatchObject({
+    address: 'asker.replies',
+    message: { type: 'command.failed', subject: bad.replyTo?.subject, data: { requestId: bad.id } },
+  });
+  expect(deadLetters()).toEqual([]);
+});
+
+it.each([
+  ['an unknown type', { type: 'test.unheard-of' }, 'UnknownType'],
+  ['an unknown version', { version: 3 }, 'UnknownVersion'],
+])('keeps %s for a human', async (_, fields, errorType) => {
+  const seen: number[] = [];
+  const { transport, deadLetters } = await serve(async ({ data }) => void seen.push(data.n));
+  const odd = command({ n: 1 }, fields);
+  await transport.send(odd, { routingKey: DoIt.type });
+  await transport.send(command({ n: 2 }));
+  await eventually(() => expect(deadLetters()).toMatchObject([{ id: odd.id, errorType }]));
+  await eventually(() => expect(seen).toEqual([2]));
+});
+
+it('tries a transient failure again, at most as often as the policy says, and then gives it to a human', async () => {
+  const attempts: number[] = [];
+  const { transport, deadLetters } = await serve(async ({ attempt }) => {
+    attempts.push(attempt);
+    throw new TransientError('busy');
+  });
+  await transport.send(command());
+  await eventually(() => expect(deadLetters()).toMatchObject([{ errorType: 'RetriesExhausted' }]));
+  expect(attempts).toEqual([1, 2, 3]);
+});
+
+it('gives any other failure to a human at once', async () => {
+  const { transport, deadLetters } = await serve(async () => {
+    throw new RangeError('a defect');
+  });
+  await transport.send(command());
+  await eventually(() =>
+    expect(deadLetters()).toMatchObject([{ reason: 'RangeError: a defect', errorType: 'RangeError' }]),
+  );
+});
+
+it('uses up no attempts while the own database is away', async () => {
+  const { transport, counters, deadLetters } = await serve(async () => {
+    throw new DatabaseUnavailableError(new Error('connection refused'));
+  }, 0);
+  await transport.send(command());
+  await eventually(() => expect(counters.retried).toBeGreaterThanOrEqual(2));
+  expect(deadLetters()).toEqual([]);
+});

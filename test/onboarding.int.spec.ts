@@ -1,0 +1,235 @@
+import { commandQueue, RegisterUser, SendEmail, UserRegistered } from '@starter/contracts';
+import {
+  MailCatcher,
+  startBackends,
+  startServices,
+  type Backends,
+  type BrokerMode,
+  type Services,
+} from '@starter/demo';
+import { createMessage, newMessageId, toMessage, type CommandTransport, type Message } from '@starter/messaging';
+import type { Transports } from '@starter/service';
+import { eventually } from '@starter/testing';
+import { randomUUID } from 'node:crypto';
+import { DataSource } from 'typeorm';
+
+const modes: BrokerMode[] = process.env['NATIVE_BROKERS'] === 'missing' ? ['memory'] : ['memory', 'native'];
+
+describe.each(modes)('onboarding over %s brokers', (brokers) => {
+  let backends: Backends;
+  let catcher: MailCatcher;
+  let services: Services;
+  let outside: Transports;
+
+  beforeAll(async () => {
+    backends = await startBackends({ brokers, users: '', once: true }, () => undefined);
+    catcher = MailCatcher.inFolder(undefined);
+    for (const name of ['USER_SERVICE_PORT', 'EMAIL_SERVICE_PORT', 'ORCHESTRATOR_PORT']) process.env[name] = '0';
+    services = await startServices(backends, await catcher.listen());
+    outside = await backends.transportsFor('plain-client');
+  }, 120_000);
+
+  afterAll(async () => {
+    await Promise.all([outside?.commands.close(), outside?.events.close()]);
+    await services?.stop();
+    await catcher?.close();
+    await backends?.stop();
+  }, 60_000);
+
+  const post = (path: string, body: unknown, headers: Record<string, string> = {}) =>
+    fetch(services.users.url + path, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+    });
+  const register = async (email: string, name = 'Ada Lovelace') => {
+    const response = await post('/users', { email, name });
+    expect(response.status).toBe(202);
+    return (await response.json()) as { userId: string; commandId: string };
+  };
+  const userOf = async (id: string) =>
+    (await (await fetch(`${services.users.url}/users/${id}`)).json()) as Record<string, unknown>;
+  const uniqueEmail = (domain = 'example.com') => `${randomUUID()}@${domain}`;
+  const mailsTo = (email: string) => [...catcher.mails.values()].filter(({ to }) => to === email);
+  const untilActive = (id: string) =>
+    eventually(async () => expect(await userOf(id)).toMatchObject({ status: 'active', version: 2 }));
+  const workflowsOf = async (correlationId: string) =>
+    services.orchestrator.app
+      .get(DataSource)
+      .query<{ type: string }[]>('SELECT type FROM event WHERE correlation_id = $1 ORDER BY stream_id, sequence', [
+        correlationId,
+      ]);
+
+  it('takes a registration from HTTP to an e-mail and an active user', async () => {
+    const email = uniqueEmail();
+    const { userId, commandId } = await register(email, 'Grace <b>Hopper</b>');
+    await untilActive(userId);
+    const [mail, ...others] = mailsTo(email);
+    expect(others).toEqual([]);
+    expect(mail?.raw).toContain('text/plain');
+    expect(mail?.raw).toContain('text/html');
+    await eventually(async () =>
+      expect((await workflowsOf(commandId)).map(({ type }) => type)).toEqual([
+        'workflow.started',
+        'workflow.task-requested',
+        'workflow.task-succeeded',
+        'workflow.task-requested',
+        'workflow.task-succeeded',
+        'workflow.completed',
+      ]),
+    );
+  });
+
+  it('answers a repeated request with the first answer, and refuses the key for another request', async () => {
+    const body = { email: uniqueEmail(), name: 'Ada' };
+    const key = { 'idempotency-key': randomUUID() };
+    const answers = await Promise.all(Array.from({ length: 5 }, () => post('/users', body, key)));
+    const accepted = await Promise.all(answers.map((answer) => answer.json()));
+    expect(new Set(accepted.map((answer) => JSON.stringify(answer))).size).toBe(1);
+    expect((await post('/users', { ...body, name: 'Eve' }, key)).status).toBe(422);
+    await untilActive((accepted[0] as { userId: string }).userId);
+    expect(mailsTo(body.email)).toHaveLength(1);
+  });
+
+  it('gives an e-mail address to one of twenty that ask at once', async () => {
+    const email = uniqueEmail();
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, n) =>
+        post('/users', { email: n % 2 ? email : email.toUpperCase(), name: `n${n}` }),
+      ),
+    );
+    const statuses = answers.map(({ status }) => status).sort((a, b) => a - b);
+    expect(statuses).toEqual([202, ...Array.from({ length: 19 }, () => 409)]);
+  });
+
+  it('refuses a registration that came around the HTTP edge when the address is taken', async () => {
+    const email = uniqueEmail();
+    const { userId } = await register(email);
+    await untilActive(userId);
+    const other = newMessageId();
+    const rival = toMessage(RegisterUser.of({ userId: other, email, name: 'Eve' }), { source: 'plain-client' });
+    await outside.commands.send(rival);
+    await eventually(async () =>
+      expect(await discardReason(services.users.app.get(DataSource), rival.id)).toContain('taken'),
+    );
+    expect((await fetch(`${services.users.url}/users/${other}`)).status).toBe(404);
+  });
+
+  it('deactivates the user when the welcome e-mail is refused for good, and frees the address', async () => {
+    const email = uniqueEmail('refused.example');
+    const { userId, commandId } = await register(email);
+    await eventually(async () => expect(await userOf(userId)).toMatchObject({ status: 'deactivated' }));
+    await eventually(async () =>
+      expect((await workflowsOf(commandId)).map(({ type }) => type).at(-1)).toBe('workflow.failed'),
+    );
+    await register(email);
+  });
+
+  it('drops every second copy of a command and of an event', async () => {
+    const email = uniqueEmail();
+    const { userId, commandId } = await register(email);
+    await untilActive(userId);
+    const before = await effects(userId);
+    const registration = toMessage(RegisterUser.of({ userId, email, name: 'Ada Lovelace' }), {
+      id: commandId,
+      source: 'user-service',
+    });
+    const [stored] = await services.users.app
+      .get(DataSource)
+      .query<{ id: string; data: unknown; stream_id: string; recorded_at: Date; causation_id: string }[]>(
+        `SELECT * FROM event WHERE correlation_id = $1 AND sequence = 1`,
+        [commandId],
+      );
+    if (!stored) throw new Error('the registration left no event');
+    const event = createMessage({
+      id: stored.id,
+      type: UserRegistered.type,
+      version: 1,
+      source: 'user-service',
+      subject: stored.stream_id,
+      sequence: 1,
+      correlationId: commandId,
+      causationId: stored.causation_id,
+      data: stored.data,
+    });
+    const duplicates = () => services.all.reduce((sum, { messaging }) => sum + messaging.counters.duplicates, 0);
+    const droppedBefore = duplicates();
+    for (let copy = 0; copy < 3; copy += 1) {
+      await outside.commands.send(registration);
+      await outside.events.publish('user-service.events', [event]);
+    }
+    // Three commands, and three events for each of the two consumers of the topic.
+    await eventually(() => expect(duplicates() - droppedBefore).toBe(9));
+    expect(await effects(userId)).toEqual(before);
+    expect(mailsTo(email)).toHaveLength(1);
+  });
+
+  it('keeps what it cannot handle, with the reason, and handles the next message', async () => {
+    const unknownVersion = { ...registration(), version: 99 };
+    const badData = { ...registration(), data: { userId: 'nobody' } };
+    const unknownField = registration();
+    Object.assign(unknownField.data as object, { role: 'admin' });
+    for (const message of [unknownVersion, badData, unknownField]) await outside.commands.send(message);
+    const next = registration();
+    await outside.commands.send(next);
+    await eventually(async () => expect((await userOf(next.subject as string))['status']).toBe('active'));
+    const database = services.users.app.get(DataSource);
+    await eventually(async () => expect(await discardReason(database, badData.id)).toContain('userId: Invalid UUID'));
+    await eventually(async () => expect(await discardReason(database, unknownField.id)).toContain('role'));
+    const deadLetter = await takeDeadLetter(outside.commands, commandQueue('user-service'), unknownVersion.id);
+    expect(deadLetter).toMatchObject({ id: unknownVersion.id, version: 99, data: unknownVersion.data });
+  });
+
+  it('tells a workflow that its command was refused', async () => {
+    const workflowId = randomUUID();
+    const invalid = {
+      ...toMessage(SendEmail.of({ to: uniqueEmail(), template: 'welcome', variables: {} }), { source: 'x' }),
+    };
+    const message: Message = {
+      ...invalid,
+      data: { to: 'nowhere' },
+      replyTo: { address: 'orchestrator.replies', subject: workflowId },
+    };
+    await outside.commands.send(message);
+    // Nobody waits for it there: the reply is kept with its reason instead of being dropped.
+    await eventually(async () => {
+      const rows = await services.orchestrator.app
+        .get(DataSource)
+        .query<unknown[]>(`SELECT FROM inbox_discarded WHERE message->>'subject' = $1`, [workflowId]);
+      expect(rows).toHaveLength(1);
+    });
+  });
+
+  const registration = (): Message => {
+    const userId = newMessageId();
+    return toMessage(RegisterUser.of({ userId, email: uniqueEmail(), name: 'Ada' }), { source: 'plain-client' });
+  };
+  const effects = async (userId: string) => {
+    const [row] = await services.users.app
+      .get(DataSource)
+      .query<object[]>('SELECT count(*)::int AS events FROM event WHERE stream_id = $1', [`user-${userId}`]);
+    return { ...row, user: await userOf(userId) };
+  };
+});
+
+async function discardReason(dataSource: DataSource, messageId: string): Promise<string> {
+  const [row] = await dataSource.query<{ reason: string }[]>(
+    'SELECT reason FROM inbox_discarded WHERE message_id = $1',
+    [messageId],
+  );
+  return row?.reason ?? '';
+}
+
+/** Takes from the dead-letter queue until the message with this id comes. */
+async function takeDeadLetter(commands: CommandTransport, queue: string, id: string): Promise<Message> {
+  return new Promise((resolve, reject) => {
+    const consuming = commands.consume(`${queue}.dead-letter`, async ({ message }) => {
+      if (message.id === id) {
+        resolve(message);
+        void consuming.then((consumer) => consumer.close());
+      }
+      return { kind: 'done' };
+    });
+    consuming.catch(reject);
+  });
+}
