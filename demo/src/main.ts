@@ -86,7 +86,7 @@ function summarise(
   say(`
 registered           ${played.registered} of ${expected}
 e-mails caught       ${played.mails} of ${expected} (${catcher.copies - catcher.mails.size} second copies)
-activated            ${played.active} of ${expected}
+activated            ${played.active} of ${expected}${played.deactivated > 0 ? `, ${played.deactivated} deactivated` : ''}
 duplicates dropped   ${played.repeatedRequests} repeated requests, ${dropped} repeated messages
 time                 ${played.seconds.toFixed(1)} s
 messages             ${messages}, ${Math.round(messages / played.seconds)}/s`);

@@ -22,6 +22,7 @@ export interface Played {
   readonly repeatedRequests: number;
   readonly registered: number;
   readonly active: number;
+  readonly deactivated: number;
   readonly mails: number;
   readonly seconds: number;
 }
@@ -68,7 +69,7 @@ export async function play(scenario: Scenario): Promise<Played> {
     }
   };
   const requests = Promise.all(Array.from({ length: concurrency }, registerNext));
-  const progress = await untilDone(scenario, requests, ({ registered, mails, active }) =>
+  const progress = await untilDone(scenario, requests, refused, ({ registered, mails, active }) =>
     bar.update(active, { registered, mails }),
   );
   await requests;
@@ -88,6 +89,8 @@ async function register(url: string, user: DemoUser): Promise<Registration | Ref
 
 interface Progress {
   readonly registered: number;
+  /** Their welcome failed for good and was compensated. */
+  readonly deactivated: number;
   readonly active: number;
   readonly mails: number;
 }
@@ -95,6 +98,7 @@ interface Progress {
 async function untilDone(
   { users, userDatabase, catcher }: Scenario,
   requests: Promise<unknown>,
+  refused: readonly Refusal[],
   report: (progress: Progress) => void,
 ): Promise<Progress> {
   const addresses = new Set(users.map(({ email }) => email.toLowerCase()));
@@ -106,17 +110,20 @@ async function untilDone(
   let last = '';
   let movedAt = performance.now();
   for (;;) {
-    const [row] = await userDatabase.query<{ registered: number; active: number }[]>(
-      `SELECT count(*)::int AS registered, count(*) FILTER (WHERE status = 'active')::int AS active
+    const [row] = await userDatabase.query<Omit<Progress, 'mails'>[]>(
+      `SELECT count(*)::int AS registered,
+              count(*) FILTER (WHERE status = 'active')::int AS active,
+              count(*) FILTER (WHERE status = 'deactivated')::int AS deactivated
          FROM user_directory WHERE lower(email) = ANY($1)`,
       [[...addresses]],
     );
-    const progress = { registered: 0, active: 0, ...row, mails: catcher.countFor(addresses) };
+    const progress = { registered: 0, active: 0, deactivated: 0, ...row, mails: catcher.countFor(addresses) };
     report(progress);
     const seen = JSON.stringify(progress);
     if (seen !== last) movedAt = performance.now();
     last = seen;
-    const complete = progress.active === users.length && progress.mails === users.length;
+    const { active, deactivated, mails } = progress;
+    const complete = active + deactivated + refused.length >= users.length && mails >= active;
     if (sent && (complete || performance.now() - movedAt > patienceMs)) return progress;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }

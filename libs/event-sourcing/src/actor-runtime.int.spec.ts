@@ -64,7 +64,7 @@ function newRuntime() {
 
 function execution(type: string, id: string, amount: number, fields: Partial<Message> = {}) {
   const message = createMessage({ type, version: 1, source: 'test', data: { amount }, ...fields });
-  return { id, command: { data: { amount }, message }, guard: once('bank.commands', message.id), answers: message };
+  return { id, command: { data: { amount }, message }, guard: once('bank.commands', message.id), answers: { request: message } };
 }
 
 const eventsOf = (id: string) =>

@@ -27,8 +27,12 @@ export interface Execution {
   readonly command: Command;
   /** Admits the message that led here; without one the command takes effect each time it is executed. */
   readonly guard?: InboxGuard;
-  /** The command whose sender is told what came of this one; none = nobody is told. */
-  readonly answers?: Message;
+  /** Whom to tell what came of it, when that one asked for a reply; none = nobody is told. */
+  readonly answers?: {
+    readonly request: Message;
+    /** The events that are stored say that the request has failed, for this reason. */
+    readonly failure?: string;
+  };
 }
 
 export type Executed<State> =
@@ -120,7 +124,7 @@ export class ActorRuntime {
     }
     // 7. Only a committed state may be remembered.
     if (loaded) this.cache.set(stream, loaded);
-    if (executed.kind === 'applied') counters.handled += 1;
+    if (executed.kind === 'applied' && execution.guard) counters.handled += 1;
     if (executed.kind === 'duplicate') counters.duplicates += 1;
     return executed;
   }
@@ -197,8 +201,9 @@ export class ActorRuntime {
   }
 
   private reply(execution: Execution, answer: { result: unknown } | { failure: string }): OutboxEntry[] {
-    const request = execution.answers;
-    const message = request && replyFor(request, answer, this.messaging.service);
+    if (!execution.answers) return [];
+    const { request, failure } = execution.answers;
+    const message = replyFor(request, failure === undefined ? answer : { failure }, this.messaging.service);
     return message && request.replyTo ? [{ channel: 'command', address: request.replyTo.address, message }] : [];
   }
 

@@ -54,7 +54,7 @@ export class ActorModule implements OnModuleInit {
           const id = keyOf(definition, data) ?? message.subject;
           if (id === undefined) throw new ValidationError(`${message.type} names no actor; set the message's subject`);
           const guard = once(commands.queue, message.id);
-          await this.runtime.execute(actor, { id, command: { data, message }, guard, answers: message });
+          await this.runtime.execute(actor, { id, command: { data, message }, guard, answers: { request: message } });
         },
         this.feature.addresses?.[definition.type],
       );

@@ -3,6 +3,8 @@ import type { Message, Statement, Transaction } from '@starter/messaging';
 /** Somebody else appended to the stream since it was loaded: load again and decide again. */
 export class ConcurrencyError extends Error {
   override readonly name = 'ConcurrencyError';
+  /** SQLSTATE of a serialisation failure: whoever gives up on it may try the whole message again. */
+  readonly code = '40001';
 }
 
 export interface StoredEvent {

@@ -13,7 +13,7 @@ export {
   type RecordedEvent,
   type Rejection,
 } from './actor.js';
-export { ActorModule, type ActorFeature } from './actor.module.js';
+export { ActorModule, ActorRuntimeModule, type ActorFeature } from './actor.module.js';
 export { ActorRuntime, type Executed, type Execution } from './actor-runtime.js';
 export { CreateEventStore1760000000002 } from './create-event-store.migration.js';
 export { decide, evolve } from './decide.js';

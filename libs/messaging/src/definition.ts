@@ -32,6 +32,7 @@ export function toMessage(
   const { definition, data } = draft;
   const encoded = z.safeEncode(definition.schema, data);
   if (!encoded.success) throw invalid(definition, encoded.error, 'cannot be sent');
+  refuseNul(definition, encoded.data);
   const subject = fields.subject ?? keyOf(definition, encoded.data);
   return createMessage({
     ...fields,
@@ -49,6 +50,7 @@ export function toMessage(
 export function decode<Data>(definition: MessageDefinition<Data>, message: Pick<Message, 'data'>): Data {
   const decoded = z.safeDecode(definition.schema, message.data as never);
   if (!decoded.success) throw invalid(definition, decoded.error, 'was refused');
+  refuseNul(definition, message.data);
   return decoded.data;
 }
 
@@ -56,6 +58,12 @@ export function decode<Data>(definition: MessageDefinition<Data>, message: Pick<
 export function keyOf(definition: MessageDefinition, data: unknown): string | undefined {
   if (definition.key === undefined) return undefined;
   return String((data as Record<string, unknown>)[definition.key]);
+}
+
+/** PostgreSQL cannot store it in text or JSON; refused here it is a clear error and not a failing insert later on. */
+function refuseNul(definition: MessageDefinition, data: unknown): void {
+  if (!/(?<!\\)(?:\\\\)*\\u0000/.test(JSON.stringify(data))) return;
+  throw new ValidationError(`${definition.type} v${definition.version} holds the character U+0000; leave it out`);
 }
 
 function invalid(definition: MessageDefinition, error: z.ZodError, what: string): ValidationError {

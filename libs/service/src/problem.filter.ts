@@ -1,5 +1,5 @@
 import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '@nestjs/common';
-import type { Logger } from '@starter/messaging';
+import { ValidationError, type Logger } from '@starter/messaging';
 import type { FastifyReply } from 'fastify';
 import { ProblemException, titleOf, type Problem } from './problem.js';
 
@@ -22,6 +22,9 @@ export class ProblemFilter implements ExceptionFilter {
       const body = error.getResponse();
       const details = typeof body === 'object' && 'details' in body ? body : {};
       return { type: 'about:blank', title: titleOf(status), status, detail: error.message, ...details };
+    }
+    if (error instanceof ValidationError) {
+      return { type: 'about:blank', title: titleOf(400), status: 400, detail: error.message };
     }
     this.logger.error('a request failed', { error: error instanceof Error ? (error.stack ?? error.message) : error });
     const detail = 'The request could not be handled; nothing was stored. Try again later.';

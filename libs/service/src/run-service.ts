@@ -1,4 +1,4 @@
-//Ximport { connectKafka, connectRabbitMq } from '@starter/messaging';
+import { connectKafka, connectRabbitMq } from '@starter/messaging';
 import { readSettings, type BaseSettings } from './configuration.js';
 import { createPino, messagingLogger } from './logging.js';
 import type { ServiceDefinition } from './service-definition.js';

@@ -1,0 +1,317 @@
+import { SendEmail } from '@starter/contracts';
+import { ActorRuntime, CreateEventStore1760000000002 } from '@starter/event-sourcing';
+import {
+  commandsExchange,
+  CreateMessagingTables1760000000001,
+  createMessage,
+  MemoryCommandBroker,
+  MemoryCommandTransport,
+  MemoryEventLog,
+  MemoryEventTransport,
+  Messaging,
+  silentLogger,
+  toMessage,
+  TransientError,
+  type Message,
+} from '@starter/messaging';
+import { eventually, openTestDataSource, type TestDataSource } from '@starter/testing';
+import { jest } from '@jest/globals';
+import type { AddressInfo } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { SMTPServer } from 'smtp-server';
+import { emailDelivery } from './email.decider.js';
+import { EmailTask } from './email.task.js';
+import { Mailer } from './mailer.js';
+
+const replies = 'spec.replies';
+
+/** Answers of the mail server to the coming e-mails, in their order; after the last one it takes them all. */
+type Answer = 'take' | { readonly refuse: number };
+
+let database: TestDataSource;
+let broker: MemoryCommandBroker;
+let log: MemoryEventLog;
+let smtp: SMTPServer;
+let mailer: Mailer;
+/** Message-ID headers of the e-mails that the server took. */
+let taken: string[];
+let asked: number;
+let answers: Answer[];
+let running: Messaging[];
+
+beforeEach(async () => {
+  [taken, asked, answers, running] = [[], 0, [], []];
+  [broker, log] = [new MemoryCommandBroker(), new MemoryEventLog()];
+  broker.declare({
+    exchanges: [{ name: commandsExchange, type: 'direct' }],
+    queues: [{ name: replies }],
+    bindings: [{ exchange: commandsExchange, queue: replies, routingKey: replies }],
+  });
+  database = await openTestDataSource([CreateMessagingTables1760000000001, CreateEventStore1760000000002]);
+  smtp = await startSmtpServer();
+  const { port } = smtp.server.address() as AddressInfo;
+  mailer = new Mailer({ url: `smtp://127.0.0.1:${port}`, from: 'Starter <no-reply@mail.example>' });
+});
+
+afterEach(async () => {
+  await Promise.all(running.map((messaging) => messaging.beforeApplicationShutdown()));
+  mailer.onApplicationShutdown();
+  await new Promise<void>((resolve) => smtp.close(resolve));
+  await database.close();
+});
+
+async function startSmtpServer(): Promise<SMTPServer> {
+  const server = new SMTPServer({
+    authOptional: true,
+    logger: false,
+    onData: (stream, _, callback) => {
+      void text(stream).then((raw) => {
+        asked += 1;
+        const answer = answers.shift() ?? 'take';
+        if (answer !== 'take') return callback(Object.assign(new Error('refused'), { responseCode: answer.refuse }));
+        taken.push(/^Message-ID: (.+)$/im.exec(raw)?.[1]?.trim() ?? '');
+        callback();
+      });
+    },
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return server;
+}
+
+interface Instance {
+  readonly messaging: Messaging;
+  readonly runtime: ActorRuntime;
+  readonly task: EmailTask;
+}
+
+/** One process of the service. */
+async function startInstance(sender: Pick<Mailer, 'send'> = mailer, prefetch = 100): Promise<Instance> {
+  const messaging = new Messaging({
+    service: 'email-service',
+    dataSource: database.dataSource,
+    commands: new MemoryCommandTransport(broker),
+    events: new MemoryEventTransport(log),
+    logger: silentLogger,
+    partitions: 2,
+    prefetch,
+  });
+  const runtime = new ActorRuntime(messaging);
+  const task = new EmailTask(messaging, runtime, sender, { maxRetries: 3, backoff: { baseMs: 10 } });
+  task.onModuleInit();
+  await messaging.onApplicationBootstrap();
+  running.push(messaging);
+  return { messaging, runtime, task };
+}
+
+const sendEmail = (variables: Record<string, string> = { name: 'Ada' }): Message =>
+  toMessage(SendEmail.of({ to: 'ada@example.com', template: 'welcome', variables }), {
+    source: 'spec',
+    replyTo: { address: replies, subject: 'workflow-1' },
+  });
+
+const deliver = (message: Message): Promise<void> => new MemoryCommandTransport(broker).send(message);
+
+const receivedReplies = () =>
+  broker.messages(replies).map(({ properties, content }) => ({
+    type: properties.type,
+    subject: properties.headers?.['subject'],
+    data: JSON.parse(content.toString()) as unknown,
+  }));
+
+const storedEvents = async (id: string): Promise<string[]> => {
+  const rows = await database.dataSource.query<{ type: string }[]>(
+    'SELECT type FROM event WHERE stream_id = $1 ORDER BY sequence',
+    [`email-${id}`],
+  );
+  return rows.map(({ type }) => type);
+};
+
+const outcomeOf = async ({ runtime }: Instance, id: string) => (await runtime.read(emailDelivery, id)).state;
+
+/** Everything that was delivered has been handled and acknowledged. */
+async function settled({ messaging }: Instance): Promise<void> {
+  await eventually(() => expect(broker.messages(messaging.commands.queue)).toEqual([]));
+  await messaging.commands.stop();
+}
+
+describe('SendEmail', () => {
+  it('sends one e-mail, stores what happened and answers with it', async () => {
+    const instance = await startInstance();
+    const command = sendEmail();
+    await deliver(command);
+    await eventually(() => expect(receivedReplies()).toHaveLength(1));
+
+    const messageId = `<${command.id}@mail.example>`;
+    expect(taken).toEqual([messageId]);
+    const sent = { emailId: command.id, to: 'ada@example.com', template: 'welcome', messageId };
+    expect(receivedReplies()).toEqual([
+      { type: 'command.succeeded', subject: 'workflow-1', data: { requestId: command.id, result: sent } },
+    ]);
+    expect(await storedEvents(command.id)).toEqual(['email.requested', 'email.attempted', 'email.sent']);
+    expect(await outcomeOf(instance, command.id)).toMatchObject({ status: 'sent', attempts: 1, messageId });
+    await eventually(() => expect(log.read('email-service.events')).toHaveLength(3));
+  });
+
+  it('names the command as the cause of every event', async () => {
+    const command = { ...sendEmail(), correlationId: 'request-1' };
+    await startInstance();
+    await deliver(command);
+    await eventually(() => expect(receivedReplies()).toHaveLength(1));
+    const causes: unknown = await database.dataSource.query(
+      'SELECT DISTINCT correlation_id AS "correlationId", causation_id AS "causationId" FROM event',
+    );
+    expect(causes).toEqual([{ correlationId: 'request-1', causationId: command.id }]);
+  });
+
+  it('sends one e-mail when the command is delivered twice, at once and later', async () => {
+    const instance = await startInstance();
+    const command = sendEmail();
+    await Promise.all([deliver(command), deliver(command)]);
+    await eventually(() => expect(receivedReplies()).toHaveLength(1));
+    await deliver(command);
+    await settled(instance);
+
+    expect(taken).toHaveLength(1);
+    expect(await storedEvents(command.id)).toEqual(['email.requested', 'email.attempted', 'email.sent']);
+    expect(receivedReplies()).toHaveLength(1);
+  });
+
+  it('waits for its outcome to be stored through an outage of the database, and sends no second copy', async () => {
+    const instance = await startInstance();
+    const terminated = Object.assign(new Error('terminating connection'), { code: '57P01' });
+    failFirstStoreOf('email.sent', instance.messaging, terminated);
+    const command = sendEmail();
+    await deliver(command);
+    await eventually(() => expect(receivedReplies()).toHaveLength(1));
+    expect(taken).toHaveLength(1);
+    expect(await outcomeOf(instance, command.id)).toMatchObject({ status: 'sent', attempts: 1 });
+  });
+
+  it('sends a second copy with the same Message-ID when its outcome could not be stored', async () => {
+    const instance = await startInstance();
+    failFirstStoreOf('email.sent', instance.messaging, new TransientError('serialization failure'));
+    const command = sendEmail();
+    await deliver(command);
+    await eventually(() => expect(receivedReplies()).toHaveLength(1));
+
+    const messageId = `<${command.id}@mail.example>`;
+    expect(taken).toEqual([messageId, messageId]);
+    const events = await storedEvents(command.id);
+    expect(events).toEqual(['email.requested', 'email.attempted', 'email.attempted', 'email.sent']);
+    expect(receivedReplies()).toHaveLength(1);
+  });
+
+  it('sends a second copy with the same Message-ID when its process dies after the server took the first', async () => {
+    const command = sendEmail();
+    const dying: Pick<Mailer, 'send'> = {
+      send: async (id, mail) => {
+        await mailer.send(id, mail);
+        return new Promise<string>(() => undefined);
+      },
+    };
+    const dead = await startInstance(dying, 1);
+    await deliver(command);
+    await eventually(() => expect(taken).toHaveLength(1));
+    running.splice(running.indexOf(dead.messaging), 1);
+    await dead.messaging.relay.stop();
+    const alive = await startInstance();
+    // The connections of both drop: what the dead one left unacknowledged is delivered again, to the one that is free.
+    broker.stop();
+    broker.start();
+    await eventually(() => expect(receivedReplies()).toHaveLength(1));
+
+    const messageId = `<${command.id}@mail.example>`;
+    expect(taken).toEqual([messageId, messageId]);
+    expect(await outcomeOf(alive, command.id)).toMatchObject({ status: 'sent', attempts: 2 });
+    expect((await storedEvents(command.id)).filter((type) => type === 'email.sent')).toHaveLength(1);
+  });
+
+  it('fails at once when the server refuses the e-mail for good', async () => {
+    answers = [{ refuse: 550 }];
+    const instance = await startInstance();
+    const command = sendEmail();
+    await deliver(command);
+    await deliver(command);
+    await eventually(() => expect(receivedReplies()).toHaveLength(1));
+    await settled(instance);
+
+    const reason = expect.stringContaining('550') as string;
+    expect(receivedReplies()).toEqual([
+      { type: 'command.failed', subject: 'workflow-1', data: { requestId: command.id, reason } },
+    ]);
+    expect(await storedEvents(command.id)).toEqual(['email.requested', 'email.attempted', 'email.failed']);
+    expect(await outcomeOf(instance, command.id)).toMatchObject({ status: 'failed', attempts: 1, reason });
+    expect(asked).toBe(1);
+  });
+
+  it('tries again after transient failures and counts the attempts', async () => {
+    answers = [{ refuse: 451 }, { refuse: 421 }, 'take'];
+    const instance = await startInstance();
+    const command = sendEmail();
+    await deliver(command);
+    await eventually(() => expect(receivedReplies()).toMatchObject([{ type: 'command.succeeded' }]));
+    expect(await outcomeOf(instance, command.id)).toMatchObject({ status: 'sent', attempts: 3 });
+    expect(taken).toHaveLength(1);
+  });
+
+  it('fails when the retries are used up', async () => {
+    answers = Array<Answer>(10).fill({ refuse: 451 });
+    const instance = await startInstance();
+    const command = sendEmail();
+    await deliver(command);
+    await eventually(() => expect(receivedReplies()).toMatchObject([{ type: 'command.failed' }]));
+    await settled(instance);
+    expect(await outcomeOf(instance, command.id)).toMatchObject({
+      status: 'failed',
+      attempts: 4,
+      reason: expect.stringMatching(/^not sent in 4 attempts: .*451/) as string,
+    });
+    expect(asked).toBe(4);
+  });
+
+  it('does not give up because the service stops', async () => {
+    answers = Array<Answer>(5).fill({ refuse: 451 });
+    const instance = await startInstance();
+    instance.task.onApplicationShutdown();
+    const command = sendEmail();
+    await deliver(command);
+    await eventually(() => expect(taken).toHaveLength(1));
+    await eventually(async () => {
+      expect(await outcomeOf(instance, command.id)).toMatchObject({ status: 'sent', attempts: 6 });
+    });
+  });
+
+  it('fails without asking the server when a variable of the template is missing', async () => {
+    const instance = await startInstance();
+    const command = sendEmail({ nickname: 'Ada' });
+    await deliver(command);
+    await eventually(() => expect(receivedReplies()).toMatchObject([{ type: 'command.failed' }]));
+    const reason = expect.stringMatching(/^template welcome was given wrong variables: name: /) as string;
+    expect(await outcomeOf(instance, command.id)).toMatchObject({ status: 'failed', attempts: 1, reason });
+    expect(asked).toBe(0);
+  });
+
+  it('is refused when it does not fit its schema', async () => {
+    await startInstance();
+    const { replyTo, ...fields } = sendEmail();
+    const data = { to: 'ada', template: 'welcome', variables: {} };
+    const command = createMessage({ ...fields, ...(replyTo ? { replyTo } : {}), data });
+    await deliver(command);
+    await eventually(() => expect(receivedReplies()).toMatchObject([{ type: 'command.failed' }]));
+    expect(await storedEvents(command.id)).toEqual([]);
+    expect(asked).toBe(0);
+  });
+});
+
+/** The transaction that first wants to publish an event of this type fails. */
+function failFirstStoreOf(type: string, { outbox }: Messaging, error: Error): void {
+  const add = outbox.add.bind(outbox);
+  let failed = false;
+  jest.spyOn(outbox, 'add').mockImplementation(async (tx, entries) => {
+    if (!failed && entries.some(({ message }) => message.type === type)) {
+      failed = true;
+      throw error;
+    }
+    return add(tx, entries);
+  });
+}

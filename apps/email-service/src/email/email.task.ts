@@ -1,0 +1,123 @@
+import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
+import { SendEmail } from '@starter/contracts';
+import { type ActorRuntime, type Command } from '@starter/event-sourcing';
+import {
+  backoffDelay,
+  causedBy,
+  DatabaseUnavailableError,
+  done,
+  KeyedQueue,
+  once,
+  retry,
+  toMessage,
+  type DataOf,
+  type Draft,
+  type FailurePolicy,
+  type Message,
+  type Messaging,
+  type Outcome,
+  type Received,
+} from '@starter/messaging';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { RecordEmailFailed, RecordEmailSent } from './email-outcome.js';
+import { emailDelivery } from './email.decider.js';
+import { PermanentMailError, TransientMailError } from './mail-error.js';
+import type { Mailer } from './mailer.js';
+import { render } from './templates.js';
+
+const outageRetryMs = 1_000;
+
+/**
+ * Sends the e-mail of a `SendEmail` command: record the attempt, hand the e-mail to the mail server, record the outcome.
+ *
+ * Recording is exactly once. Handing over is **at least once**, because a mail server takes no part in a transaction. What
+ * a kill of the process leads to, when the broker delivers the command again:
+ *
+ * - before the attempt is recorded: nothing has happened, it is the first attempt;
+ * - from there until the outcome is recorded: one attempt more. If the server had taken the e-mail, it gets a second copy
+ *   with the same Message-ID. The same happens when the broker gives the command to another process meanwhile;
+ * - after the outcome is recorded: the actor says so, and nothing is sent.
+ *
+ * The outcome, its event, the reply and the inbox row are one transaction.
+ */
+export class EmailTask implements OnModuleInit, OnApplicationShutdown {
+  private readonly deliveries = new KeyedQueue();
+  private stopping = false;
+
+  constructor(
+    private readonly messaging: Messaging,
+    private readonly runtime: ActorRuntime,
+    private readonly mailer: Pick<Mailer, 'send'>,
+    /** Retries of transient failures: by default after about 2, 10 and 50 seconds. */
+    private readonly retries: FailurePolicy = { maxRetries: 3, backoff: { baseMs: 2_000, factor: 5 } },
+  ) {}
+
+  onModuleInit(): void {
+    // A duplicate that is delivered at the same time waits, and then finds the outcome.
+    this.messaging.commands.handle(SendEmail, (received) =>
+      this.deliveries.run(received.message.id, () => this.deliver(received)),
+    );
+  }
+
+  onApplicationShutdown(): void {
+    this.stopping = true;
+  }
+
+  private async deliver({ data, message }: Received<DataOf<typeof SendEmail>>): Promise<Outcome> {
+    const attempt = await this.runtime.execute(emailDelivery, { id: message.id, command: { data, message } });
+    if (attempt.kind !== 'applied' || attempt.state.status !== 'attempting') return done;
+    let messageId: string;
+    try {
+      messageId = await this.mailer.send(message.id, { to: data.to, ...render(data) });
+    } catch (error) {
+      return this.notSent(message, attempt.state.attempts, error);
+    }
+    await this.recordSent(message, messageId);
+    return done;
+  }
+
+  /** Attempts are those of the actor: unlike the deliveries of the broker, they survive a redrive and count no outages. */
+  private async notSent(message: Message, attempts: number, error: unknown): Promise<Outcome> {
+    if (error instanceof PermanentMailError) {
+      await this.recordFailed(message, error.message);
+      return done;
+    }
+    if (!(error instanceof TransientMailError)) throw error;
+    const { maxRetries = 3, backoff } = this.retries;
+    // When the service stops it is the mailer that cuts off what is under way, which says nothing about the e-mail.
+    if (attempts <= maxRetries || this.stopping) return retry(backoffDelay(attempts, backoff), error.message);
+    await this.recordFailed(message, `not sent in ${attempts} attempts: ${error.message}`);
+    return done;
+  }
+
+  /** A redelivery would send the e-mail again, so an outage of the database is waited out here. */
+  private async recordSent(message: Message, messageId: string): Promise<void> {
+    const command = this.outcomeOf(message, RecordEmailSent.of({ emailId: message.id, messageId }));
+    const guard = once(this.messaging.commands.queue, message.id);
+    for (;;) {
+      try {
+        await this.runtime.execute(emailDelivery, { id: message.id, command, guard, answers: { request: message } });
+        return;
+      } catch (error) {
+        if (!(error instanceof DatabaseUnavailableError) || this.stopping) throw error;
+        await sleep(outageRetryMs);
+      }
+    }
+  }
+
+  private async recordFailed(message: Message, reason: string): Promise<void> {
+    const command = this.outcomeOf(message, RecordEmailFailed.of({ emailId: message.id, reason }));
+    await this.runtime.execute(emailDelivery, {
+      id: message.id,
+      command,
+      guard: once(this.messaging.commands.queue, message.id),
+      answers: { request: message, failure: reason },
+    });
+  }
+
+  /** It has the id of the command that it concludes, so that the stored events name that one as their cause. */
+  private outcomeOf(concluded: Message, draft: Draft): Command {
+    const message = toMessage(draft, { source: this.messaging.service, ...causedBy(concluded), id: concluded.id });
+    return { data: draft.data, message };
+  }
+}

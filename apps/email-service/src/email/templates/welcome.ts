@@ -1,0 +1,25 @@
+import { z } from 'zod';
+import { html, line } from './markup.js';
+import { defineTemplate } from './template.js';
+
+export const welcome = defineTemplate('welcome', {
+  variables: z.object({ name: z.string().trim().min(1) }),
+  subject: ({ name }) => line`Welcome, ${name}`,
+  text: ({ name }) => `Hello ${name},
+
+welcome! Thank you for registering.
+
+You receive this e-mail because somebody registered with your address. If it was not you, ignore it.
+`,
+  html: ({ name }) =>
+    html`<!doctype html>
+      <html lang="en">
+        <body style="font-family: sans-serif; line-height: 1.5">
+          <p>Hello ${name},</p>
+          <p>welcome! Thank you for registering.</p>
+          <p style="color: #666">
+            You receive this e-mail because somebody registered with your address. If it was not you, ignore it.
+          </p>
+        </body>
+      </html> `,
+});

@@ -1,0 +1,24 @@
+import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
+import { baseSettings, type ServiceDefinition } from '@starter/service';
+import { z } from 'zod';
+import { EmailModule } from './email/email.module.js';
+import { senderFormat } from './email/mailer.js';
+
+const settings = baseSettings.extend({
+  /** `smtps://` for TLS, `smtp://…?requireTLS=true` for STARTTLS. */
+  SMTP_URL: z.url({ protocol: /^smtps?$/ }).default('smtp://127.0.0.1:1025'),
+  MAIL_FROM: z
+    .string()
+    .regex(senderFormat, 'must be Name <address@domain> or address@domain')
+    .default('Starter <no-reply@example.com>'),
+});
+
+export const emailService: ServiceDefinition<z.output<typeof settings>> = {
+  name: 'email-service',
+  description: 'Sends e-mails and tells what became of them.',
+  defaultPort: 3002,
+  settings,
+  entities: [],
+  migrations: [CreateEventStore1760000000002],
+  module: ({ SMTP_URL, MAIL_FROM }) => EmailModule.forRoot({ url: SMTP_URL, from: MAIL_FROM }),
+};

@@ -1,0 +1,4 @@
+import { runService } from '@starter/service';
+import { emailService } from './index.js';
+
+await runService(emailService);

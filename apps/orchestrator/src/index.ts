@@ -1,0 +1,15 @@
+import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
+import { baseSettings, type ServiceDefinition } from '@starter/service';
+import { OrchestratorModule } from './orchestrator.module.js';
+import { CreateWorkflowDirectory1760000000200 } from './workflow/create-workflow-directory.migration.js';
+import { WorkflowRow } from './workflow/workflow.row.js';
+
+export const orchestrator: ServiceDefinition = {
+  name: 'orchestrator',
+  description: 'Runs workflows over the other services and tells where each of them is.',
+  defaultPort: 3000,
+  settings: baseSettings,
+  entities: [WorkflowRow],
+  migrations: [CreateEventStore1760000000002, CreateWorkflowDirectory1760000000200],
+  module: () => OrchestratorModule,
+};

@@ -1,0 +1,4 @@
+import { runService } from '@starter/service';
+import { orchestrator } from './index.js';
+
+await runService(orchestrator);

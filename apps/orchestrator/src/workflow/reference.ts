@@ -1,0 +1,91 @@
+import type { Json, WorkflowNode } from './definition.js';
+import { childPath, childrenOf, rootPath } from './node-path.js';
+
+/** What a `$ref` points at. */
+export type Target =
+  | { readonly from: 'input'; readonly fields: readonly string[] }
+  | { readonly from: 'results'; readonly path: string; readonly fields: readonly string[] };
+
+/** The values that references are resolved from. */
+export interface Values {
+  readonly definition: WorkflowNode;
+  readonly input: Json;
+  /** Result of the node at this path; undefined while it has none. */
+  result(path: string): Json | undefined;
+}
+
+/** A reference that is malformed or has no value; the message names its place in the definition. */
+export class BadReferenceError extends Error {
+  override readonly name = 'BadReferenceError';
+}
+
+/**
+ * Puts in a value for each reference of a template.
+ * @param place names the template in errors: `0.1 email.send`
+ * @throws BadReferenceError at the first reference without a value
+ */
+export function resolve(template: Json, place: string, values: Values): Json {
+  return mapReferences(template, place, (reference, at) => {
+    const target = targetOf(values.definition, reference, at);
+    const start = target.from === 'input' ? values.input : values.result(target.path);
+    return target.fields.reduce((value, field) => fieldOf(value, field, `${at}: "${reference}" has no value`), start);
+  });
+}
+
+/** Every reference in a template with its place. */
+export function referencesIn(template: Json, place: string): { readonly reference: string; readonly at: string }[] {
+  const found: { reference: string; at: string }[] = [];
+  mapReferences(template, place, (reference, at) => {
+    found.push({ reference, at });
+    return null;
+  });
+  return found;
+}
+
+/**
+ * Reads `input.<fields>` or `results.<path>.<fields>`. A path and the fields behind it are told apart by the tree: a path
+ * goes on as long as the node has children.
+ * @throws BadReferenceError
+ */
+export function targetOf(definition: WorkflowNode, reference: string, at: string): Target {
+  const [from, ...rest] = reference.split('.');
+  if (from === 'input') return { from, fields: rest };
+  if (from !== 'results' || rest.shift() !== rootPath) {
+    throw new BadReferenceError(`${at}: "${reference}" is no reference; write input.<field> or results.<path>.<field>`);
+  }
+  let path = rootPath;
+  let children = childrenOf(definition);
+  while (children.length > 0 && rest[0] !== undefined && /^\d+$/.test(rest[0])) {
+    const index = Number(rest.shift());
+    const child = children[index];
+    path = childPath(path, index);
+    if (!child)
+      throw new BadReferenceError(`${at}: "${reference}" names the place ${path}, which the definition lacks`);
+    children = childrenOf(child);
+  }
+  return { from, path, fields: rest };
+}
+
+function mapReferences(template: Json, at: string, replace: (reference: string, at: string) => Json | undefined): Json {
+  if (typeof template !== 'object' || template === null) return template;
+  if (Array.isArray(template)) return template.map((item, index) => mapReferences(item, `${at}.${index}`, replace));
+  if (Object.hasOwn(template, '$ref')) {
+    const { $ref: reference, ...others } = template;
+    if (typeof reference !== 'string' || Object.keys(others).length > 0) {
+      throw new BadReferenceError(`${at}: a reference is an object with a text "$ref" and nothing else`);
+    }
+    const value = replace(reference, at);
+    if (value === undefined) throw new BadReferenceError(`${at}: "${reference}" has no value`);
+    return value;
+  }
+  return Object.fromEntries(
+    Object.entries(template).map(([key, value]) => [key, mapReferences(value, `${at}.${key}`, replace)]),
+  );
+}
+
+function fieldOf(value: Json | undefined, field: string, problem: string): Json {
+  const inside = typeof value === 'object' && value !== null && Object.hasOwn(value, field);
+  const found = inside ? (value as Record<string, Json>)[field] : undefined;
+  if (found === undefined) throw new BadReferenceError(`${problem}; there is no field "${field}"`);
+  return found;
+}

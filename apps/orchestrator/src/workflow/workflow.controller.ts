@@ -1,0 +1,77 @@
+import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
+import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
+import { openApi, SchemaPipe } from '@starter/service';
+import { z } from 'zod';
+import { WorkflowRequests, type Accepted } from './workflow-requests.js';
+import { WorkflowQueries, type WorkflowPage } from './workflow.queries.js';
+import { workflowStates } from './workflow.row.js';
+import { workflowView, type WorkflowView } from './workflow.view.js';
+
+const start = z.strictObject({ workflow: z.string().min(1), input: z.record(z.string(), z.unknown()) });
+const idempotencyKey = new SchemaPipe(z.object({ 'Idempotency-Key': z.string().min(1).max(255).optional() }));
+const workflowId = z.object({ id: z.uuid() });
+const listing = z.strictObject({
+  limit: z.coerce.number().int().min(1).max(100).default(20),
+  after: z.string().exactOptional(),
+  state: z.enum(workflowStates).exactOptional(),
+});
+const accepted = z.object({ workflowId: z.uuid(), commandId: z.uuid() });
+const page = z.object({
+  workflows: z.array(
+    z.object({
+      id: z.uuid(),
+      name: z.string(),
+      state: z.enum(workflowStates),
+      startedAt: z.iso.datetime(),
+      updatedAt: z.iso.datetime(),
+    }),
+  ),
+  next: z.string().optional(),
+});
+
+@ApiTags('workflows')
+@Controller('workflows')
+export class WorkflowController {
+  constructor(
+    @Inject(WorkflowRequests) private readonly requests: WorkflowRequests,
+    @Inject(WorkflowQueries) private readonly queries: WorkflowQueries,
+  ) {}
+
+  /** Accepts a request for a workflow. It appears under `GET /workflows/:id` a moment later. */
+  @Post()
+  @HttpCode(202)
+  @ApiBody({ schema: openApi(start) })
+  @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'The same key gets the same answer.' })
+  @ApiResponse({ status: 202, schema: openApi(accepted) })
+  @ApiResponse({ status: 400, description: 'The request, or the input for this workflow, does not fit.' })
+  @ApiResponse({ status: 404, description: 'There is no workflow of this name.' })
+  @ApiResponse({ status: 422, description: 'The Idempotency-Key was used for another request.' })
+  start(
+    @Body(new SchemaPipe(start)) body: z.output<typeof start>,
+    @Headers('idempotency-key') header?: string,
+  ): Promise<Accepted> {
+    // Nest runs no pipes on headers.
+    const { 'Idempotency-Key': key } = idempotencyKey.transform({ 'Idempotency-Key': header });
+    return this.requests.start({ ...body, ...(key === undefined ? {} : { idempotencyKey: key }) });
+  }
+
+  /** Where a workflow is, what it has done, and the definition that it follows. */
+  @Get(':id')
+  @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
+  @ApiResponse({ status: 200, schema: openApi(workflowView) })
+  @ApiResponse({ status: 400, description: 'The id is no UUID.' })
+  @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
+  byId(@Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>): Promise<WorkflowView> {
+    return this.queries.byId(id);
+  }
+
+  /** Newest first. */
+  @Get()
+  @ApiQuery({ name: 'limit', schema: openApi(listing.shape.limit), required: false })
+  @ApiQuery({ name: 'after', schema: openApi(listing.shape.after), required: false })
+  @ApiQuery({ name: 'state', schema: openApi(listing.shape.state), required: false })
+  @ApiResponse({ status: 200, schema: openApi(page) })
+  newest(@Query(new SchemaPipe(listing)) { limit, ...filter }: z.output<typeof listing>): Promise<WorkflowPage> {
+    return this.queries.newest(limit, filter);
+  }
+}

@@ -1,0 +1,46 @@
+import { z } from 'zod';
+import type { StartedWorkflow } from './workflow.state.js';
+import { workflowStates } from './workflow.row.js';
+
+/** What `GET /workflows/:id` answers. */
+export const workflowView = z.object({
+  id: z.uuid(),
+  name: z.string(),
+  state: z.enum(workflowStates),
+  /** Why it failed or is stuck. */
+  reason: z.string().optional(),
+  input: z.record(z.string(), z.unknown()),
+  /** Every command that was sent, in the order of sending. */
+  steps: z.array(
+    z.object({
+      path: z.string(),
+      purpose: z.enum(['run', 'compensate']),
+      command: z.string(),
+      /** Also the id of the command's message. */
+      requestId: z.uuid(),
+      state: z.enum(['requested', 'succeeded', 'failed']),
+      result: z.unknown().optional(),
+      reason: z.string().optional(),
+    }),
+  ),
+  /** Results of the tasks by path. */
+  results: z.record(z.string(), z.unknown()),
+  /** The definition that this run started with. */
+  definition: z.record(z.string(), z.unknown()),
+});
+export type WorkflowView = z.output<typeof workflowView>;
+
+export const viewOf = (state: StartedWorkflow): WorkflowView => ({
+  id: state.workflowId,
+  name: state.workflow,
+  state: state.status,
+  ...(state.reason === undefined ? {} : { reason: state.reason }),
+  input: state.input,
+  steps: state.requests
+    .entries()
+    .map(([, request]) => request)
+    .sort((one, other) => one.number - other.number)
+    .map(({ number: _, ...step }) => step),
+  results: Object.fromEntries(state.results.entries()),
+  definition: state.definition,
+});

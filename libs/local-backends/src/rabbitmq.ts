@@ -1,0 +1,85 @@
+import { existsSync } from 'node:fs';
+import type { Backend, BackendOptions } from './backend.js';
+import type { DataFolder } from './data-folder.js';
+import { installWithApt } from './apt.js';
+import { answers } from './network-probe.js';
+import { findProgram } from './programs.js';
+import { startServer, type PreparedServer } from './server-process.js';
+import { isClosedToOthers, unprivilegedUser } from './unprivileged-user.js';
+
+/**
+ * Starts a RabbitMQ node that shares nothing with any other on this machine.
+ * @throws MissingPrerequisiteError when RabbitMQ is not installed and cannot be installed by us
+ */
+export async function startRabbitMq(options: BackendOptions = {}): Promise<Backend> {
+  const program = findServer() ?? (await install());
+  return startServer(
+    {
+      name: 'RabbitMQ',
+      folder: 'rabbitmq',
+      // Erlang checks file modes by itself, so no right of ours would let another user in.
+      user: (path) => (isClosedToOthers(path) ? undefined : unprivilegedUser('rabbitmq')),
+      ports: 3,
+      prepare: (folder, ports) => prepare(program, folder, ports),
+    },
+    options,
+  );
+}
+
+function findServer(): string | undefined {
+  // Debian's program on the PATH insists on its system user and its system folders; this one does not.
+  const debian = '/usr/lib/rabbitmq/bin/rabbitmq-server';
+  return existsSync(debian) ? debian : findProgram('rabbitmq-server');
+}
+
+async function install(): Promise<string> {
+  await installWithApt(['rabbitmq-server'], {
+    missing: 'RabbitMQ is not installed (no `rabbitmq-server` on the PATH)',
+    otherwise: 'on macOS `brew install rabbitmq`, or set RABBITMQ_URL to a running one',
+  });
+  return findServer() ?? 'rabbitmq-server';
+}
+
+async function prepare(program: string, folder: DataFolder, ports: readonly number[]): Promise<PreparedServer> {
+  const [port = 0, distributionPort = 0, epmdPort = 0] = ports;
+  const configuration = await folder.write(
+    'rabbitmq.conf',
+    `listeners.tcp.1 = 127.0.0.1:${port}
+log.console = true
+log.console.level = warning
+disk_free_limit.absolute = 50MB
+vm_memory_high_watermark.relative = 0.6
+raft.wal_max_size_bytes = 67108864
+`,
+  );
+  const environment = {
+    PATH: process.env['PATH'],
+    LANG: 'C.UTF-8',
+    // Erlang keeps its cookie there, and names the folder in its command line: that tells our process from others.
+    HOME: folder.path,
+    // The port mapper of Erlang nodes is ours as well, so the name needs to be unique only within this folder.
+    RABBITMQ_NODENAME: 'starter@localhost',
+    ERL_EPMD_ADDRESS: '127.0.0.1',
+    ERL_EPMD_PORT: String(epmdPort),
+    // Else every Erlang start would leave a second port mapper behind if ours is slow to come up.
+    ERL_FLAGS: '-start_epmd false',
+    RABBITMQ_DIST_PORT: String(distributionPort),
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-kernel inet_dist_use_interface {127,0,0,1}',
+    RABBITMQ_MNESIA_BASE: folder.file('mnesia'),
+    RABBITMQ_LOG_BASE: folder.path,
+    RABBITMQ_LOGS: '-',
+    RABBITMQ_CONFIG_FILE: configuration,
+    // Nothing of the machine's own RabbitMQ in /etc may leak in.
+    RABBITMQ_CONFIG_FILES: folder.file('conf.d'),
+    RABBITMQ_ADVANCED_CONFIG_FILE: folder.file('advanced.config'),
+    RABBITMQ_CONF_ENV_FILE: await folder.write('rabbitmq-env.conf', ''),
+    RABBITMQ_ENABLED_PLUGINS_FILE: await folder.write('enabled_plugins', '[].\n'),
+  };
+  return {
+    url: `amqp://guest:guest@127.0.0.1:${port}`,
+    command: ['/bin/sh', '-c', 'epmd -address 127.0.0.1 -port "$1" & exec "$2"', 'rabbitmq', String(epmdPort), program],
+    environment,
+    stopSignal: 'SIGTERM',
+    isReady: () => answers(port, Buffer.from('AMQP\0\0\x09\x01')),
+  };
+}

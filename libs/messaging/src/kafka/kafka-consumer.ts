@@ -1,0 +1,75 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from '../logger.js';
+import type { Consumer } from '../transport/delivery.js';
+import { GroupMember, type GroupMemberOptions } from '../transport/group-member.js';
+import { ConsumerSession, type ConsumerTiming } from './consumer-session.js';
+import type { KafkaConnection } from './kafka-client.js';
+
+export interface KafkaConsumerOptions extends ConsumerTiming, Omit<GroupMemberOptions, 'onSettled'> {
+  readonly connection: KafkaConnection;
+  readonly logger: Logger;
+}
+
+const longestDelayMs = 5_000;
+
+/** A member of a group that outlives its kafkajs consumers: when one ends, the next is built. */
+export class KafkaConsumer implements Consumer {
+  /** Resolves when the member has its partitions for the first time. */
+  readonly firstJoin: Promise<void>;
+  private readonly member: GroupMember;
+  private session: ConsumerSession | undefined;
+  private closing: Promise<void> | undefined;
+  private readonly closed = new AbortController();
+  private readonly running: Promise<void>;
+  private delayMs = 0;
+  private markJoined!: () => void;
+
+  constructor(private readonly options: KafkaConsumerOptions) {
+    this.firstJoin = new Promise((resolve) => (this.markJoined = resolve));
+    this.member = new GroupMember({
+      ...options,
+      onSettled: (partition, position) => this.session?.committer.note(partition, position),
+    });
+    this.running = this.keepRunning();
+  }
+
+  get attached(): boolean {
+    return this.session?.attached ?? false;
+  }
+
+  get inFlight(): number {
+    return this.member.inFlight;
+  }
+
+  close(drainMs = 10_000): Promise<void> {
+    this.closing ??= this.drainAndLeave(drainMs);
+    return this.closing;
+  }
+
+  private async drainAndLeave(drainMs: number): Promise<void> {
+    await this.member.stop(drainMs);
+    await this.session?.committer.flush(2_000);
+    this.closed.abort();
+    await this.session?.close();
+    await this.running;
+  }
+
+  private async keepRunning(): Promise<void> {
+    const { topic, group, logger } = this.options;
+    while (!this.closed.signal.aborted) {
+      this.session = new ConsumerSession({ ...this.options, member: this.member, onJoined: () => this.joined() });
+      void this.session.start();
+      const why = await this.session.ended;
+      await this.session.close();
+      if (this.closed.signal.aborted) return;
+      logger.warn(`the consumer of ${topic} as ${group} ended, building it anew`, { why, inMs: this.delayMs });
+      await sleep(this.delayMs, undefined, { signal: this.closed.signal }).catch(() => undefined);
+      this.delayMs = Math.min(longestDelayMs, 2 * this.delayMs + 100);
+    }
+  }
+
+  private joined(): void {
+    this.delayMs = 0;
+    this.markJoined();
+  }
+}

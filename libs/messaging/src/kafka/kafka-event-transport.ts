@@ -1,0 +1,143 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TransientError, ValidationError } from '../errors.js';
+import { silentLogger, type Logger } from '../logger.js';
+import type { Message } from '../message.js';
+import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
+import {
+  deadLetterTopic,
+  type EventTransport,
+  type RecordPosition,
+  type SubscribeOptions,
+  type TopicDeclaration,
+} from '../transport/event-transport.js';
+import { partitionOfKey } from '../transport/partition-of-key.js';
+import { encodeCloudEvent } from './cloud-event.js';
+import type { KafkaConnection } from './kafka-client.js';
+import { KafkaConsumer } from './kafka-consumer.js';
+import { KafkaProducer } from './kafka-producer.js';
+import { sizeOf, type PartitionedRecord } from './publication.js';
+import { TopicCatalog } from './topic-catalog.js';
+
+export interface KafkaOptions extends KafkaConnection {
+  /** Default: quiet. What kafkajs logs comes through it too. */
+  readonly logger?: Logger;
+  /** How long a publication waits for its confirmation, also while disconnected. Default 10 000. */
+  readonly publishTimeoutMs?: number;
+  /** How long connecting and the first join of a group may take. Default 30 000. */
+  readonly startTimeoutMs?: number;
+  /** After so long without a heartbeat a member's partitions go to others; the broker's minimum is 6 000. Default 10 000. */
+  readonly sessionTimeoutMs?: number;
+  /** Replicas of the topics created here. Default: the broker's `default.replication.factor`. */
+  readonly replicationFactor?: number;
+  /** Largest record: the `max.message.bytes` of the topics less 5 %. Default 1 000 000. */
+  readonly maxRecordBytes?: number;
+}
+
+/**
+ * Apache Kafka through kafkajs 2.2.4. The group `g` on the topic `t` appears on the broker as `t.g`.
+ * @throws TransientError when no broker answers within `startTimeoutMs`
+ */
+export async function connectKafka(options: KafkaOptions): Promise<EventTransport> {
+  const transport = new KafkaEventTransport(options);
+  await transport.connect();
+  return transport;
+}
+
+class KafkaEventTransport implements EventTransport {
+  private readonly logger: Logger;
+  private readonly startTimeoutMs: number;
+  private readonly topics: TopicCatalog;
+  private readonly producer: KafkaProducer;
+  private readonly consumers = new Set<KafkaConsumer>();
+
+  constructor(private readonly options: KafkaOptions) {
+    const { logger = silentLogger, startTimeoutMs = 30_000, publishTimeoutMs = 10_000 } = options;
+    this.logger = logger;
+    this.startTimeoutMs = startTimeoutMs;
+    this.topics = new TopicCatalog(options, options.replicationFactor, logger);
+    this.producer = new KafkaProducer(options, publishTimeoutMs, logger);
+  }
+
+  get connected(): boolean {
+    return this.producer.connected;
+  }
+
+  async connect(): Promise<void> {
+    try {
+      await this.inTime(this.producer.connect(), 'did not accept a connection');
+    } catch (error) {
+      await this.producer.close();
+      throw error;
+    }
+  }
+
+  declare(topics: readonly TopicDeclaration[]): Promise<void> {
+    return this.topics.declare(topics);
+  }
+
+  async publish(topic: string, messages: readonly Message[]): Promise<RecordPosition[]> {
+    const records = messages.map((message) => this.encode(message));
+    const partitions = await this.topics.partitionsOf(topic);
+    return this.producer.send(
+      topic,
+      records.map((record) => ({ ...record, partition: partitionOfKey(record.key, partitions) })),
+    );
+  }
+
+  async subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer> {
+    const { topic, group, concurrency = 100 } = options;
+    const deadLetters = deadLetterTopic(topic, group);
+    await this.topics.partitionsOf(topic);
+    await this.topics.ensureDeadLetterTopic(deadLetters);
+    const { sessionTimeoutMs = 10_000 } = this.options;
+    const consumer = new KafkaConsumer({
+      connection: this.options,
+      ...{ topic, group, concurrency, handler, sessionTimeoutMs },
+      rebalanceDrainMs: sessionTimeoutMs / 2,
+      writeDeadLetter: async (record) => {
+        const deadLetter: PartitionedRecord = { ...record, partition: 0 };
+        await this.producer.send(deadLetters, [deadLetter]);
+      },
+      logger: this.logger,
+    });
+    this.consumers.add(consumer);
+    try {
+      await this.inTime(consumer.firstJoin, `did not let this member join the group "${group}"`);
+    } catch (error) {
+      this.consumers.delete(consumer);
+      await consumer.close(0);
+      throw error;
+    }
+    return consumer;
+  }
+
+  /** Consumers first: what they still settle may have to be published. */
+  async close(): Promise<void> {
+    await Promise.all([...this.consumers].map((consumer) => consumer.close()));
+    await this.producer.close();
+  }
+
+  private encode(message: Message) {
+    const { maxRecordBytes = 1_000_000 } = this.options;
+    const record = encodeCloudEvent(message);
+    const bytes = sizeOf(record);
+    if (bytes <= maxRecordBytes) return record;
+    throw new ValidationError(
+      `message ${message.id} (${message.type}) takes ${bytes} bytes, more than the ${maxRecordBytes} of maxRecordBytes: ` +
+        'publish a reference to the data, or raise that and the max.message.bytes of the topic',
+    );
+  }
+
+  private async inTime(work: Promise<void>, complaint: string): Promise<void> {
+    const { brokers } = this.options;
+    const over = new AbortController();
+    const late = sleep(this.startTimeoutMs, 'late' as const, { signal: over.signal }).catch(() => undefined);
+    const winner = await Promise.race([work, late]);
+    over.abort();
+    if (winner !== 'late') return;
+    throw new TransientError(
+      `Kafka at ${brokers.join(', ')} ${complaint} within ${this.startTimeoutMs} ms: ` +
+        'check that it runs and that its advertised.listeners can be reached from here',
+    );
+  }
+}

@@ -1,0 +1,92 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errorText, type Logger } from '../logger.js';
+import { carryOut, handleDelivery, type OutcomePublisher } from '../rabbitmq/delivery-outcome.js';
+import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
+import type { MemoryCommandBroker } from './memory-command-broker.js';
+import type { MemoryDelivery, MemoryQueue, MemoryQueueConsumer } from './memory-command-queue.js';
+
+export interface MemoryConsumerOptions {
+  readonly broker: MemoryCommandBroker;
+  readonly queue: string;
+  readonly prefetch: number;
+  readonly handler: DeliveryHandler;
+  readonly logger: Logger;
+  readonly publisher: OutcomePublisher;
+  readonly onClosed: () => void;
+}
+
+export class MemoryCommandConsumer implements Consumer, MemoryQueueConsumer {
+  private readonly queue: MemoryQueue;
+  private readonly unsettled = new Set<MemoryDelivery>();
+  private running = 0;
+  private readonly idle = new Set<() => void>();
+  private closing: Promise<void> | undefined;
+
+  constructor(private readonly options: MemoryConsumerOptions) {
+    this.queue = options.broker.queue(options.queue);
+    this.queue.attach(this);
+  }
+
+  get attached(): boolean {
+    return this.options.broker.running && this.closing === undefined;
+  }
+
+  get inFlight(): number {
+    return this.running;
+  }
+
+  get free(): boolean {
+    return this.running < this.options.prefetch;
+  }
+
+  take(delivery: MemoryDelivery): void {
+    this.unsettled.add(delivery);
+    this.running += 1;
+    void this.handle(delivery);
+  }
+
+  giveBack(): MemoryDelivery[] {
+    const deliveries = [...this.unsettled];
+    this.unsettled.clear();
+    return deliveries;
+  }
+
+  close(drainMs = 10_000): Promise<void> {
+    this.closing ??= this.drain(drainMs);
+    return this.closing;
+  }
+
+  private async drain(drainMs: number): Promise<void> {
+    this.queue.detach(this);
+    if (this.running > 0) {
+      const drained = new Promise<void>((resolve) => this.idle.add(resolve));
+      await Promise.race([drained, sleep(drainMs, undefined, { ref: false })]);
+    }
+    this.queue.takeBack(this.giveBack());
+    this.options.onClosed();
+  }
+
+  private async handle(delivery: MemoryDelivery): Promise<void> {
+    const { queue, handler, logger, publisher } = this.options;
+    const { message: raw, redelivered } = delivery;
+    const handled = await handleDelivery({ queue, raw, redelivered }, handler, logger);
+    try {
+      // What was given back meanwhile is delivered again; its first handler has no say any more.
+      if (this.unsettled.has(delivery)) await carryOut(handled, publisher);
+      this.unsettled.delete(delivery);
+    } catch (error) {
+      logger.error('the outcome of a delivery could not be published, it goes back to the queue', {
+        queue,
+        outcome: handled.outcome.kind,
+        error: errorText(error),
+      });
+      await sleep(1000, undefined, { ref: false });
+      if (this.unsettled.delete(delivery)) this.queue.takeBack([delivery]);
+    }
+    this.running -= 1;
+    this.queue.schedule();
+    if (this.running > 0) return;
+    for (const resolve of this.idle) resolve();
+    this.idle.clear();
+  }
+}

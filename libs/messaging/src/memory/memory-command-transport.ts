@@ -1,0 +1,89 @@
+import { NotConfirmedError, TerminalError } from '../errors.js';
+import { silentLogger, type Logger } from '../logger.js';
+import type { Message } from '../message.js';
+import { encodeAmqp, type AmqpMessage } from '../rabbitmq/amqp-envelope.js';
+import type { OutcomePublisher } from '../rabbitmq/delivery-outcome.js';
+import {
+  commandsExchange,
+  type CommandTransport,
+  type ConsumeOptions,
+  type SendOptions,
+  type Topology,
+} from '../transport/command-transport.js';
+import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
+import { MemoryCommandBroker } from './memory-command-broker.js';
+import { MemoryCommandConsumer } from './memory-command-consumer.js';
+
+export interface MemoryCommandTransportOptions {
+  readonly logger?: Logger;
+  /** How long a send waits for a broker that is stopped. Default 10 000. */
+  readonly sendTimeoutMs?: number;
+}
+
+/** A connection to an in-process broker, with the semantics of the RabbitMQ transport. */
+export class MemoryCommandTransport implements CommandTransport, OutcomePublisher {
+  private readonly consumers = new Set<MemoryCommandConsumer>();
+  private readonly logger: Logger;
+  private readonly sendTimeoutMs: number;
+  private closed = false;
+
+  constructor(
+    private readonly broker = new MemoryCommandBroker(),
+    { logger = silentLogger, sendTimeoutMs = 10_000 }: MemoryCommandTransportOptions = {},
+  ) {
+    this.logger = logger;
+    this.sendTimeoutMs = sendTimeoutMs;
+  }
+
+  get connected(): boolean {
+    return this.broker.running && !this.closed;
+  }
+
+  async declare(topology: Topology): Promise<void> {
+    await this.whenConnected('The topology was not declared');
+    this.broker.declare(topology);
+  }
+
+  async send(message: Message, options: SendOptions = {}): Promise<void> {
+    const { exchange = commandsExchange, routingKey = message.type } = options;
+    const encoded = encodeAmqp(message);
+    await this.whenConnected(`Message ${message.id} was not sent`);
+    this.broker.publish(exchange, routingKey, encoded);
+  }
+
+  async consume(queue: string, handler: DeliveryHandler, { prefetch = 100 }: ConsumeOptions = {}): Promise<Consumer> {
+    await this.whenConnected(`Queue ${queue} was not consumed`);
+    if (!Number.isInteger(prefetch) || prefetch < 1) {
+      throw new TerminalError(`The prefetch of queue "${queue}" is ${prefetch}; give an integer of 1 or more`);
+    }
+    const consumer = new MemoryCommandConsumer({
+      broker: this.broker,
+      ...{ queue, prefetch, handler, logger: this.logger },
+      publisher: this,
+      onClosed: () => this.consumers.delete(consumer),
+    });
+    this.consumers.add(consumer);
+    return consumer;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.consumers].map((consumer) => consumer.close()));
+    this.closed = true;
+  }
+
+  async publishTo(queue: string, message: AmqpMessage): Promise<void> {
+    await this.whenConnected('The outcome was not stored');
+    this.broker.publish('', queue, message);
+  }
+
+  async publishLater(queue: string, message: AmqpMessage, delayMs: number): Promise<void> {
+    await this.whenConnected('The outcome was not stored');
+    this.broker.publishLater(queue, message, delayMs);
+  }
+
+  private async whenConnected(consequence: string): Promise<void> {
+    if (!this.closed && (this.broker.running || (await this.broker.whenRunning(this.sendTimeoutMs)))) return;
+    const problem = this.closed ? 'the transport is closed; open a new one' : 'the broker is stopped; start it';
+    throw new NotConfirmedError(`${consequence}: ${problem}, then try again`);
+  }
+}

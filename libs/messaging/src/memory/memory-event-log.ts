@@ -1,0 +1,114 @@
+import { TerminalError } from '../errors.js';
+import type { EventRecord, StoredRecord } from '../transport/event-record.js';
+import { deadLetterTopic, type TopicDeclaration } from '../transport/event-transport.js';
+import { missingTopic, partitionCountMismatch } from '../transport/topic-problems.js';
+import { MemoryConsumerGroup } from './memory-consumer-group.js';
+
+interface Topic {
+  readonly partitions: StoredRecord[][];
+  readonly groups: Map<string, MemoryConsumerGroup>;
+}
+
+/**
+ * What Kafka's broker is to its clients: topics, consumer groups and their offsets, shared by any number of
+ * `MemoryEventTransport`s. Keeps everything until the process ends.
+ */
+export class MemoryEventLog {
+  private readonly topics = new Map<string, Topic>();
+  private readonly listeners = new Set<() => void>();
+  private up = true;
+  private readonly rebalanceDrainMs: number;
+
+  /** `rebalanceDrainMs`: how long a rebalance waits for running handlers, in milliseconds. Default 5000. */
+  constructor({ rebalanceDrainMs = 5_000 }: { readonly rebalanceDrainMs?: number } = {}) {
+    this.rebalanceDrainMs = rebalanceDrainMs;
+  }
+
+  get running(): boolean {
+    return this.up;
+  }
+
+  /** @throws TerminalError when a topic exists with another partition count; nothing is created then */
+  declare(topics: readonly TopicDeclaration[]): void {
+    for (const { name, partitions } of topics) {
+      const existing = this.topics.get(name)?.partitions.length ?? partitions;
+      if (existing !== partitions) throw new TerminalError(partitionCountMismatch(name, existing, partitions));
+    }
+    for (const { name, partitions } of topics) {
+      if (this.topics.has(name)) continue;
+      this.topics.set(name, { partitions: Array.from({ length: partitions }, () => []), groups: new Map() });
+    }
+  }
+
+  /** @throws TerminalError when the topic has not been declared */
+  partitionsOf(topic: string): number {
+    return this.topic(topic).partitions.length;
+  }
+
+  /** Appends bytes as they are, as a plain client could; call {@link wake} when the last of them is in. */
+  append(topic: string, partition: number, record: EventRecord): bigint {
+    const records = this.topic(topic).partitions[partition];
+    if (!records) throw new TerminalError(`topic "${topic}" has no partition ${partition}`);
+    const offset = BigInt(records.length);
+    records.push({ ...record, partition, offset, timestamp: Date.now() });
+    return offset;
+  }
+
+  /** Tells the consumers of the topic that there may be new records. */
+  wake(topic: string): void {
+    for (const group of this.topic(topic).groups.values()) group.wake();
+  }
+
+  /** Every record of the topic, partition by partition: for tests and tools. */
+  read(topic: string): StoredRecord[] {
+    return this.topic(topic).partitions.flat();
+  }
+
+  /** Committed offset per partition: the next record that the group would read. */
+  committed(topic: string, group: string): number[] {
+    return [...this.group(topic, group).committed];
+  }
+
+  /** A new group starts from the earliest record. */
+  group(topic: string, group: string): MemoryConsumerGroup {
+    const { groups, partitions } = this.topic(topic);
+    const existing = groups.get(group) ?? new MemoryConsumerGroup(partitions, this.rebalanceDrainMs);
+    groups.set(group, existing);
+    this.declare([{ name: deadLetterTopic(topic, group), partitions: 1 }]);
+    return existing;
+  }
+
+  /** The broker goes away as in a crash: nothing can be published, handlers in flight can no longer commit. */
+  stop(): void {
+    this.up = false;
+    for (const { groups } of this.topics.values()) for (const group of groups.values()) group.disband();
+  }
+
+  /** The broker is back with all its records: members join again, publishers that waited go on. */
+  start(): void {
+    this.up = true;
+    for (const { groups } of this.topics.values()) for (const group of groups.values()) void group.reassemble();
+    for (const listener of [...this.listeners]) listener();
+  }
+
+  /** @returns false when the broker is not back after `ms` milliseconds */
+  async untilRunning(ms: number): Promise<boolean> {
+    if (this.up) return true;
+    await new Promise<void>((resolve) => {
+      const end = (): void => {
+        clearTimeout(deadline);
+        this.listeners.delete(end);
+        resolve();
+      };
+      const deadline = setTimeout(end, ms);
+      this.listeners.add(end);
+    });
+    return this.up;
+  }
+
+  private topic(name: string): Topic {
+    const topic = this.topics.get(name);
+    if (!topic) throw new TerminalError(missingTopic(name));
+    return topic;
+  }
+}

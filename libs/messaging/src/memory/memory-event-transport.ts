@@ -1,0 +1,135 @@
+import { NotConfirmedError } from '../errors.js';
+import { encodeCloudEvent } from '../kafka/cloud-event.js';
+import { silentLogger, type Logger } from '../logger.js';
+import type { Message } from '../message.js';
+import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
+import type { EventRecord } from '../transport/event-record.js';
+import {
+  deadLetterTopic,
+  type EventTransport,
+  type RecordPosition,
+  type SubscribeOptions,
+  type TopicDeclaration,
+} from '../transport/event-transport.js';
+import { GroupMember } from '../transport/group-member.js';
+import { partitionOfKey } from '../transport/partition-of-key.js';
+import type { MemoryConsumerGroup } from './memory-consumer-group.js';
+import { MemoryEventLog } from './memory-event-log.js';
+
+export interface MemoryEventTransportOptions {
+  readonly logger?: Logger;
+  /** How long `publish` waits for a stopped log. Default 10 000. */
+  readonly publishTimeoutMs?: number;
+}
+
+/** One client of a `MemoryEventLog`: the in-process twin of the Kafka adapter, held to the same conformance suite. */
+export class MemoryEventTransport implements EventTransport {
+  private readonly consumers = new Set<MemoryConsumer>();
+  private closed = false;
+
+  constructor(
+    private readonly log = new MemoryEventLog(),
+    private readonly options: MemoryEventTransportOptions = {},
+  ) {}
+
+  get connected(): boolean {
+    return this.log.running && !this.closed;
+  }
+
+  async declare(topics: readonly TopicDeclaration[]): Promise<void> {
+    this.log.declare(topics);
+  }
+
+  async publish(topic: string, messages: readonly Message[]): Promise<RecordPosition[]> {
+    const records = messages.map(encodeCloudEvent);
+    await this.untilConnected();
+    const partitions = this.log.partitionsOf(topic);
+    const positions = records.map((record) => {
+      const partition = partitionOfKey(record.key, partitions);
+      return { topic, partition, offset: String(this.log.append(topic, partition, record)) };
+    });
+    this.log.wake(topic);
+    return positions;
+  }
+
+  async subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer> {
+    const { topic, group, concurrency = 100 } = options;
+    await this.untilConnected();
+    const coordinator = this.log.group(topic, group);
+    const member: GroupMember = new GroupMember({
+      topic,
+      group,
+      concurrency,
+      handler,
+      writeDeadLetter: (record) => this.writeDeadLetter(deadLetterTopic(topic, group), record),
+      onSettled: (partition, position) => coordinator.commit(member, partition, position),
+      logger: this.options.logger ?? silentLogger,
+    });
+    const consumer = new MemoryConsumer(member, coordinator, () => this.connected);
+    this.consumers.add(consumer);
+    await coordinator.join(member);
+    return consumer;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.consumers].map((consumer) => consumer.close()));
+    this.closed = true;
+  }
+
+  /** Dies as a killed process would: nothing in flight is settled, its partitions go to the others. For tests. */
+  crash(): void {
+    this.closed = true;
+    for (const consumer of this.consumers) consumer.crash();
+  }
+
+  private async writeDeadLetter(topic: string, record: EventRecord): Promise<void> {
+    await this.untilConnected();
+    this.log.append(topic, 0, record);
+    this.log.wake(topic);
+  }
+
+  private async untilConnected(): Promise<void> {
+    const { publishTimeoutMs = 10_000 } = this.options;
+    const running = !this.closed && (await this.log.untilRunning(publishTimeoutMs));
+    if (this.closed) throw new NotConfirmedError('the transport is closed: use it before close(), or use another');
+    if (!running) {
+      throw new NotConfirmedError(
+        `the log did not run within ${publishTimeoutMs} ms, nothing was written: try again when it is back`,
+      );
+    }
+  }
+}
+
+class MemoryConsumer implements Consumer {
+  private closing: Promise<void> | undefined;
+  private left = false;
+
+  constructor(
+    private readonly member: GroupMember,
+    private readonly group: MemoryConsumerGroup,
+    private readonly isConnected: () => boolean,
+  ) {}
+
+  get attached(): boolean {
+    return this.isConnected() && !this.left && this.group.isStable;
+  }
+
+  get inFlight(): number {
+    return this.member.inFlight;
+  }
+
+  close(drainMs = 10_000): Promise<void> {
+    this.closing ??= this.drainAndLeave(drainMs);
+    return this.closing;
+  }
+
+  crash(): void {
+    this.left = true;
+    this.group.leave(this.member);
+  }
+
+  private async drainAndLeave(drainMs: number): Promise<void> {
+    await this.member.stop(drainMs);
+    this.crash();
+  }
+}

@@ -1,0 +1,17 @@
+import { Catch, type RpcExceptionFilter } from '@nestjs/common';
+import { RpcException } from '@nestjs/microservices';
+import { throwError, type Observable } from 'rxjs';
+
+/**
+ * Lets what a handler throws reach the server as it is. Nest's own filter puts "Internal server error" in its place, and
+ * then every failure looks alike: a lost connection could not be retried, nor an invalid message discarded.
+ *
+ *     app.useGlobalFilters(new KeepErrors())                  // or
+ *     { provide: APP_FILTER, useClass: KeepErrors }
+ */
+@Catch()
+export class KeepErrors implements RpcExceptionFilter {
+  catch(exception: unknown): Observable<never> {
+    return throwError(() => (exception instanceof RpcException ? exception.getError() : exception));
+  }
+}

