@@ -5,7 +5,9 @@ import type { ServiceDefinition } from './service-definition.js';
 import { startService } from './start-service.js';
 
 /** The whole life of a service's process: settings from the environment, real brokers, SIGTERM and SIGINT. */
-export async function runService<Settings extends BaseSettings>(definition: ServiceDefinition<Settings>): Promise<void> {
+export async function runService<Settings extends BaseSettings>(
+  definition: ServiceDefinition<Settings>,
+): Promise<void> {
   try {
     const stop = await start(definition);
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
