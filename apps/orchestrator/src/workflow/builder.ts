@@ -60,7 +60,7 @@ export type NodeDraft = TaskDraft | ChainDraft;
 export class TaskDraft {
   constructor(
     private readonly command: CommandContract,
-    private readonly input: object,
+    private readonly input: unknown,
     private readonly compensation?: TaskDraft,
     /** Shared by the copies that `compensateWith` makes, so that references to the result find them. */
     private readonly identity: object = {},

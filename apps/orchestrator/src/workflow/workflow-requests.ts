@@ -65,7 +65,7 @@ export class WorkflowRequests {
       const detail = `There is no workflow "${name}"; there are: ${this.registry.names.join(', ')}.`;
       throw new ProblemException(HttpStatus.NOT_FOUND, detail);
     }
-    const decoded = z.safeDecode(workflow.input, input as never);
+    const decoded = z.safeDecode(workflow.input, input);
     if (decoded.success) return startOf(workflow, workflowId, decoded.data);
     const errors = decoded.error.issues.map(({ path, message }) => ({ field: ['input', ...path].join('.'), message }));
     throw new ProblemException(HttpStatus.BAD_REQUEST, `The input does not fit the workflow ${name}; see errors.`, {
