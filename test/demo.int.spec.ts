@@ -41,7 +41,9 @@ function demo(args: string[], environment: Record<string, string> = {}): Demo {
 
 async function usersFile(count: number): Promise<string> {
   const file = join(folder, 'users.jsonl');
-  const lines = Array.from({ length: count }, (_, n) => JSON.stringify({ email: `user-${n}@example.com`, name: `User ${n}` }));
+  const lines = Array.from({ length: count }, (_, n) =>
+    JSON.stringify({ email: `user-${n}@example.com`, name: `User ${n}` }),
+  );
   await writeFile(file, lines.join('\n'));
   return file;
 }

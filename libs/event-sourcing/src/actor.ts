@@ -82,14 +82,14 @@ export function handle<State, D extends MessageDefinition>(
   definition: D,
   decide: (command: Command<DataOf<D>>, state: State) => Decision,
 ): CommandHandler<State> {
-  return { definition, decide: decide as CommandHandler<State>['decide'] };
+  return { definition, decide: decide };
 }
 
 export function apply<State, D extends MessageDefinition>(
   definition: D,
   evolve: (state: State, event: RecordedEvent<DataOf<D>>) => State,
 ): EventHandler<State> {
-  return { definition, evolve: evolve as EventHandler<State>['evolve'] };
+  return { definition, evolve: evolve };
 }
 
 export const streamId = (actor: Pick<Actor<never>, 'name'>, id: string): string => `${actor.name}-${id}`;

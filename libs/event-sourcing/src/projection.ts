@@ -26,5 +26,5 @@ export function defineProjection(name: string, handlers: ReadonlyMap<string, Pro
 
 export const project = <D extends MessageDefinition>(definition: D, write: Write<DataOf<D>>): ProjectionHandler => ({
   definition,
-  write: write as Write<never>,
+  write: write,
 });

@@ -21,7 +21,7 @@ export class ProblemFilter implements ExceptionFilter {
       // Terminus carries the state of every dependency in its body.
       const body = error.getResponse();
       const details = typeof body === 'object' && 'details' in body ? body : {};
-      return { type: 'about:blank', title: titleOf(status), status, detail: error.message, ...details };
+      return { ...details, type: 'about:blank', title: titleOf(status), status, detail: error.message };
     }
     if (error instanceof ValidationError) {
       return { type: 'about:blank', title: titleOf(400), status: 400, detail: error.message };

@@ -1,7 +1,7 @@
 import type { DataOf, TaskFailed, TaskRequested, TaskSucceeded, WorkflowStarted } from '@starter/contracts';
+import { Map } from 'immutable';
 import { workflowNode, type Json, type WorkflowNode } from './definition.js';
 import { childrenOf, nodeAt, pathsDownTo } from './node-path.js';
-import { PersistentMap } from './persistent-map.js';
 import type { Values } from './reference.js';
 
 /** One command that was sent, and what came of it. */
@@ -23,6 +23,7 @@ export interface Compensations {
   readonly earlier: Compensations | undefined;
 }
 
+/** Its maps share their structure from one state to the next, so that an update costs the same however much is in them. */
 export interface StartedWorkflow {
   readonly status: 'running' | 'compensating' | 'completed' | 'failed' | 'stuck';
   readonly workflowId: string;
@@ -30,11 +31,11 @@ export interface StartedWorkflow {
   /** Pinned: a deploy of another definition does not reach it. */
   readonly definition: WorkflowNode;
   readonly input: Readonly<Record<string, Json>>;
-  readonly requests: PersistentMap<Request>;
+  readonly requests: Map<string, Request>;
   /** Results of tasks by path. */
-  readonly results: PersistentMap<Json>;
+  readonly results: Map<string, Json>;
   /** Nodes whose compensation was registered, by path. */
-  readonly registered: PersistentMap<true>;
+  readonly registered: Map<string, true>;
   /** Compensations that have not begun yet. */
   readonly compensations: Compensations | undefined;
   /** Why it failed or is stuck. */
@@ -56,9 +57,9 @@ export const started = ({ workflowId, workflow, definition, input }: Data['start
   workflow,
   definition: workflowNode.parse(definition),
   input,
-  requests: PersistentMap.empty(),
-  results: PersistentMap.empty(),
-  registered: PersistentMap.empty(),
+  requests: Map(),
+  results: Map(),
+  registered: Map(),
   compensations: undefined,
 });
 

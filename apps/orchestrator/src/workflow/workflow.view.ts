@@ -36,11 +36,9 @@ export const viewOf = (state: StartedWorkflow): WorkflowView => ({
   state: state.status,
   ...(state.reason === undefined ? {} : { reason: state.reason }),
   input: state.input,
-  steps: state.requests
-    .entries()
-    .map(([, request]) => request)
+  steps: [...state.requests.values()]
     .sort((one, other) => one.number - other.number)
     .map(({ number: _, ...step }) => step),
-  results: Object.fromEntries(state.results.entries()),
+  results: state.results.toObject(),
   definition: state.definition,
 });

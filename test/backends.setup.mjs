@@ -1,0 +1,1 @@
+export { startBackends as default } from './backends.mjs';
