@@ -1,5 +1,5 @@
 import { type DynamicModule, Inject, Module, type OnModuleInit } from '@nestjs/common';
-import { keyOf, Messaging, once, ValidationError } from '@starter/messaging';
+import { keyOf, Messaging, ValidationError } from '@starter/messaging';
 import type { Actor } from './actor.js';
 import { ActorRuntime } from './actor-runtime.js';
 import type { Projection } from './projection.js';
@@ -53,8 +53,8 @@ export class ActorModule implements OnModuleInit {
         async ({ data, message }) => {
           const id = keyOf(definition, data) ?? message.subject;
           if (id === undefined) throw new ValidationError(`${message.type} names no actor; set the message's subject`);
-          const guard = once(commands.queue, message.id);
-          await this.runtime.execute(actor, { id, command: { data, message }, guard, answers: { request: message } });
+          const once = { consumer: commands.queue, messageId: message.id };
+          await this.runtime.execute(actor, { id, command: { data, message }, once, answers: { request: message } });
         },
         this.feature.addresses?.[definition.type],
       );

@@ -8,6 +8,7 @@ export class ConcurrencyError extends Error {
 }
 
 export interface StoredEvent {
+  readonly stream: string;
   readonly type: string;
   /** Version of the event's definition that `data` conforms to. */
   readonly version: number;
@@ -20,55 +21,70 @@ export interface StoredEvent {
 
 const select: Statement = {
   name: 'event-load',
-  text: `SELECT type, version, sequence::int AS sequence, data, recorded_at AS time
-           FROM event WHERE stream_id = $1 AND sequence > $2 ORDER BY sequence`,
+  text: `SELECT stream_id AS stream, type, version, sequence::int AS sequence, data, recorded_at AS time
+           FROM unnest($1::text[], $2::bigint[]) AS wanted (stream_id, after_sequence)
+           JOIN event USING (stream_id) WHERE event.sequence > after_sequence
+          ORDER BY stream_id, event.sequence`,
 };
 
-// One round trip for any number of events. The primary key is the expected-version check: of two writers that append
-// after the same event one inserts, the other waits for its commit and inserts nothing.
+// One array per column and `unnest`: one plan and one round trip for any number of events. The primary key is the
+// expected-version check: of two writers that append after the same event one inserts, the other waits for its commit and
+// inserts nothing. Sorted by the caller's streams, so that writers wait in the same order and never in a circle.
 const insert: Statement = {
   name: 'event-append',
   text: `INSERT INTO event
            (stream_id, sequence, id, type, version, data, correlation_id, causation_id, command, recorded_at)
-         SELECT $1, sequence, id, type, version, data, $2, $3, $4, recorded_at
-           FROM unnest($5::bigint[], $6::uuid[], $7::text[], $8::int[], $9::jsonb[], $10::timestamptz[])
-             AS new (sequence, id, type, version, data, recorded_at)
+         SELECT * FROM unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[], $5::int[], $6::jsonb[], $7::text[],
+                              $8::text[], $9::text[], $10::timestamptz[]) ORDER BY 1, 2
          ON CONFLICT DO NOTHING
          RETURNING 1`,
 };
 
-/** Events of a stream after `afterSequence` (0 = all), oldest first. */
-export function loadEvents(tx: Transaction, stream: string, afterSequence = 0): Promise<StoredEvent[]> {
-  return tx.query<StoredEvent & Record<string, unknown>>(select, [stream, afterSequence]);
+export interface StreamPosition {
+  readonly stream: string;
+  /** Events up to here are known; 0 = none. */
+  readonly sequence: number;
 }
 
-/**
- * Appends events that share one cause; their `sequence` continues what the caller has loaded.
- * @throws ConcurrencyError when the stream has moved on; the transaction must be rolled back
- */
-export async function appendEvents(
+/** The events of these streams after the given positions, per stream oldest first. */
+export async function loadEvents(
   tx: Transaction,
-  stream: string,
-  command: string,
-  events: readonly Message[],
-): Promise<void> {
-  const [first] = events;
-  if (!first) return;
-  const inserted = await tx.query(insert, [
-    stream,
-    first.correlationId,
-    first.causationId,
-    command,
-    events.map((event) => event.sequence),
-    events.map((event) => event.id),
-    events.map((event) => event.type),
-    events.map((event) => event.version),
-    events.map((event) => JSON.stringify(event.data)),
-    events.map((event) => event.time),
+  positions: readonly StreamPosition[],
+): Promise<Map<string, StoredEvent[]>> {
+  const events = new Map<string, StoredEvent[]>(positions.map(({ stream }) => [stream, []]));
+  if (positions.length === 0) return events;
+  const rows = await tx.query<StoredEvent & Record<string, unknown>>(select, [
+    positions.map(({ stream }) => stream),
+    positions.map(({ sequence }) => sequence),
   ]);
-  if (inserted.length !== events.length) {
-    throw new ConcurrencyError(
-      `${stream} has moved past sequence ${(first.sequence ?? 1) - 1}; load it and decide again`,
-    );
-  }
+  for (const row of rows) events.get(row.stream)?.push(row);
+  return events;
+}
+
+export interface NewEvent {
+  /** Its subject is the stream, its sequence continues what the caller has loaded. */
+  readonly message: Message;
+  /** Type of the command that was decided. */
+  readonly command: string;
+}
+
+/** @throws ConcurrencyError when one of the streams has moved on; the transaction must be rolled back */
+export async function appendEvents(tx: Transaction, events: readonly NewEvent[]): Promise<void> {
+  if (events.length === 0) return;
+  const messages = events.map(({ message }) => message);
+  const inserted = await tx.query(insert, [
+    messages.map(({ subject }) => subject),
+    messages.map(({ sequence }) => sequence),
+    messages.map(({ id }) => id),
+    messages.map(({ type }) => type),
+    messages.map(({ version }) => version),
+    messages.map(({ data }) => JSON.stringify(data)),
+    messages.map(({ correlationId }) => correlationId),
+    messages.map(({ causationId }) => causationId),
+    events.map(({ command }) => command),
+    messages.map(({ time }) => time),
+  ]);
+  if (inserted.length === events.length) return;
+  const streams = new Set(messages.map(({ subject }) => subject));
+  throw new ConcurrencyError(`a stream has moved on: one of ${[...streams].join(', ')}; load it and decide again`);
 }

@@ -24,7 +24,7 @@ export class ProjectionModule implements OnModuleInit {
         events.on(definition, async ({ data, message }, tx) => {
           const { type, sequence = 0, time } = message;
           const event: RecordedEvent = { type, data, sequence, time: new Date(time) };
-          const refusal = await write(tx, event as RecordedEvent<never>);
+          const refusal = await write(tx, [event]);
           if (refusal) throw new TerminalError(`projection ${name} cannot refuse a stored event: ${refusal.rejected}`);
         });
       }

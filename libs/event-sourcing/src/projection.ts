@@ -1,15 +1,17 @@
-import type { DataOf, MessageDefinition, Transaction } from '@starter/messaging';
+import { groupBy, type DataOf, type MessageDefinition, type Transaction } from '@starter/messaging';
 import type { RecordedEvent, Rejection } from './actor.js';
 
-type Write<Data> = (tx: Transaction, event: RecordedEvent<Data>) => Promise<Rejection | void>;
+type Write<Data> = (tx: Transaction, events: readonly RecordedEvent<Data>[]) => Promise<Rejection | void>;
 
 interface ProjectionHandler {
   readonly definition: MessageDefinition;
-  readonly write: Write<never>;
+  // A method, so that handlers of any event fit in one map.
+  write(tx: Transaction, events: readonly RecordedEvent[]): Promise<Rejection | void>;
 }
 
 /**
- * Rows derived from events. Registered inline (`ActorModule`) it is written in the very transaction that stores the event,
+ * Rows derived from events. A handler gets the events of its type that share a transaction, at most one of each stream, and
+ * writes them with one statement. Registered inline (`ActorModule`) it runs in the very transaction that stores the events,
  * and a handler that returns a rejection refuses the command: this is where a rule over many actors, a unique e-mail
  * address, is decided by the database. Registered asynchronously (`ProjectionModule`) it follows the topic, in sequence per
  * stream, and its checkpoint advances in the same transaction as its rows.
@@ -26,5 +28,31 @@ export function defineProjection(name: string, handlers: ReadonlyMap<string, Pro
 
 export const project = <D extends MessageDefinition>(definition: D, write: Write<DataOf<D>>): ProjectionHandler => ({
   definition,
-  write: write,
+  write,
 });
+
+/**
+ * Runs inline projections over the events of several decisions. The first events of all decisions go first, then the
+ * second ones: so the order within a stream is kept, and events of different streams share a statement.
+ * @returns the first refusal
+ */
+export async function projectAll(
+  tx: Transaction,
+  projections: readonly Projection[],
+  decisions: readonly (readonly RecordedEvent[])[],
+): Promise<Rejection | undefined> {
+  const longest = Math.max(0, ...decisions.map((events) => events.length));
+  for (let position = 0; position < longest; position += 1) {
+    const byType = groupBy(
+      decisions.flatMap((events) => events[position] ?? []),
+      ({ type }) => type,
+    );
+    for (const [type, events] of byType) {
+      for (const { handlers } of projections) {
+        const refusal = await handlers.get(type)?.write(tx, events);
+        if (refusal) return refusal;
+      }
+    }
+  }
+  return undefined;
+}

@@ -12,17 +12,13 @@ export class DataFolder {
     readonly user: User | undefined,
   ) {}
 
-  /** `<dataDir>/<name>`, or a new temporary folder; it belongs to the user that `chooseUser` names for its path. */
-  static async open(
-    name: string,
-    dataDir: string | undefined,
-    chooseUser: (path: string) => User | undefined,
-  ): Promise<DataFolder> {
+  /** `<dataDir>/<name>`, or a new temporary folder; it belongs to `user`. */
+  static async open(name: string, dataDir: string | undefined, user: User | undefined): Promise<DataFolder> {
     const path =
       dataDir === undefined ? await mkdtemp(join(tmpdir(), `starter-${name}-`)) : join(resolve(dataDir), name);
     await mkdir(dirname(path), { recursive: true });
     await mkdir(path, { recursive: true, mode: 0o700 });
-    const folder = new DataFolder(path, dataDir === undefined, chooseUser(path));
+    const folder = new DataFolder(path, dataDir === undefined, user);
     await folder.handOver(path);
     return folder;
   }

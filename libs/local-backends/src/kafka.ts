@@ -23,7 +23,7 @@ export async function startKafka(options: BackendOptions = {}): Promise<Backend>
     {
       name: 'Kafka',
       folder: 'kafka',
-      user: () => undefined, // Neither Kafka nor Java objects to root.
+      user: undefined, // Neither Kafka nor Java objects to root.
       ports: 2,
       prepare: (folder, ports) => prepare([java, ...jvmOptions, '-cp', join(jars, '*')], folder, ports),
     },

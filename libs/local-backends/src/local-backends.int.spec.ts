@@ -1,76 +1,60 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectRabbitMq } from 'amqplib';
 import { Kafka, logLevel } from 'kafkajs';
 import pg from 'pg';
 import { startKafka, startPostgres, startRabbitMq, type Backend } from './index.js';
 import { runningProcesses } from './running-processes.js';
 
-let temporaryFolder: string;
-let originalTmpdir: string | undefined;
+// Set by the test setup, which also says in the summary what is missing and how to get it.
+const scenario = process.env['NATIVE_BROKERS'] === 'missing' ? describe.skip : describe;
+
 let postgres: Backend;
 let rabbitMq: Backend;
 let kafka: Backend;
 
-/** Processes that belong to the servers of this file: all have its temporary folder in their command line. */
-const ownProcesses = () => runningProcesses().filter(({ command }) => command.includes(temporaryFolder));
+/** The temporary folders of our servers, by the command lines of our child processes. */
+function foldersInUse(): string[] {
+  const children = runningProcesses().filter(({ parent }) => parent === process.pid);
+  return [
+    ...new Set(children.flatMap(({ command }) => /\S+starter-(?:postgres|rabbitmq|kafka)-\w+/.exec(command) ?? [])),
+  ];
+}
 
-beforeAll(async () => {
-  // The servers create their folders below a folder of ours, so that we see what they leave behind.
-  temporaryFolder = await mkdtemp(join(tmpdir(), 'local-backends-spec-'));
-  originalTmpdir = process.env['TMPDIR'];
-  process.env['TMPDIR'] = temporaryFolder;
-  [postgres, rabbitMq, kafka] = await Promise.all([startPostgres(), startRabbitMq(), startKafka()]);
-}, 240_000);
-
-afterAll(async () => {
-  await Promise.allSettled([postgres?.stop(), rabbitMq?.stop(), kafka?.stop()]);
-  if (originalTmpdir === undefined) delete process.env['TMPDIR'];
-  else process.env['TMPDIR'] = originalTmpdir;
-  await rm(temporaryFolder, { recursive: true, force: true });
-});
-
-describe('after a kill and a new start', () => {
-  // Side by side: the wait for the slowest server is the only one.
-  const restarted: Record<string, unknown> = {};
-
+scenario('PostgreSQL, RabbitMQ and Kafka', () => {
   beforeAll(async () => {
-    await Promise.all([
-      keepsRow().then((result) => (restarted['row'] = result)),
-      keepsMessage().then((result) => (restarted['message'] = result)),
-      keepsRecord().then((result) => (restarted['record'] = result)),
-    ]);
-  }, 120_000);
+    [postgres, rabbitMq, kafka] = await Promise.all([startPostgres(), startRabbitMq(), startKafka()]);
+  }, 240_000);
 
-  it('PostgreSQL has a committed row', () => expect(restarted['row']).toBe('row'));
-  it('RabbitMQ has a confirmed message of a durable queue', () => expect(restarted['message']).toBe('message'));
-  it('Kafka has an acknowledged record', () => expect(restarted['record']).toBe('record'));
-});
+  afterAll(async () => {
+    await Promise.allSettled([postgres?.stop(), rabbitMq?.stop(), kafka?.stop()]);
+  });
 
-it('refuses a data folder that a running server uses', async () => {
-  const dataDir = await mkdtemp(join(temporaryFolder, 'shared-'));
-  const first = await startPostgres({ dataDir });
-  await expect(startPostgres({ dataDir })).rejects.toThrow(/is in use by process \d+/);
-  await first.stop();
-});
+  describe('after a kill and a new start', () => {
+    // Side by side: the wait for the slowest server is the only one.
+    const restarted: Record<string, unknown> = {};
 
-it('keeps the data of a given folder after `stop`', async () => {
-  const dataDir = await mkdtemp(join(temporaryFolder, 'kept-'));
-  const first = await startPostgres({ dataDir });
-  await query(first.url, 'CREATE TABLE kept (value text)');
-  await first.stop();
-  const second = await startPostgres({ dataDir });
-  await expect(query(second.url, 'SELECT * FROM kept')).resolves.toEqual([]);
-  await second.stop();
-  await rm(dataDir, { recursive: true });
-});
+    beforeAll(async () => {
+      await Promise.all([
+        keepsRow().then((result) => (restarted['row'] = result)),
+        keepsMessage().then((result) => (restarted['message'] = result)),
+        keepsRecord().then((result) => (restarted['record'] = result)),
+      ]);
+    }, 120_000);
 
-it('leaves no process and no temporary folder after `stop`', async () => {
-  expect(ownProcesses().length).toBeGreaterThanOrEqual(3);
-  await Promise.all([postgres, rabbitMq, kafka].flatMap((backend) => [backend.stop(), backend.stop()]));
-  expect(ownProcesses()).toEqual([]);
-  expect((await readdir(temporaryFolder)).filter((name) => name.startsWith('starter-'))).toEqual([]);
+    it('PostgreSQL has a committed row', () => expect(restarted['row']).toBe('row'));
+    it('RabbitMQ has a confirmed message of a durable queue', () => expect(restarted['message']).toBe('message'));
+    it('Kafka has an acknowledged record', () => expect(restarted['record']).toBe('record'));
+  });
+
+  it('leaves no process and no temporary folder after `stop`', async () => {
+    const folders = foldersInUse();
+    expect(folders).toHaveLength(3);
+    await Promise.all([postgres, rabbitMq, kafka].flatMap((backend) => [backend.stop(), backend.stop()]));
+    const remaining = runningProcesses().filter(({ command }) => folders.some((folder) => command.includes(folder)));
+    expect(remaining).toEqual([]);
+    expect(folders.filter(existsSync)).toEqual([]);
+  });
 });
 
 async function query(url: string, sql: string): Promise<Record<string, unknown>[]> {
@@ -98,14 +82,18 @@ async function keepsMessage(): Promise<unknown> {
   await publisher.assertQueue('kept', { durable: true, arguments: { 'x-queue-type': 'quorum' } });
   publisher.sendToQueue('kept', Buffer.from('message'), { persistent: true });
   await publisher.waitForConfirms();
+  await delay(5_000); // RabbitMQ 3.10 writes the name of a new quorum queue to disk up to 3 s late.
   await rabbitMq.kill();
   await rabbitMq.start();
 
   const after = await connectRabbitMq(rabbitMq.url);
-  const consumer = await after.createChannel();
-  const message = await consumer.get('kept', { noAck: true });
-  await after.close();
-  return message && message.content.toString();
+  try {
+    const consumer = await after.createChannel();
+    const message = await consumer.get('kept', { noAck: true });
+    return message && message.content.toString();
+  } finally {
+    await after.close();
+  }
 }
 
 async function keepsRecord(): Promise<unknown> {
@@ -125,7 +113,8 @@ async function keepsRecord(): Promise<unknown> {
   await consumer.connect();
   await consumer.subscribe({ topic: 'kept', fromBeginning: true });
   const value = await new Promise((resolve, reject) => {
-    consumer.on('consumer.crash', ({ payload }) => reject(payload.error));
+    // A consumer that is too early for the restarted broker ("coordinator is loading") starts again by itself.
+    consumer.on('consumer.crash', ({ payload }) => payload.restart || reject(payload.error));
     void consumer.run({ eachMessage: async ({ message }) => resolve(message.value?.toString()) });
   });
   await consumer.disconnect();

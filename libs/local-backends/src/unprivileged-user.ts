@@ -36,13 +36,14 @@ export interface Launch {
 export function launchAs(user: User | undefined, paths: readonly string[], command: readonly string[]): Launch {
   if (!user) return { command, identity: {} };
   if (!paths.some(isClosedToOthers)) return { command, identity: { uid: user.uid, gid: user.gid } };
+  // The last option makes access(2) respect that right too: initdb and Erlang ask it before they open a file.
   const identity = [`--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups'];
-  const right = ['--inh-caps=+dac_override', '--ambient-caps=+dac_override'];
+  const right = ['--inh-caps=+dac_override', '--ambient-caps=+dac_override', '--securebits=+no_setuid_fixup'];
   return { command: ['setpriv', ...identity, ...right, '--', ...command], identity: {} };
 }
 
 /** Whether only its owner passes through one of the folders above `path`. */
-export function isClosedToOthers(path: string): boolean {
+function isClosedToOthers(path: string): boolean {
   const parent = dirname(path);
   if ((statSync(parent).mode & 0o001) === 0) return true;
   return parent !== path && isClosedToOthers(parent);

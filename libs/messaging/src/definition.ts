@@ -48,7 +48,7 @@ export function toMessage(
  * @throws ValidationError naming every field that does not fit
  */
 export function decode<Data>(definition: MessageDefinition<Data>, message: Pick<Message, 'data'>): Data {
-  const decoded = z.safeDecode(definition.schema, message.data as never);
+  const decoded = z.safeDecode(definition.schema, message.data);
   if (!decoded.success) throw invalid(definition, decoded.error, 'was refused');
   refuseNul(definition, message.data);
   return decoded.data;

@@ -27,3 +27,8 @@ export class UnroutableError extends Error {
 export class NotConfirmedError extends Error {
   override readonly name = 'NotConfirmedError';
 }
+
+/** The bytes can never become a message, however often they are read; they go to the dead letters as they are. */
+export class UndecodableError extends Error {
+  override readonly name = 'UndecodableError';
+}

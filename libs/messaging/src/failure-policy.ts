@@ -1,3 +1,4 @@
+import { errorText } from './logger.js';
 import { deadLetter, discard, retry, type Outcome } from './outcome.js';
 
 export interface Backoff {
@@ -27,7 +28,7 @@ export const retriesExhausted = 'RetriesExhausted';
  */
 export function outcomeOf(error: unknown, attempt: number, policy: FailurePolicy = {}): Outcome {
   const { maxRetries = 3, backoff = {} } = policy;
-  const reason = describeError(error);
+  const reason = errorText(error);
   if (nameOf(error) === 'ValidationError') return discard(reason);
   if (!isTransient(error)) return deadLetter(reason, nameOf(error));
   if (attempt <= maxRetries) return retry(backoffDelay(attempt, backoff), reason);
@@ -47,11 +48,6 @@ export function isTransient(error: unknown): boolean {
     (cause) =>
       transientNames.has(nameOf(cause)) || isTransientCode(cause['code']) || isLostConnection(cause['message']),
   );
-}
-
-export function describeError(error: unknown): string {
-  if (!(error instanceof Error)) return `a value that is no Error was thrown: ${String(error)}`;
-  return `${nameOf(error)}: ${error.message}`;
 }
 
 // By name and not by class: DOMException (AbortSignal.timeout), rxjs and others have a TimeoutError of their own.

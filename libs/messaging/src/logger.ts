@@ -1,3 +1,5 @@
+import { inspect, types } from 'node:util';
+
 /** The few lines of logging that this library needs; pino and Nest's logger are adapted to it by the service. */
 export interface Logger {
   debug(message: string, details?: object): void;
@@ -9,5 +11,8 @@ export interface Logger {
 const ignore = (): void => undefined;
 export const silentLogger: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
-export const errorText = (error: unknown): string =>
-  error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+/** One line; also for errors of another realm, which are no `instanceof Error` here. */
+export function errorText(error: unknown): string {
+  if (error instanceof Error || types.isNativeError(error)) return `${error.name}: ${error.message}`;
+  return `a value that is no Error was thrown: ${inspect(error)}`;
+}

@@ -2,15 +2,26 @@
 export type Outcome =
   /** Handled (or a duplicate of something handled): acknowledge. */
   | { readonly kind: 'done' }
-  /** Deliver again after `afterMs` milliseconds (0 = at once) with the attempt count raised by one. */
-  | { readonly kind: 'retry'; readonly afterMs: number; readonly reason: string }
+  /**
+   * Deliver again after `afterMs` milliseconds (0 = at once), with the attempt count raised by one unless the message is
+   * not to blame (`blameless`).
+   */
+  | { readonly kind: 'retry'; readonly afterMs: number; readonly reason: string; readonly blameless?: true }
   /** Keep it, with the reason, where a human finds it. */
   | { readonly kind: 'dead-letter'; readonly reason: string; readonly errorType: string }
   /** Acknowledge without effect; whoever returns it has recorded the reason. */
   | { readonly kind: 'discard'; readonly reason: string };
 
 export const done: Outcome = { kind: 'done' };
-export const retry = (afterMs: number, reason: string): Outcome => ({ kind: 'retry', afterMs, reason });
+export const retry = (afterMs: number, reason: string) =>
+  ({ kind: 'retry', afterMs, reason }) as const satisfies Outcome;
+export const retryBlameless = (afterMs: number, reason: string): Outcome => ({
+  ...retry(afterMs, reason),
+  blameless: true,
+});
+/** The attempt that a retried delivery comes with. */
+export const nextAttempt = (outcome: Extract<Outcome, { kind: 'retry' }>, attempt: number): number =>
+  outcome.blameless ? attempt : attempt + 1;
 export const deadLetter = (reason: string, errorType = 'Error'): Outcome => ({
   kind: 'dead-letter',
   reason,

@@ -7,7 +7,6 @@ import {
   DatabaseUnavailableError,
   done,
   KeyedQueue,
-  once,
   retry,
   toMessage,
   type DataOf,
@@ -93,10 +92,10 @@ export class EmailTask implements OnModuleInit, OnApplicationShutdown {
   /** A redelivery would send the e-mail again, so an outage of the database is waited out here. */
   private async recordSent(message: Message, messageId: string): Promise<void> {
     const command = this.outcomeOf(message, RecordEmailSent.of({ emailId: message.id, messageId }));
-    const guard = once(this.messaging.commands.queue, message.id);
+    const once = { consumer: this.messaging.commands.queue, messageId: message.id };
     for (;;) {
       try {
-        await this.runtime.execute(emailDelivery, { id: message.id, command, guard, answers: { request: message } });
+        await this.runtime.execute(emailDelivery, { id: message.id, command, once, answers: { request: message } });
         return;
       } catch (error) {
         if (!(error instanceof DatabaseUnavailableError) || this.stopping) throw error;
@@ -110,7 +109,7 @@ export class EmailTask implements OnModuleInit, OnApplicationShutdown {
     await this.runtime.execute(emailDelivery, {
       id: message.id,
       command,
-      guard: once(this.messaging.commands.queue, message.id),
+      once: { consumer: this.messaging.commands.queue, messageId: message.id },
       answers: { request: message, failure: reason },
     });
   }

@@ -6,33 +6,40 @@ import type { WorkflowRow } from './workflow.row.js';
 const insert: Statement = {
   name: 'workflow-directory-insert',
   text: `INSERT INTO workflow_directory (workflow_id, name, state, started_at, updated_at)
-         VALUES ($1, $2, 'running', $3, $3)`,
+         SELECT id, name, 'running', at, at
+           FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS new (id, name, at)`,
 };
 const setState: Statement = {
   name: 'workflow-directory-state',
-  text: `UPDATE workflow_directory SET state = $2, updated_at = $3 WHERE workflow_id = $1 AND state <> $2`,
+  text: `UPDATE workflow_directory SET state = $1, updated_at = new.at
+           FROM unnest($2::uuid[], $3::timestamptz[]) AS new (id, at) WHERE workflow_id = new.id AND state <> $1`,
 };
 
 /** Inline: a list never lags behind what `GET /workflows/:id` says. One write when a workflow starts and one per change. */
 export const workflowDirectory = defineProjection(
   'workflow-directory',
   on(
-    project(WorkflowStarted, async (tx, { data, time }) => {
-      await tx.query(insert, [data.workflowId, data.workflow, time]);
+    project(WorkflowStarted, async (tx, events) => {
+      await tx.query(insert, [
+        events.map(({ data }) => data.workflowId),
+        events.map(({ data }) => data.workflow),
+        events.map(({ time }) => time),
+      ]);
     }),
-    project(TaskRequested, async (tx, event) => {
-      if (event.data.purpose === 'compensate') await changeState(tx, event, 'compensating');
+    project(TaskRequested, async (tx, events) => {
+      const compensating = events.filter(({ data }) => data.purpose === 'compensate');
+      if (compensating.length > 0) await changeState(tx, compensating, 'compensating');
     }),
-    project(WorkflowCompleted, (tx, event) => changeState(tx, event, 'completed')),
-    project(WorkflowFailed, (tx, event) => changeState(tx, event, 'failed')),
-    project(WorkflowStuck, (tx, event) => changeState(tx, event, 'stuck')),
+    project(WorkflowCompleted, (tx, events) => changeState(tx, events, 'completed')),
+    project(WorkflowFailed, (tx, events) => changeState(tx, events, 'failed')),
+    project(WorkflowStuck, (tx, events) => changeState(tx, events, 'stuck')),
   ),
 );
 
 async function changeState(
   tx: Transaction,
-  { data, time }: RecordedEvent<{ workflowId: string }>,
+  events: readonly RecordedEvent<{ workflowId: string }>[],
   state: WorkflowRow['state'],
 ): Promise<void> {
-  await tx.query(setState, [data.workflowId, state, time]);
+  await tx.query(setState, [state, events.map(({ data }) => data.workflowId), events.map(({ time }) => time)]);
 }

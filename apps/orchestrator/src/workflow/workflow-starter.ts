@@ -1,7 +1,7 @@
 import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import { eventTopic, type ServiceName } from '@starter/contracts';
 import { ActorRuntime } from '@starter/event-sourcing';
-import { causedBy, Messaging, once, toMessage, type MessageDefinition } from '@starter/messaging';
+import { causedBy, Messaging, toMessage, type MessageDefinition } from '@starter/messaging';
 import type { Workflow } from './builder.js';
 import { derivedId } from './derived-id.js';
 import { startOf, WorkflowRegistry } from './workflow-registry.js';
@@ -29,8 +29,8 @@ export class WorkflowStarter implements OnModuleInit {
       const id = derivedId('workflow', workflow.name, cause.id);
       const draft = startOf(workflow, id, data as object);
       const message = toMessage(draft, { source: messaging.service, ...causedBy(cause) });
-      const guard = once(consumer, cause.id);
-      await runtime.execute(workflowInstance, { id, command: { data: draft.data, message }, guard });
+      const once = { consumer, messageId: cause.id };
+      await runtime.execute(workflowInstance, { id, command: { data: draft.data, message }, once });
     });
   }
 }

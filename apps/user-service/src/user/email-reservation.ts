@@ -2,21 +2,27 @@ import { UserDeactivated, UserRegistered } from '@starter/contracts';
 import { defineProjection, on, project, reject } from '@starter/event-sourcing';
 import type { Statement, Transaction } from '@starter/messaging';
 
+export interface EmailOwner {
+  readonly email: string;
+  readonly userId: string;
+}
+
 // A row comes back when the address was free or is this user's already. Two users at once: the second waits for the first.
 const reserve: Statement = {
   name: 'email-reserve',
-  text: `INSERT INTO email_reservation AS taken (email, user_id) VALUES ($1, $2)
+  text: `INSERT INTO email_reservation AS taken (email, user_id) SELECT * FROM unnest($1::text[], $2::uuid[]) ORDER BY 1
          ON CONFLICT (email) DO UPDATE SET user_id = excluded.user_id WHERE taken.user_id = excluded.user_id
          RETURNING 1`,
 };
-const release: Statement = { name: 'email-release', text: `DELETE FROM email_reservation WHERE user_id = $1` };
+const release: Statement = { name: 'email-release', text: `DELETE FROM email_reservation WHERE user_id = ANY($1)` };
 
 /** Addresses that differ only in case are the same mailbox nearly everywhere. */
 const normalised = (email: string): string => email.trim().toLowerCase();
 
-/** True when the address is now this user's. */
-export async function reserveEmail(tx: Transaction, email: string, userId: string): Promise<boolean> {
-  return (await tx.query(reserve, [normalised(email), userId])).length === 1;
+/** True when every address is now its user's. */
+export async function reserveEmails(tx: Transaction, owners: readonly EmailOwner[]): Promise<boolean> {
+  const columns = [owners.map(({ email }) => normalised(email)), owners.map(({ userId }) => userId)];
+  return (await tx.query(reserve, columns)).length === owners.length;
 }
 
 /**
@@ -26,11 +32,12 @@ export async function reserveEmail(tx: Transaction, email: string, userId: strin
 export const emailReservation = defineProjection(
   'email-reservation',
   on(
-    project(UserRegistered, async (tx, { data }) => {
-      if (!(await reserveEmail(tx, data.email, data.userId))) return reject('the e-mail address is taken');
+    project(UserRegistered, async (tx, events) => {
+      const owners = events.map(({ data }) => data);
+      if (!(await reserveEmails(tx, owners))) return reject('the e-mail address is taken');
     }),
-    project(UserDeactivated, async (tx, { data }) => {
-      await tx.query(release, [data.userId]);
+    project(UserDeactivated, async (tx, events) => {
+      await tx.query(release, [events.map(({ data }) => data.userId)]);
     }),
   ),
 );

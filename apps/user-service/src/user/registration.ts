@@ -10,7 +10,7 @@ import {
 } from '@starter/messaging';
 import { ProblemException } from '@starter/service';
 import { createHash } from 'node:crypto';
-import { reserveEmail } from './email-reservation.js';
+import { reserveEmails } from './email-reservation.js';
 
 export interface RegistrationRequest {
   readonly email: string;
@@ -47,7 +47,7 @@ export class Registration {
       const earlier = await this.earlierAnswer(tx, request, accepted);
       if (earlier) return earlier;
       const { email, name } = request;
-      if (!(await reserveEmail(tx, email, accepted.userId))) {
+      if (!(await reserveEmails(tx, [{ email, userId: accepted.userId }]))) {
         throw new ProblemException(HttpStatus.CONFLICT, 'The e-mail address is taken; use another one.');
       }
       const draft = RegisterUser.of({ userId: accepted.userId, email, name });

@@ -51,9 +51,9 @@ async function serve(handler: MessageHandler<{ n: number }>, maxRetries = 2) {
   });
   const deadLetters = () =>
     broker.messages('test.commands.dead-letter').map(({ properties: { messageId, headers } }) => ({
-      id: messageId as unknown,
-      reason: headers?.[deadLetterHeaders.reason] as unknown,
-      errorType: headers?.[deadLetterHeaders.errorType] as unknown,
+      id: messageId,
+      reason: headers?.[deadLetterHeaders.reason],
+      errorType: headers?.[deadLetterHeaders.errorType],
     }));
   return { transport, counters, deadLetters };
 }

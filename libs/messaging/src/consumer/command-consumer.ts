@@ -84,7 +84,7 @@ export class CommandConsumer {
   private recordDiscarded(message: Message, reason: string): Promise<void> {
     const { dataSource, outbox, service } = this.options;
     return inTransaction(dataSource, async (tx) => {
-      await recordDiscarded(tx, this.queue, message, reason);
+      await recordDiscarded(tx, this.queue, [{ message, reason }]);
       const reply = replyFor(message, { failure: reason }, service);
       if (reply && message.replyTo) {
         await outbox.add(tx, [{ channel: 'command', address: message.replyTo.address, message: reply }]);

@@ -5,7 +5,7 @@ import { outcomeOf, type FailurePolicy } from '../failure-policy.js';
 import { errorText, type Logger } from '../logger.js';
 import type { MessageCounters } from '../message-counters.js';
 import type { Message } from '../message.js';
-import { deadLetter, done, retry, type Outcome } from '../outcome.js';
+import { deadLetter, done, retryBlameless, type Outcome } from '../outcome.js';
 
 /** A message whose data has been checked and decoded. */
 export interface Received<Data = unknown> {
@@ -92,14 +92,14 @@ export class Dispatcher {
   }
 
   private async triage(message: Message, attempt: number, error: unknown): Promise<Outcome> {
-    if (error instanceof DatabaseUnavailableError) return retry(outageRetryMs, error.message);
+    if (error instanceof DatabaseUnavailableError) return retryBlameless(outageRetryMs, error.message);
     const outcome = outcomeOf(error, attempt, this.options.failurePolicy);
     if (outcome.kind !== 'discard') return outcome;
     try {
       await this.options.discarded(message, outcome.reason);
       return outcome;
     } catch (recordError) {
-      return retry(outageRetryMs, `the refusal could not be recorded: ${errorText(recordError)}`);
+      return retryBlameless(outageRetryMs, `the refusal could not be recorded: ${errorText(recordError)}`);
     }
   }
 

@@ -25,7 +25,7 @@ export interface EventConsumerOptions {
 
 /**
  * Reacts to single events of a topic, in whatever order; other types pass by untouched. The handler admits the event
- * through `once(consumer, message.id)` in its own transaction.
+ * through `admitOnce` in its own transaction.
  */
 export class EventReactor {
   private readonly dispatcher: Dispatcher;
@@ -35,7 +35,8 @@ export class EventReactor {
     const { dataSource, consumer } = options;
     this.dispatcher = new Dispatcher({
       ...options,
-      discarded: (message, reason) => inTransaction(dataSource, (tx) => recordDiscarded(tx, consumer, message, reason)),
+      discarded: (message, reason) =>
+        inTransaction(dataSource, (tx) => recordDiscarded(tx, consumer, [{ message, reason }])),
     });
   }
 

@@ -2,10 +2,10 @@ import type { z } from 'zod';
 import { inTransaction, type Transaction } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
 import { recordDiscarded } from '../inbox/discarded.js';
-import { inSequence, isSequenced, type SequencedMessage } from '../inbox/inbox.js';
+import { admitInSequence, isSequenced, type SequencedMessage } from '../inbox/inbox.js';
 import { overdueGaps, parkFailed, readyOfAllKeys, readyOfKey, unpark } from '../inbox/parked.js';
 import { errorText } from '../logger.js';
-import { deadLetter, done, retry, type Outcome } from '../outcome.js';
+import { deadLetter, done, nextAttempt, retry, type Outcome } from '../outcome.js';
 import type { Consumer } from '../transport/delivery.js';
 import { Dispatcher, type Received } from './dispatcher.js';
 import type { EventConsumerOptions } from './event-reactor.js';
@@ -39,7 +39,7 @@ export class OrderedEvents {
     this.dispatcher = new Dispatcher({
       ...options,
       discarded: (message, reason) =>
-        this.effect(message as SequencedMessage, (tx) => recordDiscarded(tx, options.consumer, message, reason)),
+        this.effect(message as SequencedMessage, (tx) => recordDiscarded(tx, options.consumer, [{ message, reason }])),
     });
   }
 
@@ -85,7 +85,7 @@ export class OrderedEvents {
   private async effect(message: SequencedMessage, work: (tx: Transaction) => Promise<void>): Promise<void> {
     const { dataSource, consumer, counters } = this.options;
     const admission = await inTransaction(dataSource, async (tx) => {
-      const admitted = await inSequence(consumer, message).admit(tx);
+      const admitted = await admitInSequence(tx, consumer, message);
       if (admitted.verdict === 'new') await work(tx);
       return admitted;
     });
@@ -117,8 +117,9 @@ export class OrderedEvents {
   private async settle(message: SequencedMessage, outcome: Outcome, attempt: number): Promise<void> {
     const { dataSource, consumer } = this.options;
     if (outcome.kind === 'done' || outcome.kind === 'discard') return;
+    const counted = outcome.kind === 'retry' ? nextAttempt(outcome, attempt) - 1 : attempt;
     const next = outcome.kind === 'retry' ? { dueInMs: outcome.afterMs } : { failure: outcome.reason };
-    await inTransaction(dataSource, (tx) => parkFailed(tx, consumer, message, attempt, next));
+    await inTransaction(dataSource, (tx) => parkFailed(tx, consumer, message, counted, next));
   }
 
   private async deliverParked(key: string): Promise<void> {

@@ -4,15 +4,26 @@ import type { Message } from '../message.js';
 const insert: Statement = {
   name: 'inbox-discard',
   text: `INSERT INTO inbox_discarded (consumer, message_id, type, reason, message)
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
+         SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::json[]) ON CONFLICT DO NOTHING`,
 };
 
-/** Keeps a message that will never take effect, and why. */
+export interface Discarded {
+  readonly message: Message;
+  readonly reason: string;
+}
+
+/** Keeps messages that will never take effect, and why. */
 export async function recordDiscarded(
   tx: Transaction,
   consumer: string,
-  message: Message,
-  reason: string,
+  discarded: readonly Discarded[],
 ): Promise<void> {
-  await tx.query(insert, [consumer, message.id, message.type, reason, JSON.stringify(message)]);
+  if (discarded.length === 0) return;
+  await tx.query(insert, [
+    consumer,
+    discarded.map(({ message }) => message.id),
+    discarded.map(({ message }) => message.type),
+    discarded.map(({ reason }) => reason),
+    discarded.map(({ message }) => JSON.stringify(message)),
+  ]);
 }

@@ -2,7 +2,7 @@ import { openTestDataSource, type TestDataSource } from '@starter/testing';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
 import { inTransaction } from '../database/transaction.js';
 import { createMessage } from '../message.js';
-import { inSequence, once, type SequencedMessage } from './inbox.js';
+import { admitInSequence, admitOnce, type SequencedMessage } from './inbox.js';
 
 let database: TestDataSource;
 beforeAll(async () => {
@@ -10,8 +10,13 @@ beforeAll(async () => {
 });
 afterAll(() => database.close());
 
-const admitOnce = (consumer: string, id: string) =>
-  inTransaction(database.dataSource, (tx) => once(consumer, id).admit(tx));
+const admit = async (consumer: string, ...ids: string[]) =>
+  inTransaction(database.dataSource, (tx) =>
+    admitOnce(
+      tx,
+      ids.map((messageId) => ({ consumer, messageId })),
+    ),
+  );
 
 const event = (key: string, sequence: number) =>
   createMessage({
@@ -23,32 +28,39 @@ const event = (key: string, sequence: number) =>
     data: {},
   }) as SequencedMessage;
 const admitNext = (consumer: string, message: SequencedMessage) =>
-  inTransaction(database.dataSource, (tx) => inSequence(consumer, message).admit(tx));
+  inTransaction(database.dataSource, (tx) => admitInSequence(tx, consumer, message));
 
-describe('once', () => {
+describe('admitOnce', () => {
   it('admits an id once per consumer', async () => {
-    expect(await admitOnce('a', 'm1')).toMatchObject({ verdict: 'new' });
-    expect(await admitOnce('a', 'm1')).toEqual({ verdict: 'duplicate' });
-    expect(await admitOnce('b', 'm1')).toMatchObject({ verdict: 'new' });
+    expect(await admit('a', 'm1')).toEqual([true]);
+    expect(await admit('a', 'm1')).toEqual([false]);
+    expect(await admit('b', 'm1')).toEqual([true]);
+  });
+
+  it('tells the new from the known in one call, a second copy included', async () => {
+    await admit('a', 'known');
+    expect(await admit('a', 'new-1', 'known', 'new-2', 'new-1')).toEqual([true, false, true, false]);
   });
 
   it('forgets what was rolled back', async () => {
     const failing = inTransaction(database.dataSource, async (tx) => {
-      await once('a', 'm2').admit(tx);
+      await admitOnce(tx, [{ consumer: 'a', messageId: 'm2' }]);
       throw new Error('the effect failed');
     });
     await expect(failing).rejects.toThrow('the effect failed');
-    expect(await admitOnce('a', 'm2')).toMatchObject({ verdict: 'new' });
+    expect(await admit('a', 'm2')).toEqual([true]);
   });
 
-  it('admits one of twenty deliveries at the same time', async () => {
-    const admissions = await Promise.all(Array.from({ length: 20 }, () => admitOnce('a', 'm3')));
-    expect(admissions.filter(({ verdict }) => verdict === 'new')).toHaveLength(1);
-    expect(admissions.filter(({ verdict }) => verdict === 'duplicate')).toHaveLength(19);
+  it('admits each of ten messages once when twenty receive them at the same time, in any order', async () => {
+    const ids = Array.from({ length: 10 }, (_, n) => `many-${n}`);
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, n) => admit('a', ...(n % 2 ? ids : [...ids].reverse()))),
+    );
+    expect(answers.flat().filter(Boolean)).toHaveLength(ids.length);
   });
 });
 
-describe('inSequence', () => {
+describe('admitInSequence', () => {
   it('admits in order, knows duplicates and parks what comes too early', async () => {
     expect(await admitNext('p', event('k', 1))).toEqual({ verdict: 'new', successorParked: false });
     expect(await admitNext('p', event('k', 1))).toEqual({ verdict: 'duplicate' });

@@ -1,14 +1,36 @@
 import type { Statement, Transaction } from '../database/transaction.js';
 import type { Message } from '../message.js';
 
-/**
- * Decides, inside the handler's transaction, whether a message takes effect here. What it records commits or rolls back
- * together with the effect.
- */
-export interface InboxGuard {
-  admit(tx: Transaction): Promise<Admission>;
+/** A message and the consumer that must let it take effect only once. */
+export interface InboxKey {
+  readonly consumer: string;
+  readonly messageId: string;
 }
 
+// DO NOTHING, because a caught unique violation would abort the transaction. Sorted, so that two processes that were
+// delivered the same messages wait for each other in the same order and never in a circle.
+const insertNew: Statement = {
+  name: 'inbox-insert',
+  text: `INSERT INTO inbox (consumer, message_id)
+         SELECT consumer, message_id FROM unnest($1::text[], $2::text[]) AS new (consumer, message_id) ORDER BY 1, 2
+         ON CONFLICT DO NOTHING RETURNING consumer, message_id AS "messageId"`,
+};
+
+/**
+ * Decides, inside the handlers' transaction, which of these messages take effect here: true for the first sight of a
+ * message, in whatever order messages come. What it records commits or rolls back together with the effects.
+ */
+export async function admitOnce(tx: Transaction, keys: readonly InboxKey[]): Promise<boolean[]> {
+  if (keys.length === 0) return [];
+  const columns = [keys.map(({ consumer }) => consumer), keys.map(({ messageId }) => messageId)];
+  const inserted = new Set((await tx.query<InboxKey & Record<string, string>>(insertNew, columns)).map(textOf));
+  // Deleting makes the second copy within the call a duplicate.
+  return keys.map((key) => inserted.delete(textOf(key)));
+}
+
+const textOf = ({ consumer, messageId }: InboxKey): string => `${messageId} ${consumer}`;
+
+/** What a sequenced message is to a consumer. */
 export type Admission =
   /** Handle it now. `successorParked`: a later one of the same key is waiting already. */
   | { readonly verdict: 'new'; readonly successorParked: boolean }
@@ -16,22 +38,6 @@ export type Admission =
   | { readonly verdict: 'duplicate' }
   /** An earlier one of its key is missing: it was stored and will be handled after that one. */
   | { readonly verdict: 'parked' };
-
-// DO NOTHING, because a caught unique violation would abort the transaction.
-const insertOnce: Statement = {
-  name: 'inbox-insert',
-  text: `INSERT INTO inbox (consumer, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING 1`,
-};
-
-/** Each message id takes effect once per consumer, in whatever order. */
-export function once(consumer: string, messageId: string): InboxGuard {
-  return {
-    async admit(tx) {
-      const inserted = await tx.query(insertOnce, [consumer, messageId]);
-      return inserted.length === 1 ? { verdict: 'new', successorParked: false } : { verdict: 'duplicate' };
-    },
-  };
-}
 
 // The first of a key, or the one after the last handled. Concurrent deliveries of a key wait here for each other's commit.
 const advance: Statement = {
@@ -69,20 +75,21 @@ const park: Statement = {
  * Each (key, sequence) takes effect once per consumer and in order: an older one is a duplicate, the next runs, a later
  * one is parked durably. The last sequence per key is never purged, so this deduplicates without a time window.
  */
-export function inSequence(consumer: string, message: SequencedMessage): InboxGuard {
+export async function admitInSequence(
+  tx: Transaction,
+  consumer: string,
+  message: SequencedMessage,
+): Promise<Admission> {
   const { subject: key, sequence } = message;
-  const admit = async (tx: Transaction): Promise<Admission> => {
-    const [next] = await tx.query<{ successor_parked: boolean }>(advance, [consumer, key, sequence]);
-    if (next) return { verdict: 'new', successorParked: next.successor_parked };
-    await tx.query(ensureKey, [consumer, key]);
-    const [last] = await tx.query<{ sequence: string }>(lockKey, [consumer, key]);
-    const handled = Number(last?.sequence ?? 0);
-    if (handled >= sequence) return { verdict: 'duplicate' };
-    if (handled === sequence - 1) return admit(tx);
-    await tx.query(park, [consumer, key, sequence, JSON.stringify(message)]);
-    return { verdict: 'parked' };
-  };
-  return { admit };
+  const [next] = await tx.query<{ successor_parked: boolean }>(advance, [consumer, key, sequence]);
+  if (next) return { verdict: 'new', successorParked: next.successor_parked };
+  await tx.query(ensureKey, [consumer, key]);
+  const [last] = await tx.query<{ sequence: string }>(lockKey, [consumer, key]);
+  const handled = Number(last?.sequence ?? 0);
+  if (handled >= sequence) return { verdict: 'duplicate' };
+  if (handled === sequence - 1) return admitInSequence(tx, consumer, message);
+  await tx.query(park, [consumer, key, sequence, JSON.stringify(message)]);
+  return { verdict: 'parked' };
 }
 
 export type SequencedMessage = Message & { readonly subject: string; readonly sequence: number };

@@ -1,12 +1,7 @@
 import { isUtf8 } from 'node:buffer';
-import { ValidationError } from '../errors.js';
+import { ValidationError, UndecodableError } from '../errors.js';
 import type { Message, ReplyAddress } from '../message.js';
 import type { EventRecord, RecordHeaders } from '../transport/event-record.js';
-
-/** The record can never become a message, however often it is read. Its bytes go to the dead letters as they are. */
-export class UndecodableError extends Error {
-  override readonly name = 'UndecodableError';
-}
 
 /**
  * CloudEvents 1.0, binary mode of the Kafka binding: the key is the subject, the value is the JSON of `data`, everything

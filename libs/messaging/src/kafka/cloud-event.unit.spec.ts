@@ -1,6 +1,7 @@
 import { ValidationError } from '../errors.js';
 import { createMessage } from '../message.js';
-import { decodeCloudEvent, encodeCloudEvent, UndecodableError } from './cloud-event.js';
+import { UndecodableError } from '../errors.js';
+import { decodeCloudEvent, encodeCloudEvent } from './cloud-event.js';
 
 const message = createMessage({
   type: 'user.registered',

@@ -10,7 +10,7 @@ export interface KafkaConsumerOptions extends ConsumerTiming, Omit<GroupMemberOp
   readonly logger: Logger;
 }
 
-const longestDelayMs = 5_000;
+const longestDelayMs = 2_000;
 
 /** A member of a group that outlives its kafkajs consumers: when one ends, the next is built. */
 export class KafkaConsumer implements Consumer {

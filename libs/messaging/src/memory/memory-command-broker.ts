@@ -56,8 +56,10 @@ export class MemoryCommandBroker {
   /** @throws TerminalError when the queue was not declared */
   publishLater(queue: string, message: AmqpMessage, delayMs: number): void {
     const target = this.queue(queue);
-    // The timer does not keep the process alive, nor would the message outlive it.
-    setTimeout(() => target.push(message), Math.min(delayMs, longestDelayMs)).unref();
+    // Node's timers count whole milliseconds and may be early by a part of one.
+    const timer = setTimeout(() => target.push(message), Math.min(Math.ceil(delayMs) + 1, longestDelayMs));
+    // It does not keep the process alive, which the message would not outlive either.
+    timer.unref();
   }
 
   /** @throws TerminalError when it was not declared */

@@ -5,6 +5,7 @@ import type { Message } from '../message.js';
 import { done, type Outcome } from '../outcome.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
 import type { EventTransport, TopicDeclaration } from '../transport/event-transport.js';
+import { isMasked } from './keep-errors.filter.js';
 
 export interface EventServerOptions {
   /** Stays open when the server closes: whoever opened it closes it. */
@@ -122,10 +123,4 @@ export class EventServer extends Server {
       });
     });
   }
-}
-
-/** What Nest's own exception filter leaves of an error. */
-function isMasked(error: unknown): boolean {
-  const { status, message } = (error ?? {}) as { readonly status?: unknown; readonly message?: unknown };
-  return !(error instanceof Error) && status === 'error' && message === 'Internal server error';
 }

@@ -15,3 +15,9 @@ export class KeepErrors implements RpcExceptionFilter {
     return throwError(() => (exception instanceof RpcException ? exception.getError() : exception));
   }
 }
+
+/** What Nest's own exception filter leaves of an error. */
+export function isMasked(error: unknown): boolean {
+  const { status, message } = (error ?? {}) as { readonly status?: unknown; readonly message?: unknown };
+  return !(error instanceof Error) && status === 'error' && message === 'Internal server error';
+}

@@ -1,3 +1,4 @@
+import { groupBy } from '../group-by.js';
 import type { Message } from '../message.js';
 import type { CommandTransport } from '../transport/command-transport.js';
 import type { EventTransport } from '../transport/event-transport.js';
@@ -68,15 +69,4 @@ async function sendInOrder(rows: OutboxRow[], commands: CommandTransport, into: 
       return;
     }
   }
-}
-
-function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): Map<string, T[]> {
-  const groups = new Map<string, T[]>();
-  for (const item of items) {
-    const key = keyOf(item);
-    const group = groups.get(key);
-    if (group) group.push(item);
-    else groups.set(key, [item]);
-  }
-  return groups;
 }

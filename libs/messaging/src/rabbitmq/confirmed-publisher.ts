@@ -53,7 +53,7 @@ export class ConfirmedPublisher {
     return new Promise((resolve, reject) => {
       if (this.closed) return reject(notConfirmed(message, 'the transport is closed', 'open a new one'));
       this.queue.push({ exchange, routingKey, message, since: Date.now(), resolve, reject, returned: false });
-      this.watchdog ??= setInterval(() => this.failStalled(), Math.max(1, this.options.sendTimeoutMs / 10));
+      this.watchdog ??= setInterval(() => this.failStalled(), Math.max(1, this.options.sendTimeoutMs / 10)).unref();
       this.pump();
     });
   }

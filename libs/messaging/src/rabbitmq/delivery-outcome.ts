@@ -1,7 +1,8 @@
+import { UndecodableError } from '../errors.js';
 import { errorText, type Logger } from '../logger.js';
-import { deadLetter, retry, type Outcome } from '../outcome.js';
+import { deadLetter, nextAttempt, retry, type Outcome } from '../outcome.js';
 import type { DeliveryHandler } from '../transport/delivery.js';
-import { asAttempt, asDeadLetter, decodeAmqp, UndecodableError, type AmqpMessage } from './amqp-envelope.js';
+import { asAttempt, asDeadLetter, decodeAmqp, type AmqpMessage } from './amqp-envelope.js';
 import { deadLetterQueue } from './queue-names.js';
 
 export interface RawDelivery {
@@ -31,7 +32,9 @@ export async function handleDelivery(
     return { ...delivery, attempt: 1, outcome: deadLetter(reason, UndecodableError.name) };
   }
   try {
-    return { ...delivery, attempt: decoded.attempt, outcome: await handler({ ...decoded, redelivered, origin: queue }) };
+    const { message, attempt } = decoded;
+    const outcome = await handler({ message, attempt, redelivered, origin: queue });
+    return { queue, raw, redelivered, attempt, outcome };
   } catch (error) {
     const reason = `the handler of ${queue} threw instead of returning an outcome: ${errorText(error)}`;
     logger.error('defect: map errors to an outcome in the handler', { queue, id: decoded.message.id, reason });
@@ -51,8 +54,10 @@ export async function carryOut(handled: HandledDelivery, publisher: OutcomePubli
   const { queue, raw, outcome, attempt } = handled;
   if (outcome.kind === 'retry') {
     // The copy goes to the back with its attempt counted by us: a requeue would come straight back to the front.
-    const copy = asAttempt(raw, attempt + 1);
-    await (outcome.afterMs > 0 ? publisher.publishLater(queue, copy, outcome.afterMs) : publisher.publishTo(queue, copy));
+    const copy = asAttempt(raw, nextAttempt(outcome, attempt));
+    await (outcome.afterMs > 0
+      ? publisher.publishLater(queue, copy, outcome.afterMs)
+      : publisher.publishTo(queue, copy));
   } else if (outcome.kind === 'dead-letter') {
     await publisher.publishTo(deadLetterQueue(queue), asDeadLetter(raw, outcome, { queue, attempt }));
   }

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { TransientError } from '../errors.js';
 import { backoffDelay } from '../failure-policy.js';
 import { errorText, type Logger } from '../logger.js';
+import { withinLimit } from './time-limit.js';
 
 interface Closable extends EventEmitter {
   close(): Promise<void>;
@@ -109,13 +110,15 @@ export class KeptOpen<T extends Closable> {
     this.closed = new Promise((resolve) => {
       resource.once('close', () => {
         isClosed = true;
-        this.resource = undefined;
-        onClosed?.();
+        if (this.resource === resource) {
+          this.resource = undefined;
+          onClosed?.();
+        }
         resolve();
       });
     });
     try {
-      await prepare?.(resource);
+      if (prepare) await withinLimit(prepare(resource));
       this.stopping.signal.throwIfAborted();
       if (isClosed) throw new TransientError(`${name} closed while it was being prepared`);
     } catch (error) {

@@ -132,7 +132,8 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
       prefetch: options.prefetch ?? 100,
       logger: this.logger,
       publisher: this,
-      connect: () => this.connectionFor(queue),
+      connect: () => this.connection.whenOpen(),
+      restoreQueue: () => this.restoreQueue(queue),
       onClosed: () => this.consumers.delete(consumer),
     });
     await consumer.start();
@@ -166,11 +167,9 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
   }
 
   /** A queue that was deleted (which cancels its consumers) is declared and bound again. */
-  private async connectionFor(queue: string): Promise<ChannelModel> {
-    const connection = await this.connection.whenOpen();
-    const named = [...this.topology.values()].filter((declaration) => declaration.queue === queue);
-    await applyEach(connection, named, this.logger);
-    return connection;
+  private async restoreQueue(queue: string): Promise<void> {
+    const declarations = [...this.topology.values()].filter((declaration) => declaration.queue === queue);
+    await applyEach(await this.connection.whenOpen(), declarations, this.logger);
   }
 
   /** Publishing to an exchange that does not exist would close the channel, and every unconfirmed message with it. */

@@ -14,8 +14,9 @@ export interface RabbitMqConsumerOptions {
   readonly handler: DeliveryHandler;
   readonly logger: Logger;
   readonly publisher: OutcomePublisher;
-  /** Resolves to a connection on which the queue exists. */
   readonly connect: () => Promise<ChannelModel>;
+  /** Declares and binds the queue again, if this transport has declared it. */
+  readonly restoreQueue: () => Promise<void>;
   readonly onClosed: () => void;
 }
 
@@ -101,9 +102,10 @@ export class RabbitMqConsumer implements Consumer {
   }
 
   private async attach(channel: Channel): Promise<void> {
-    const { queue, prefetch } = this.options;
+    const { queue, prefetch, restoreQueue } = this.options;
     const session: Session = { channel, acks: new AckBatch(channel), consumerTag: '', over: false };
     channel.once('close', () => (session.over = true));
+    await restoreQueue();
     await channel.prefetch(prefetch);
     this.session = session;
     const { consumerTag } = await channel.consume(queue, (raw) => this.receive(session, raw));

@@ -3,6 +3,7 @@ import { TerminalError, TransientError } from '../errors.js';
 import { errorText, type Logger } from '../logger.js';
 import type { Topology } from '../transport/command-transport.js';
 import { deadLetterQueue, retryQueue } from './queue-names.js';
+import { withinLimit } from './time-limit.js';
 
 /** One idempotent declaration; its name identifies it and stands in error messages. */
 export interface Declaration {
@@ -85,9 +86,10 @@ export async function applyDeclarations(connection: ChannelModel, declarations: 
   try {
     for (const { name, apply } of declarations) {
       current = name;
-      await apply(channel);
+      await withinLimit(apply(channel));
     }
   } catch (error) {
+    channel.close().catch(() => undefined);
     throw declarationError(current, error);
   }
   await channel.close().catch(() => undefined);

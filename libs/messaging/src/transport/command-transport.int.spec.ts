@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { connect as connectSocket, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectAmqp } from 'amqplib';
 import { NotConfirmedError, TerminalError, UnroutableError } from '../errors.js';
 import { MemoryCommandBroker } from '../memory/memory-command-broker.js';
@@ -98,7 +99,12 @@ async function crashingRabbitMq(url: string): Promise<CrashingBroker> {
   try {
     const node = await startRabbitMq();
     const broker = await rabbitMqBroker(node.url);
-    return { ...broker, crash: () => node.kill(), restart: () => node.start(), close: () => node.stop() };
+    const crash = async (): Promise<void> => {
+      // RabbitMQ 3.10 writes the names of new quorum queues to disk only twice a second and cannot revive one it missed.
+      await sleep(1500);
+      await node.kill();
+    };
+    return { ...broker, crash, restart: () => node.start(), close: () => node.stop() };
   } catch (error) {
     if (!(error instanceof MissingPrerequisiteError)) throw error;
     const proxy = await startProxy(url);
@@ -113,7 +119,6 @@ async function startProxy(url: string) {
   const target = new URL(url);
   const sockets = new Set<Socket>();
   let open = true;
-  let mute = false;
   const server: Server = createServer((client) => {
     const broker = connectSocket(Number(target.port || 5672), target.hostname);
     for (const socket of [client, broker]) {
@@ -122,7 +127,7 @@ async function startProxy(url: string) {
       socket.on('close', () => [client, broker].forEach((end) => end.destroy()));
     }
     client.pipe(broker);
-    broker.on('data', (bytes) => mute || client.write(bytes));
+    broker.pipe(client);
     if (!open) client.destroy();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -137,9 +142,7 @@ async function startProxy(url: string) {
   return {
     url: through.href,
     cut,
-    mend: async () => void ((open = true), (mute = false)),
-    /** Lets the client talk, but not hear. */
-    mute: () => (mute = true),
+    mend: async () => void (open = true),
     close: async () => {
       await cut();
       server.close();
@@ -151,7 +154,7 @@ async function eventually(condition: () => boolean | Promise<boolean>, what: str
   const deadline = Date.now() + 30_000;
   while (!(await condition())) {
     if (Date.now() > deadline) throw new Error(`Waited in vain until ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await sleep(10);
   }
 }
 
@@ -579,6 +582,15 @@ describe.each([memory, ...(rabbitMqUrl ? [rabbitMq(rabbitMqUrl)] : [])])('comman
       const deliveries = await consumeWith(`${queue}.dead-letter`, () => done);
       await eventually(() => deliveries.length === 1, 'it was delivered');
       expect(deliveries[0]).toMatchObject({ message, attempt: 1 });
+    });
+
+    it('a delivery whose outcome cannot be published is not lost', async () => {
+      const queue = await declareQueue();
+      const deliveries = await consumeWith(queue, ({ redelivered }) => (redelivered ? done : deadLetter('no')));
+      await broker.remove([`${queue}.dead-letter`], []);
+      await transport.send(command(queue));
+      await eventually(() => deliveries.length === 2, 'it came back');
+      expect(deliveries[1]).toMatchObject({ redelivered: true, attempt: 1 });
     });
 
     it('discard takes it away', async () => {

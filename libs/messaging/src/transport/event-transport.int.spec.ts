@@ -185,8 +185,7 @@ async function compileVictim(): Promise<void> {
   if (code !== 0) throw new Error(`swc ended with ${String(code)}: see its output above`);
   await writeFile(
     `${compiledFolder}/victim.js`,
-    `import { consumerGroupId } from '../kafka/consumer-group-id.js';
-import { connectKafka } from './kafka/kafka-event-transport.js';
+    `import { connectKafka } from './kafka/kafka-event-transport.js';
      const [brokers, topic, group] = process.argv.slice(2);
      const transport = await connectKafka({ brokers: [brokers], clientId: 'victim', sessionTimeoutMs: 6000 });
      await transport.subscribe({ topic, group }, ({ message }) => {

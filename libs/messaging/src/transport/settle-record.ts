@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { decodeCloudEvent, UndecodableError } from '../kafka/cloud-event.js';
+import { UndecodableError } from '../errors.js';
+import { decodeCloudEvent } from '../kafka/cloud-event.js';
 import { errorText, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
-import { retry, type Outcome } from '../outcome.js';
+import { nextAttempt, retry, type Outcome } from '../outcome.js';
 import { deadLetterHeaders, type Delivery, type DeliveryHandler } from './delivery.js';
 import type { EventRecord, StoredRecord } from './event-record.js';
 import type { HandlerSlots } from './handler-slots.js';
@@ -35,13 +36,14 @@ export async function settleRecord(
     const outcome = { kind: 'dead-letter', reason: message.message, errorType: message.name } as const;
     return writeThenRelease(record, outcome, 0, origin, context, abandoned);
   }
-  for (let attempt = 1; ; attempt++) {
-    const outcome = await callHandler({ message, attempt, redelivered: attempt > 1, origin }, context);
+  for (let attempt = 1, redelivered = false; ; redelivered = true) {
+    const outcome = await callHandler({ message, attempt, redelivered, origin }, context);
     if (outcome.kind === 'dead-letter') {
       return writeThenRelease(record, outcome, attempt, origin, context, abandoned);
     }
     context.slots.release();
     if (outcome.kind !== 'retry') return true;
+    attempt = nextAttempt(outcome, attempt);
 
     context.logger.debug(`${origin} will be retried: ${outcome.reason}`, { attempt, afterMs: outcome.afterMs });
     await pause(outcome.afterMs, abandoned);

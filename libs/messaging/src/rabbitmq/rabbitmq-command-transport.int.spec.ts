@@ -1,0 +1,120 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect as connectAmqp, type Channel, type ChannelModel } from 'amqplib';
+import { TerminalError, TransientError, UnroutableError } from '../errors.js';
+import { createMessage, type Message } from '../message.js';
+import { done, retry } from '../outcome.js';
+import type { CommandTransport } from '../transport/command-transport.js';
+import type { Delivery } from '../transport/delivery.js';
+import { connectRabbitMq } from './rabbitmq-command-transport.js';
+
+async function eventually(condition: () => boolean, what: string): Promise<void> {
+  for (const deadline = Date.now() + 30_000; !condition(); await sleep(10)) {
+    if (Date.now() > deadline) throw new Error(`Waited in vain until ${what}`);
+  }
+}
+
+const command = (type: string, n = 1): Message => createMessage({ type, version: 1, source: 'spec', data: { n } });
+
+describe('connectRabbitMq', () => {
+  it('says what to do when nothing answers', async () => {
+    const connecting = connectRabbitMq({ url: 'amqp://guest:secret@127.0.0.1:1', startTimeoutMs: 50 });
+    await expect(connecting).rejects.toThrow(TransientError);
+    await expect(connecting).rejects.toThrow(/127\.0\.0\.1:1 .*ECONNREFUSED.*start it/);
+    await expect(connecting).rejects.not.toThrow(/secret/);
+  });
+
+  it('says what to do when the URL is none', async () => {
+    await expect(connectRabbitMq({ url: 'not a url' })).rejects.toThrow(/give one like amqp:/);
+  });
+});
+
+const url = process.env['RABBITMQ_URL'];
+if (url) {
+  describe('the RabbitMQ transport, where the broker acts by itself', () => {
+    let transport: CommandTransport;
+    let connection: ChannelModel;
+    let plain: Channel;
+    let queue: string;
+    let deliveries: Delivery[];
+
+    beforeEach(async () => {
+      transport = await connectRabbitMq({ url });
+      connection = await connectAmqp(url);
+      plain = await connection.createChannel();
+      plain.on('error', () => undefined);
+      queue = `spec.${randomUUID()}`;
+      deliveries = [];
+      await transport.declare({
+        exchanges: [{ name: 'commands', type: 'direct' }],
+        queues: [{ name: queue }],
+        bindings: [{ exchange: 'commands', queue, routingKey: queue }],
+      });
+    });
+    afterEach(async () => {
+      await transport.close();
+      const cleaning = await connection.createChannel();
+      for (const name of [queue, `${queue}.dead-letter`, `${queue}.retry.50`]) await cleaning.deleteQueue(name);
+      await connection.close();
+    });
+
+    it('rebuilds a consumer that the broker cancelled, with its queue and binding', async () => {
+      const consumer = await transport.consume(queue, async (delivery) => {
+        deliveries.push(delivery);
+        return done;
+      });
+      await plain.deleteQueue(queue);
+      await eventually(() => !consumer.attached, 'the cancellation was noticed');
+      await eventually(() => consumer.attached, 'the consumer is attached again');
+      await transport.send(command(queue));
+      await eventually(() => deliveries.length === 1, 'it receives again');
+    });
+
+    it('declares a retry queue again that somebody deleted, and loses nothing', async () => {
+      await transport.consume(queue, async (delivery) => {
+        deliveries.push(delivery);
+        return delivery.attempt === 1 ? retry(50, 'later') : done;
+      });
+      await transport.send(command(queue, 1));
+      await eventually(() => deliveries.length === 2, 'the first message was retried');
+      await plain.deleteQueue(`${queue}.retry.50`);
+      await transport.send(command(queue, 2));
+      await eventually(() => deliveries.at(-1)?.attempt === 2 && deliveries.length > 3, 'the second was retried');
+    });
+
+    it('leaves no record of the broker on a retried message, which the broker would take for a loop', async () => {
+      await transport.consume(queue, async (delivery) => {
+        deliveries.push(delivery);
+        return delivery.attempt < 4 ? retry(50, 'later') : retry(0, 'at the back');
+      });
+      await transport.send(command(queue));
+      await eventually(() => deliveries.length >= 6, 'it went round many times');
+    });
+
+    it('reports an exchange that was deleted as unroutable, and recovers', async () => {
+      const exchange = `spec.direct.${randomUUID()}`;
+      await transport.declare({
+        exchanges: [{ name: exchange, type: 'direct' }],
+        bindings: [{ exchange, queue, routingKey: queue }],
+      });
+      await transport.send(command(queue), { exchange });
+      await plain.deleteExchange(exchange);
+      // The first one learns it from the channel that the broker closes.
+      await transport.send(command(queue), { exchange }).catch(() => undefined);
+      await eventually(() => transport.connected, 'the channel is open again');
+      await expect(transport.send(command(queue), { exchange })).rejects.toThrow(UnroutableError);
+      await transport.send(command(queue));
+    });
+
+    it('refuses a queue of another kind and says what to do', async () => {
+      const classic = `spec.classic.${randomUUID()}`;
+      await plain.assertQueue(classic, { durable: true });
+      const declaring = transport.declare({ queues: [{ name: classic }] });
+      await expect(declaring).rejects.toThrow(TerminalError);
+      await expect(declaring).rejects.toThrow(/another shape.*Delete it once it is empty/s);
+      await transport.send(command(queue));
+      await plain.deleteQueue(classic);
+      await plain.deleteQueue(`${classic}.dead-letter`);
+    });
+  });
+}
