@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -28,7 +27,8 @@ export async function startBackends(globalConfig) {
   const wanted = backends.filter(({ name, variable }) => !process.env[variable] && (selection?.includes(name) ?? true));
   if (wanted.length === 0) return;
 
-  const library = await builtLibrary(globalConfig.rootDir);
+  // The built one (npm test builds first): this runs before Jest can transform TypeScript.
+  const library = await import('@starter/local-backends');
   await Promise.all(
     wanted.map(async ({ title, variable, start }) => {
       try {
@@ -47,19 +47,6 @@ export async function startBackends(globalConfig) {
 
 export async function stopBackends() {
   await Promise.all(running.splice(0).map((backend) => backend.stop()));
-}
-
-/** Jest runs this file before its TypeScript transform exists, so the library has to be compiled. */
-async function builtLibrary(rootDir) {
-  const folder = join(rootDir, 'libs', 'local-backends');
-  const compiler = join(rootDir, 'node_modules', '@swc', 'cli', 'bin', 'swc.js');
-  const options = ['src', '--out-dir', 'dist', '--strip-leading-paths', '--quiet', '--ignore', '**/*.spec.ts'];
-  const config = ['--config-file', join(rootDir, '.swcrc')];
-  execFileSync(process.execPath, [compiler, ...options, ...config], {
-    cwd: folder,
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  return import('@starter/local-backends');
 }
 
 /** Whether the patterns on the command line select nothing but `*.unit.spec.ts`, which need no backend. */

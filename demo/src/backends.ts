@@ -14,8 +14,6 @@ import {
   MemoryEventTransport,
 } from '@starter/messaging';
 import type { Transports } from '@starter/service';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { DataSource } from 'typeorm';
 import type { DemoOptions } from './options.js';
 
@@ -34,9 +32,7 @@ export async function startBackends(options: DemoOptions, report: Report): Promi
   const stop = async () => void (await Promise.all(started.map((backend) => backend.stop())));
   const begin = async (name: string, start: (options: { dataDir?: string }) => Promise<Backend>): Promise<string> => {
     const since = performance.now();
-    const dataDir = options.dataDir === undefined ? undefined : join(options.dataDir, name.toLowerCase());
-    if (dataDir !== undefined) mkdirSync(dataDir, { recursive: true });
-    const backend = await start(dataDir === undefined ? {} : { dataDir });
+    const backend = await start(options.dataDir === undefined ? {} : { dataDir: options.dataDir });
     started.push(backend);
     report(
       `${name.padEnd(14)} ${withoutPassword(backend.url)}  (${((performance.now() - since) / 1000).toFixed(1)} s)`,

@@ -41,15 +41,14 @@ export async function startServices(backends: Backends, smtpUrl: string): Promis
   const stop = async () => {
     for (const step of stops) await step();
   };
-  try {
-    const [users, emails, workflows] = await Promise.all([
-      start(userService),
-      start(emailService),
-      start(orchestrator),
-    ]);
+  // All of them settle before anything is stopped: one that is still starting could not be.
+  const started = await Promise.allSettled([start(userService), start(emailService), start(orchestrator)]);
+  const [users, emails, workflows] = started.map((result) =>
+    result.status === 'fulfilled' ? result.value : undefined,
+  );
+  if (users && emails && workflows) {
     return { users, emails, orchestrator: workflows, all: [users, emails, workflows], stop };
-  } catch (error) {
-    await stop();
-    throw error;
   }
+  await stop();
+  throw started.find((result) => result.status === 'rejected')?.reason;
 }
