@@ -10,8 +10,12 @@ import {
 import { createMessage, newMessageId, toMessage, type CommandTransport, type Message } from '@starter/messaging';
 import type { Transports } from '@starter/service';
 import { eventually } from '@starter/testing';
+import amqp, { type ConsumeMessage } from 'amqplib';
+import kafkajs from 'kafkajs';
 import { randomUUID } from 'node:crypto';
 import { DataSource } from 'typeorm';
+
+const { Kafka, logLevel } = kafkajs;
 
 const modes: BrokerMode[] = process.env['NATIVE_BROKERS'] === 'missing' ? ['memory'] : ['memory', 'native'];
 
@@ -199,6 +203,80 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
       expect(rows).toHaveLength(1);
     });
   });
+
+  if (brokers === 'native') {
+    it('shows a plain client of either broker what the design says', async () => {
+      const rabbitMq = await amqp.connect(backends.urls?.rabbitMq ?? '');
+      const channel = await rabbitMq.createChannel();
+      const { queue } = await channel.assertQueue('', { exclusive: true });
+      for (const key of ['user.register', 'email.send', 'user.activate', 'orchestrator.replies']) {
+        await channel.bindQueue(queue, 'commands', key);
+      }
+      const commands: ConsumeMessage[] = [];
+      await channel.consume(queue, (message) => message && commands.push(message));
+      const kafka = new Kafka({ brokers: [backends.urls?.kafka ?? ''], logLevel: logLevel.NOTHING });
+      const consumer = kafka.consumer({ groupId: randomUUID() });
+      await consumer.connect();
+      await consumer.subscribe({ topics: [/^[a-z]+(-service)?\.events$/], fromBeginning: true });
+      const records: { topic: string; key: string; headers: Record<string, string>; data: unknown }[] = [];
+      await consumer.run({
+        eachMessage: async ({ topic, message: { key, value, headers = {} } }) => {
+          const texts = Object.entries(headers).map(([name, header]) => [name, String(header)]);
+          records.push({
+            topic,
+            key: String(key),
+            headers: Object.fromEntries(texts) as Record<string, string>,
+            data: JSON.parse(String(value)),
+          });
+        },
+      });
+
+      const email = uniqueEmail();
+      const { userId, commandId } = await register(email);
+      await untilActive(userId);
+
+      await eventually(() =>
+        expect(commands.map(({ properties }) => properties.type as string)).toEqual([
+          'user.register',
+          'email.send',
+          'command.succeeded',
+          'user.activate',
+          'command.succeeded',
+        ]),
+      );
+      const [registerUser, sendEmail] = commands;
+      expect(registerUser?.properties).toMatchObject({
+        messageId: commandId,
+        deliveryMode: 2,
+        contentType: 'application/json',
+        appId: 'user-service',
+        headers: { version: 1, subject: userId },
+      });
+      expect(JSON.parse(String(registerUser?.content))).toEqual({ userId, email, name: 'Ada Lovelace' });
+      expect(sendEmail?.properties).toMatchObject({ correlationId: commandId, replyTo: 'orchestrator.replies' });
+
+      const ofThis = () => records.filter(({ headers }) => headers['ce_correlationid'] === commandId);
+      await eventually(() => expect(ofThis()).toHaveLength(11));
+      const ofUser = ofThis().filter(({ topic }) => topic === 'user-service.events');
+      expect(ofUser).toMatchObject([
+        {
+          key: `user-${userId}`,
+          headers: { ce_specversion: '1.0', ce_type: 'user.registered', ce_sequence: '1', ce_causationid: commandId },
+          data: { userId, email, name: 'Ada Lovelace' },
+        },
+        { key: `user-${userId}`, headers: { ce_type: 'user.activated', ce_sequence: '2' }, data: { userId } },
+      ]);
+      const topics = new Set(ofThis().map(({ topic }) => topic));
+      expect(topics).toEqual(new Set(['user-service.events', 'email-service.events', 'orchestrator.events']));
+
+      for (const service of ['user-service', 'email-service', 'orchestrator']) {
+        expect(await channel.checkQueue(`${service}.commands`)).toMatchObject({ messageCount: 0, consumerCount: 1 });
+        expect(await channel.checkQueue(`${service}.commands.dead-letter`)).toMatchObject({ consumerCount: 0 });
+      }
+      await consumer.disconnect();
+      await rabbitMq.close();
+    });
+  }
 
   const registration = (): Message => {
     const userId = newMessageId();

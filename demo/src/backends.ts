@@ -18,6 +18,8 @@ import { DataSource } from 'typeorm';
 import type { DemoOptions } from './options.js';
 
 export interface Backends {
+  /** Of the real brokers, for clients of one's own. */
+  readonly urls?: { readonly rabbitMq: string; readonly kafka: string };
   /** URL of the service's own database, created when it is not there. */
   databaseFor(service: string): Promise<string>;
   transportsFor(service: string): Promise<Transports>;
@@ -40,11 +42,11 @@ export async function startBackends(options: DemoOptions, report: Report): Promi
     return backend.url;
   };
   try {
-    const [server, transportsFor] = await Promise.all([
+    const [server, transport] = await Promise.all([
       options.brokers === 'env' ? fromEnvironment('DATABASE_URL') : begin('PostgreSQL', startPostgres),
       transports(options, begin, report),
     ]);
-    return { databaseFor: (service) => createDatabase(server, service), transportsFor, stop };
+    return { ...transport, databaseFor: (service) => createDatabase(server, service), stop };
   } catch (error) {
     await stop();
     if (!(error instanceof MissingPrerequisiteError)) throw error;
@@ -58,24 +60,29 @@ async function transports(
   { brokers }: DemoOptions,
   begin: (name: string, start: (options: { dataDir?: string }) => Promise<Backend>) => Promise<string>,
   report: Report,
-): Promise<Backends['transportsFor']> {
+): Promise<Pick<Backends, 'transportsFor' | 'urls'>> {
   if (brokers === 'memory') {
     const broker = new MemoryCommandBroker();
     const log = new MemoryEventLog();
     report('brokers        in memory, in this process');
-    return () =>
-      Promise.resolve({ commands: new MemoryCommandTransport(broker), events: new MemoryEventTransport(log) });
+    return {
+      transportsFor: () =>
+        Promise.resolve({ commands: new MemoryCommandTransport(broker), events: new MemoryEventTransport(log) }),
+    };
   }
-  const [rabbitMqUrl, kafkaBrokers] =
+  const [rabbitMq, kafka] =
     brokers === 'native'
       ? await Promise.all([begin('RabbitMQ', startRabbitMq), begin('Kafka', startKafka)])
       : [fromEnvironment('RABBITMQ_URL'), fromEnvironment('KAFKA_BROKERS')];
-  return async (service) => {
-    const [commands, events] = await Promise.all([
-      connectRabbitMq({ url: rabbitMqUrl, connectionName: service }),
-      connectKafka({ brokers: kafkaBrokers.split(','), clientId: service }),
-    ]);
-    return { commands, events };
+  return {
+    urls: { rabbitMq, kafka },
+    transportsFor: async (service) => {
+      const [commands, events] = await Promise.all([
+        connectRabbitMq({ url: rabbitMq, connectionName: service }),
+        connectKafka({ brokers: kafka.split(','), clientId: service }),
+      ]);
+      return { commands, events };
+    },
   };
 }
 
