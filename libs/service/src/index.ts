@@ -1,5 +1,6 @@
 export { baseSettings, readSettings, type BaseSettings } from './configuration.js';
 export { messagingLogger, createPino } from './logging.js';
+export { earlierAnswer } from './idempotency-key.js';
 export { ProblemException, type Problem } from './problem.js';
 export { openApi, SchemaPipe } from './schema.pipe.js';
 export { runService } from './run-service.js';

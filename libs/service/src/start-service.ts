@@ -15,6 +15,7 @@ import {
 import { Logger as NestPino, LoggerModule } from 'nestjs-pino';
 import { DataSource } from 'typeorm';
 import type { BaseSettings } from './configuration.js';
+import { CreateIdempotencyKeys1760000000003 } from './create-idempotency-keys.migration.js';
 import { HealthController } from './health.controller.js';
 import { createPino, messagingLogger } from './logging.js';
 import { ProblemFilter } from './problem.filter.js';
@@ -103,7 +104,7 @@ function databaseModule(definition: Pick<ServiceDefinition, 'entities' | 'migrat
       type: 'postgres' as const,
       url: settings.DATABASE_URL,
       entities: definition.entities,
-      migrations: [CreateMessagingTables1760000000001, ...definition.migrations],
+      migrations: [CreateMessagingTables1760000000001, CreateIdempotencyKeys1760000000003, ...definition.migrations],
       poolSize: settings.DATABASE_POOL,
       retryAttempts: 30,
       retryDelay: 1_000,

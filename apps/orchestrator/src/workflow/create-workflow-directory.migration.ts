@@ -13,17 +13,10 @@ export class CreateWorkflowDirectory1760000000200 implements MigrationInterface 
         updated_at timestamptz NOT NULL
       );
       CREATE INDEX workflow_directory_newest ON workflow_directory (started_at DESC, workflow_id DESC);
-      CREATE INDEX workflow_directory_state ON workflow_directory (state, started_at DESC, workflow_id DESC);
-
-      -- What each Idempotency-Key first asked for; the ids derive from the key.
-      CREATE TABLE workflow_request (
-        idempotency_key text PRIMARY KEY,
-        fingerprint text NOT NULL,
-        requested_at timestamptz NOT NULL DEFAULT now()
-      );`);
+      CREATE INDEX workflow_directory_state ON workflow_directory (state, started_at DESC, workflow_id DESC);`);
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP TABLE workflow_directory, workflow_request');
+    await runner.query('DROP TABLE workflow_directory');
   }
 }

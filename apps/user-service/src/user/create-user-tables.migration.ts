@@ -18,19 +18,10 @@ export class CreateUserTables1760000000100 implements MigrationInterface {
       CREATE TABLE email_reservation (
         email text PRIMARY KEY,
         user_id uuid NOT NULL UNIQUE
-      );
-
-      -- First answer to each Idempotency-Key.
-      CREATE TABLE registration_request (
-        idempotency_key text PRIMARY KEY,
-        fingerprint text NOT NULL,
-        user_id uuid NOT NULL,
-        command_id uuid NOT NULL,
-        requested_at timestamptz NOT NULL DEFAULT now()
       );`);
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP TABLE user_directory, email_reservation, registration_request');
+    await runner.query('DROP TABLE user_directory, email_reservation');
   }
 }

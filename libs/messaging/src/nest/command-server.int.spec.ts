@@ -15,7 +15,8 @@ import { connectRabbitMq } from '../rabbitmq/rabbitmq-command-transport.js';
 import type { CommandTransport } from '../transport/command-transport.js';
 import { deadLetterHeaders } from '../transport/delivery.js';
 import { CommandClient, type CommandPayload } from './command-client.js';
-import { CommandServer, type CommandContext } from './command-server.js';
+import { CommandServer } from './command-server.js';
+import type { DeliveryContext } from './delivery-context.js';
 import { KeepErrors } from './keep-errors.filter.js';
 
 interface Adapter {
@@ -65,7 +66,7 @@ const url = process.env['RABBITMQ_URL'];
 
 /** What the handlers were given, as `handler attempt`. */
 const calls: string[] = [];
-let contexts: CommandContext[] = [];
+let contexts: DeliveryContext[] = [];
 let slowHandlers: (() => void)[] = [];
 
 /** Unlike the names of queues these are bound anew by every run, but only the run's own queue handles them. */
@@ -75,7 +76,7 @@ const typeOf = (name: string): string => `spec.${name}.${run}`;
 @Controller()
 class Handlers {
   @MessagePattern<string>(typeOf('greet'))
-  greet(@Payload() { name }: { name: string }, @Ctx() context: CommandContext): { greeting: string } {
+  greet(@Payload() { name }: { name: string }, @Ctx() context: DeliveryContext): { greeting: string } {
     contexts.push(context);
     return { greeting: `Hello ${name}` };
   }
@@ -99,13 +100,13 @@ class Handlers {
   }
 
   @EventPattern<string>(typeOf('flaky'))
-  flaky(@Payload() _data: unknown, @Ctx() { attempt }: CommandContext) {
+  flaky(@Payload() _data: unknown, @Ctx() { attempt }: DeliveryContext) {
     calls.push(`flaky ${attempt}`);
     return attempt < 3 ? throwError(() => new TransientError('busy')) : of('sent');
   }
 
   @EventPattern<string>(typeOf('down'))
-  async down(@Payload() _data: unknown, @Ctx() { attempt }: CommandContext): Promise<void> {
+  async down(@Payload() _data: unknown, @Ctx() { attempt }: DeliveryContext): Promise<void> {
     calls.push(`down ${attempt}`);
     throw new TransientError('the mail server is down');
   }

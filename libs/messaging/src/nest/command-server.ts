@@ -1,4 +1,4 @@
-import { BaseRpcContext, Server, type MessageHandler } from '@nestjs/microservices';
+import { Server, type MessageHandler } from '@nestjs/microservices';
 import { lastValueFrom } from 'rxjs';
 import { outcomeOf, type FailurePolicy } from '../failure-policy.js';
 import { errorText } from '../logger.js';
@@ -7,6 +7,7 @@ import { deadLetter, done, type Outcome } from '../outcome.js';
 import { replyFor, type Answer } from '../reply.js';
 import { commandsExchange, type CommandTransport } from '../transport/command-transport.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
+import { DeliveryContext } from './delivery-context.js';
 import { isMasked } from './keep-errors.filter.js';
 
 export interface CommandServerOptions {
@@ -22,27 +23,9 @@ export interface CommandServerOptions {
 /** `@MessagePattern('user.register', commandServerId)` binds a handler to this server only, in an application with several. */
 export const commandServerId = Symbol('CommandServer');
 
-/** The second argument of a handler. */
-export class CommandContext extends BaseRpcContext<[Delivery]> {
-  /** The whole envelope; the handler's first argument is its `data`. */
-  get message(): Message {
-    return this.args[0].message;
-  }
-
-  /** 1 for the first. */
-  get attempt(): number {
-    return this.args[0].attempt;
-  }
-
-  /** Name of the queue. */
-  get origin(): string {
-    return this.args[0].origin;
-  }
-}
-
 /**
  * Nest strategy over any {@link CommandTransport}: `@MessagePattern(type)` and `@EventPattern(type)` methods get
- * `(data, context: CommandContext)`. A command is acknowledged only after the promise or observable of its handler has
+ * `(data, context: DeliveryContext)`. A command is acknowledged only after the promise or observable of its handler has
  * completed and the reply that it asked for (`replyTo`; `@MessagePattern` only) is stored. A failure becomes an outcome
  * (`outcomeOf`), and a final one is told to whoever waits for the reply. Delivery is at least once: where a second effect
  * would harm, use the inbox. Register `KeepErrors` as a global filter, so that failures can be told apart.
@@ -110,7 +93,7 @@ export class CommandServer extends Server {
 
   /** The result does not come back through the processing hooks: an instrumentation's hook need not return it. */
   private handle(handler: MessageHandler, delivery: Delivery): Promise<unknown> {
-    const context = new CommandContext([delivery]);
+    const context = new DeliveryContext([delivery]);
     return new Promise((resolve, reject) => {
       this.runWithProcessingHooks(context, async (runEndHook) => {
         const result$ = this.transformToObservable<unknown>(handler(delivery.message.data, context));

@@ -13,7 +13,8 @@ import { createMessage, type Message } from '../message.js';
 import { done } from '../outcome.js';
 import { deadLetterTopic, type EventTransport, type RecordPosition } from '../transport/event-transport.js';
 import { EventClient, type EventPayload } from './event-client.js';
-import { EventServer, type EventContext } from './event-server.js';
+import { EventServer } from './event-server.js';
+import type { DeliveryContext } from './delivery-context.js';
 import { KeepErrors } from './keep-errors.filter.js';
 
 interface Adapter {
@@ -43,13 +44,13 @@ const adapters = process.env['KAFKA_BROKERS'] ? [memory, kafka(process.env['KAFK
 
 /** What the handlers were given, as `handler attempt`, and what they wait for. */
 const calls: string[] = [];
-let contexts: EventContext[] = [];
+let contexts: DeliveryContext[] = [];
 let slowHandlers: (() => void)[] = [];
 
 @Controller()
 class Handlers {
   @EventPattern<string>('user.registered')
-  registered(@Payload() data: { userId: string }, @Ctx() context: EventContext): void {
+  registered(@Payload() data: { userId: string }, @Ctx() context: DeliveryContext): void {
     calls.push(`registered ${data.userId}`);
     contexts.push(context);
   }
@@ -69,13 +70,13 @@ class Handlers {
   }
 
   @EventPattern<string>('user.flaky')
-  flaky(@Payload() _data: unknown, @Ctx() { attempt }: EventContext) {
+  flaky(@Payload() _data: unknown, @Ctx() { attempt }: DeliveryContext) {
     calls.push(`flaky ${attempt}`);
     return attempt < 3 ? throwError(() => new TransientError('the mail server is busy')) : of('sent');
   }
 
   @EventPattern<string>('user.down')
-  down(@Payload() _data: unknown, @Ctx() { attempt }: EventContext): void {
+  down(@Payload() _data: unknown, @Ctx() { attempt }: DeliveryContext): void {
     calls.push(`down ${attempt}`);
     throw new TransientError('the mail server is down');
   }

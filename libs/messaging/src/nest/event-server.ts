@@ -1,10 +1,10 @@
-import { BaseRpcContext, Server } from '@nestjs/microservices';
+import { Server } from '@nestjs/microservices';
 import { lastValueFrom } from 'rxjs';
 import { outcomeOf, type FailurePolicy } from '../failure-policy.js';
-import type { Message } from '../message.js';
 import { done, type Outcome } from '../outcome.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
 import type { EventTransport, TopicDeclaration } from '../transport/event-transport.js';
+import { DeliveryContext } from './delivery-context.js';
 import { isMasked } from './keep-errors.filter.js';
 
 export interface EventServerOptions {
@@ -22,26 +22,8 @@ export interface EventServerOptions {
 /** `@EventPattern('user.registered', eventServerId)` binds a handler to this server only, in an application with several. */
 export const eventServerId = Symbol('EventServer');
 
-/** The second argument of a handler. */
-export class EventContext extends BaseRpcContext<[Delivery]> {
-  /** The whole envelope; the handler's first argument is its `data`. */
-  get message(): Message {
-    return this.args[0].message;
-  }
-
-  /** 1 for the first. */
-  get attempt(): number {
-    return this.args[0].attempt;
-  }
-
-  /** `topic[partition]@offset`. */
-  get origin(): string {
-    return this.args[0].origin;
-  }
-}
-
 /**
- * Nest strategy over any {@link EventTransport}: `@EventPattern(type)` methods get `(data, context: EventContext)`. Unlike
+ * Nest strategy over any {@link EventTransport}: `@EventPattern(type)` methods get `(data, context: DeliveryContext)`. Unlike
  * with Nest's own Kafka server, the offset may be committed only after the promise or observable of every handler has
  * completed, and a failure takes its own way (`outcomeOf`) instead of blocking the partition or being skipped.
  * Events that no handler asks for are settled. Register `KeepErrors` as a global filter, so that failures can be told apart.
@@ -115,7 +97,7 @@ export class EventServer extends Server {
   private async handle(delivery: Delivery): Promise<void> {
     const handler = this.getHandlerByPattern(delivery.message.type);
     if (!handler?.isEventHandler) return;
-    const context = new EventContext([delivery]);
+    const context = new DeliveryContext([delivery]);
     await new Promise((resolve, reject) => {
       this.runWithProcessingHooks(context, async (runEndHook) => {
         const result$ = this.transformToObservable<unknown>(handler(delivery.message.data, context));

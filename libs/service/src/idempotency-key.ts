@@ -1,0 +1,32 @@
+import { HttpStatus } from '@nestjs/common';
+import type { Statement, Transaction } from '@starter/messaging';
+import { createHash } from 'node:crypto';
+import { ProblemException } from './problem.js';
+
+const remember: Statement = {
+  name: 'idempotency-key-remember',
+  text: `INSERT INTO idempotency_key (key, fingerprint, answer) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING 1`,
+};
+const recall: Statement = {
+  name: 'idempotency-key-recall',
+  text: `SELECT fingerprint, answer FROM idempotency_key WHERE key = $1`,
+};
+
+/**
+ * The answer that was given to the first request with this Idempotency-Key; undefined when this is the first, and then
+ * `answer` is remembered if the transaction commits. Requests with the same key at the same time wait for each other.
+ * @throws ProblemException 422 when the key was used for another request
+ */
+export async function earlierAnswer<Answer extends object>(
+  tx: Transaction,
+  key: string,
+  request: unknown,
+  answer: Answer,
+): Promise<Answer | undefined> {
+  const fingerprint = createHash('sha256').update(JSON.stringify(request)).digest('hex');
+  if ((await tx.query(remember, [key, fingerprint, JSON.stringify(answer)])).length === 1) return undefined;
+  const [first] = await tx.query<{ fingerprint: string; answer: Answer }>(recall, [key]);
+  if (first?.fingerprint === fingerprint) return first.answer;
+  const detail = 'This Idempotency-Key was used for another request; use a new key for each request.';
+  throw new ProblemException(HttpStatus.UNPROCESSABLE_ENTITY, detail);
+}
