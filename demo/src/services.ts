@@ -30,6 +30,7 @@ export async function startServices(backends: Backends, smtpUrl: string): Promis
     stops.push(async () => void (await Promise.all([transports.commands.close(), transports.events.close()])));
     const settings = readSettings(definition.settings, {
       LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'error',
+      HOST: '127.0.0.1',
       PORT: process.env[portVariable],
       DATABASE_URL,
       SMTP_URL: smtpUrl,

@@ -2,6 +2,8 @@ import { z } from 'zod';
 
 /** What every service reads from its environment. */
 export const baseSettings = z.object({
+  /** Address to listen on. */
+  HOST: z.string().default('0.0.0.0'),
   PORT: z.coerce.number().int().min(0).max(65_535).optional(),
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
   RABBITMQ_URL: z.url({ protocol: /^amqps?$/ }).default('amqp://guest:guest@127.0.0.1:5672'),

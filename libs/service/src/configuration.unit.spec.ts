@@ -4,6 +4,7 @@ const DATABASE_URL = 'postgresql://user:secret@db:5432/users';
 
 it('fills in defaults and takes an empty variable for one that is not set', () => {
   expect(readSettings(baseSettings, { DATABASE_URL, LOG_LEVEL: '', KAFKA_BROKERS: 'a:1, b:2' })).toEqual({
+    HOST: '0.0.0.0',
     DATABASE_URL,
     RABBITMQ_URL: 'amqp://guest:guest@127.0.0.1:5672',
     KAFKA_BROKERS: ['a:1', 'b:2'],

@@ -8,11 +8,13 @@ import { startService } from './start-service.js';
 export async function runService<Settings extends BaseSettings>(
   definition: ServiceDefinition<Settings>,
 ): Promise<void> {
+  // Until it has started there is nothing that a signal could not simply cut off.
+  let stop = (): Promise<void> => Promise.resolve();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => void stop().then(() => process.exit(0), fail));
+  }
   try {
-    const stop = await start(definition);
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-      process.once(signal, () => void stop().then(() => process.exit(0), fail));
-    }
+    stop = await start(definition);
   } catch (error) {
     fail(error);
   }

@@ -83,7 +83,7 @@ export async function startService<Settings extends BaseSettings>(
   const document = new DocumentBuilder().setTitle(definition.name).setDescription(definition.description).build();
   SwaggerModule.setup('docs', app, () => SwaggerModule.createDocument(app, document));
   try {
-    await app.listen(settings.PORT ?? definition.defaultPort, '0.0.0.0');
+    await app.listen(settings.PORT ?? definition.defaultPort, settings.HOST);
   } catch (error) {
     await app.close();
     throw portError(error, definition.name, options.portVariable ?? 'PORT');
