@@ -218,3 +218,24 @@ it('stores nothing of an event that does not fit its schema', async () => {
   await expect(runtime.execute(sloppy, execution(Deposit.type, id, 1))).rejects.toThrow('account.deposited v1');
   expect(await eventsOf(id)).toEqual([]);
 });
+
+it('lets a decider that throws spoil only its own command, also in company', async () => {
+  const { runtime } = newRuntime();
+  const moody = defineActor<null>('account', {
+    initialState: null,
+    decide: on(
+      handle(Deposit, ({ data }) => {
+        if (data.amount === 13) throw new Error('not 13');
+        return [of(Deposited, data)];
+      }),
+    ),
+    evolve: on(apply(Deposited, () => null)),
+  });
+  const works = [1, 13, 2, 13, 3].map((amount) => ({ amount, id: randomUUID() }));
+  const results = await Promise.allSettled(
+    works.map(({ id, amount }) => runtime.execute(moody, execution(Deposit.type, id, amount))),
+  );
+  expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'rejected', 'fulfilled']);
+  const stored = await Promise.all(works.map(({ id }) => eventsOf(id)));
+  expect(stored.map((events) => events.length)).toEqual([1, 0, 1, 0, 1]);
+});
