@@ -139,6 +139,25 @@ it('tries a transient failure again, counts the attempts in the database, and gi
   );
 });
 
+it('leaves a failed event to its own time when a second copy comes', async () => {
+  const attempts: number[] = [];
+  let broken = true;
+  const { publish, effectsOf, parked, counters, consumer } = await consume(({ attempt }) => {
+    attempts.push(attempt);
+    if (broken) throw new Error('cannot be applied');
+  });
+  await publish(event('k', 1));
+  await eventually(async () => expect(await parked()).toMatchObject([{ sequence: '1' }]));
+  await publish(event('k', 1), event('k', 1));
+  await eventually(() => expect(counters.duplicates).toBe(2));
+  expect(await parked()).toEqual([{ sequence: '1', failure: expect.stringContaining('cannot be applied') as string }]);
+  broken = false;
+  await database.dataSource.query('UPDATE inbox_parked SET failure = NULL WHERE consumer = $1', [consumer]);
+  await eventually(async () => expect(await effectsOf('k')).toEqual([1]));
+  await eventually(async () => expect(await parked()).toEqual([]));
+  expect(attempts.at(-1)).toBe(2);
+});
+
 it('records an event that does not fit its schema, and goes on with the next', async () => {
   const { publish, effectsOf, consumer } = await consume();
   await publish({ ...event('k', 1), data: { n: 'one' } }, event('k', 2));

@@ -30,6 +30,8 @@ export class OrderedEvents {
   private readonly keys = new KeyedQueue();
   /** Keys whose next event is parked already. */
   private readonly followed = new Set<string>();
+  /** Messages that come from the database and not from the transport. */
+  private readonly fromParking = new WeakSet<SequencedMessage>();
   private consumer: Consumer | undefined;
   private sweeper: NodeJS.Timeout | undefined;
   private sweeping: Promise<void> | undefined;
@@ -86,14 +88,21 @@ export class OrderedEvents {
     const { dataSource, consumer, counters } = this.options;
     const admission = await inTransaction(dataSource, async (tx) => {
       const admitted = await admitInSequence(tx, consumer, message);
-      if (admitted.verdict === 'new') await work(tx);
+      if (admitted.verdict !== 'new') return admitted;
+      const wasParked = admitted.parkedTo >= message.sequence && (await unpark(tx, consumer, message));
+      // A second copy of what has failed here: the parked one has its own time, or a human to wait for.
+      if (wasParked && !this.fromParking.has(message)) throw new StaysParkedError();
+      await work(tx);
       return admitted;
+    }).catch((error: unknown) => {
+      if (error instanceof StaysParkedError) return { verdict: 'duplicate' } as const;
+      throw error;
     });
     if (admission.verdict === 'duplicate') counters.duplicates += 1;
     if (admission.verdict === 'parked') counters.parked += 1;
     if (admission.verdict !== 'new') return;
     counters.handled += 1;
-    if (admission.successorParked) this.followed.add(message.subject);
+    if (admission.parkedTo > message.sequence) this.followed.add(message.subject);
   }
 
   /** One event and then whatever was parked behind it. A failure is parked as well, so the transport is never held up. */
@@ -126,8 +135,10 @@ export class OrderedEvents {
     const { dataSource, consumer } = this.options;
     const [parked] = await readyOfKey(dataSource, consumer, key);
     if (!parked) return;
+    this.fromParking.add(parked.message);
     const outcome = await this.handle(parked.message, parked.attempts + 1);
     if (outcome.kind === 'done' || outcome.kind === 'discard') {
+      // Gone already, unless it turned out to be a duplicate.
       await inTransaction(dataSource, (tx) => unpark(tx, consumer, parked.message));
     } else {
       await this.settle(parked.message, outcome, parked.attempts + 1);
@@ -165,3 +176,6 @@ export class OrderedEvents {
     }
   }
 }
+
+/** Leaves the transaction, so that the parked message stays. */
+class StaysParkedError extends Error {}

@@ -62,17 +62,17 @@ describe('admitOnce', () => {
 
 describe('admitInSequence', () => {
   it('admits in order, knows duplicates and parks what comes too early', async () => {
-    expect(await admitNext('p', event('k', 1))).toEqual({ verdict: 'new', successorParked: false });
+    expect(await admitNext('p', event('k', 1))).toEqual({ verdict: 'new', parkedTo: 0 });
     expect(await admitNext('p', event('k', 1))).toEqual({ verdict: 'duplicate' });
     expect(await admitNext('p', event('k', 3))).toEqual({ verdict: 'parked' });
-    expect(await admitNext('p', event('k', 2))).toEqual({ verdict: 'new', successorParked: true });
-    expect(await admitNext('p', event('k', 3))).toEqual({ verdict: 'new', successorParked: false });
-    expect(await admitNext('p', event('other', 1))).toEqual({ verdict: 'new', successorParked: false });
+    expect(await admitNext('p', event('k', 2))).toEqual({ verdict: 'new', parkedTo: 3 });
+    expect(await admitNext('p', event('k', 3))).toEqual({ verdict: 'new', parkedTo: 3 });
+    expect(await admitNext('p', event('other', 1))).toEqual({ verdict: 'new', parkedTo: 0 });
   });
 
   it('parks an event whose key has not been seen at all', async () => {
     expect(await admitNext('p', event('late', 2))).toEqual({ verdict: 'parked' });
-    expect(await admitNext('p', event('late', 1))).toEqual({ verdict: 'new', successorParked: true });
+    expect(await admitNext('p', event('late', 1))).toEqual({ verdict: 'new', parkedTo: 2 });
   });
 
   it('never leaves a parked event behind when its predecessor commits at the same moment', async () => {
@@ -81,7 +81,7 @@ describe('admitInSequence', () => {
       const [first, second] = await Promise.all([admitNext('p', event(key, 1)), admitNext('p', event(key, 2))]);
       expect(first.verdict).toBe('new');
       // Either the second saw the first, or the first was told that somebody waits.
-      if (second.verdict === 'parked') expect(first).toEqual({ verdict: 'new', successorParked: true });
+      if (second.verdict === 'parked') expect(first).toEqual({ verdict: 'new', parkedTo: 2 });
       else expect(second.verdict).toBe('new');
     }
   });

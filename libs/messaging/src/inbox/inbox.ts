@@ -32,8 +32,8 @@ const textOf = ({ consumer, messageId }: InboxKey): string => `${messageId} ${co
 
 /** What a sequenced message is to a consumer. */
 export type Admission =
-  /** Handle it now. `successorParked`: a later one of the same key is waiting already. */
-  | { readonly verdict: 'new'; readonly successorParked: boolean }
+  /** Handle it now. `parkedTo`: messages of the key up to this sequence may be parked; 0 = none ever was. */
+  | { readonly verdict: 'new'; readonly parkedTo: number }
   /** It took effect before: do nothing. */
   | { readonly verdict: 'duplicate' }
   /** An earlier one of its key is missing: it was stored and will be handled after that one. */
@@ -47,7 +47,7 @@ const advance: Statement = {
           WHERE $3::bigint = 1 OR EXISTS (SELECT FROM inbox_sequence WHERE consumer = $1 AND key = $2)
          ON CONFLICT (consumer, key) DO UPDATE SET sequence = excluded.sequence
           WHERE seen.sequence = excluded.sequence - 1
-         RETURNING seen.parked_to > seen.sequence AS successor_parked`,
+         RETURNING seen.parked_to::int AS parked_to`,
 };
 
 /** Gives a key its row, so that it can be locked and joined. */
@@ -61,14 +61,18 @@ const lockKey: Statement = {
   name: 'inbox-sequence-lock',
   text: `SELECT sequence FROM inbox_sequence WHERE consumer = $1 AND key = $2 FOR UPDATE`,
 };
-// The key's own row says how far messages are parked: only a row, not a look at the other table, is sure to be read in its
-// newest version by a predecessor that waited for our lock.
 const park: Statement = {
   name: 'inbox-park',
-  text: `WITH parked AS (
-           INSERT INTO inbox_parked (consumer, key, sequence, message) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
-         )
-         UPDATE inbox_sequence SET parked_to = greatest(parked_to, $3::bigint) WHERE consumer = $1 AND key = $2`,
+  text: `INSERT INTO inbox_parked (consumer, key, sequence, message) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
+};
+
+/**
+ * The key's own row says how far messages are parked: only a row, not a look at the other table, is sure to be read in its
+ * newest version by a predecessor that waited for our lock.
+ */
+export const raiseParkedTo: Statement = {
+  name: 'inbox-parked-to',
+  text: `UPDATE inbox_sequence SET parked_to = greatest(parked_to, $3::bigint) WHERE consumer = $1 AND key = $2`,
 };
 
 /**
@@ -81,14 +85,15 @@ export async function admitInSequence(
   message: SequencedMessage,
 ): Promise<Admission> {
   const { subject: key, sequence } = message;
-  const [next] = await tx.query<{ successor_parked: boolean }>(advance, [consumer, key, sequence]);
-  if (next) return { verdict: 'new', successorParked: next.successor_parked };
+  const [next] = await tx.query<{ parked_to: number }>(advance, [consumer, key, sequence]);
+  if (next) return { verdict: 'new', parkedTo: next.parked_to };
   await tx.query(ensureKey, [consumer, key]);
   const [last] = await tx.query<{ sequence: string }>(lockKey, [consumer, key]);
   const handled = Number(last?.sequence ?? 0);
   if (handled >= sequence) return { verdict: 'duplicate' };
   if (handled === sequence - 1) return admitInSequence(tx, consumer, message);
   await tx.query(park, [consumer, key, sequence, JSON.stringify(message)]);
+  await tx.query(raiseParkedTo, [consumer, key, sequence]);
   return { verdict: 'parked' };
 }
 

@@ -1,6 +1,6 @@
 import type { DataSource } from 'typeorm';
 import type { Statement, Transaction } from '../database/transaction.js';
-import { ensureKey, type SequencedMessage } from './inbox.js';
+import { ensureKey, raiseParkedTo, type SequencedMessage } from './inbox.js';
 
 export interface ParkedMessage {
   readonly message: SequencedMessage;
@@ -10,7 +10,7 @@ export interface ParkedMessage {
 
 const remove: Statement = {
   name: 'inbox-unpark',
-  text: `DELETE FROM inbox_parked WHERE consumer = $1 AND key = $2 AND sequence = $3`,
+  text: `DELETE FROM inbox_parked WHERE consumer = $1 AND key = $2 AND sequence = $3 RETURNING 1`,
 };
 const recordFailure: Statement = {
   name: 'inbox-park-failure',
@@ -26,9 +26,9 @@ const ready = `SELECT parked.message, parked.attempts
  WHERE parked.consumer = $1 AND parked.failure IS NULL AND parked.due_at <= clock_timestamp()
    AND parked.sequence <= seen.sequence + 1`;
 
-/** Called in the transaction that handles the message. */
-export async function unpark(tx: Transaction, consumer: string, message: SequencedMessage): Promise<void> {
-  await tx.query(remove, [consumer, message.subject, message.sequence]);
+/** Called in the transaction that handles the message; true when it was parked. */
+export async function unpark(tx: Transaction, consumer: string, message: SequencedMessage): Promise<boolean> {
+  return (await tx.query(remove, [consumer, message.subject, message.sequence])).length === 1;
 }
 
 /**
@@ -48,6 +48,7 @@ export async function parkFailed(
   // The key's row must exist for the sweep to find the message; a key whose very first message failed has none yet.
   await tx.query(ensureKey, [consumer, message.subject]);
   await tx.query(recordFailure, values);
+  await tx.query(raiseParkedTo, [consumer, message.subject, message.sequence]);
 }
 
 export function readyOfKey(dataSource: DataSource, consumer: string, key: string): Promise<ParkedMessage[]> {
