@@ -124,6 +124,29 @@ it('holds back only the key whose head fails', async () => {
   expect(await rowsLeft()).toBe(2);
 });
 
+it.each([
+  ['refuses every command', (broker: ReturnType<typeof recordingBroker>) => broker],
+  [
+    'is away',
+    (broker: ReturnType<typeof recordingBroker>) => ({ ...broker, commands: { ...broker.commands, connected: false } }),
+  ],
+])('lets events out while the command broker %s, however many commands wait', async (_, change) => {
+  const broker = recordingBroker(({ type }) => type === 'test.do-it');
+  const outbox = new Outbox();
+  const commands = Array.from({ length: 3_000 }, (__, n) => ({ ...event(`command-${n}`, 1), type: 'test.do-it' }));
+  await inTransaction(database.dataSource, (tx) =>
+    outbox.add(
+      tx,
+      commands.map((message) => ({ channel: 'command', address: message.type, message })),
+    ),
+  );
+  const behind = event('behind', 1);
+  await write(outbox, behind);
+  startRelay(change(broker), outbox);
+  await eventually(() => expect(broker.received).toEqual([behind]));
+  expect(await rowsLeft()).toBe(3_000);
+});
+
 it('finds a row that was committed after rows with higher positions went out', async () => {
   const broker = recordingBroker();
   const outbox = new Outbox();

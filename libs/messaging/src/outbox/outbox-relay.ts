@@ -23,6 +23,15 @@ export interface OutboxRelayOptions {
   readonly leaseMs?: number;
 }
 
+interface HeldBack {
+  readonly channel: OutboxRow['channel'];
+  readonly until: number;
+  readonly failures: number;
+}
+
+/** With so many failing keys it is the broker that fails, and its channel rests; the other one goes on. */
+const mostHeldBack = 1_000;
+
 /**
  * Publishes what the outbox holds, in order per key, and deletes a row only after the broker confirmed it. Rows are always
  * taken from the front: a transaction that commits late is found, however low its positions are.
@@ -31,7 +40,7 @@ export class OutboxRelay {
   private readonly lease: OutboxLease;
   private readonly signal = new Wakeable();
   /** Keys whose head failed, with the time from which they are tried again (`performance.now()` milliseconds). */
-  private readonly heldBack = new Map<string, { until: number; failures: number }>();
+  private readonly heldBack = new Map<string, HeldBack>();
   private readonly window: number;
   private stopping = false;
   private loop: Promise<void> | undefined;
@@ -89,11 +98,17 @@ export class OutboxRelay {
 
   private async take(): Promise<OutboxRow[]> {
     const now = performance.now();
-    const held = [...this.heldBack].filter(([, { until }]) => until > now).map(([key]) => key);
+    const held = [...this.heldBack].filter(([, { until }]) => until > now);
+    const channels = (['command', 'event'] as const).filter(
+      (channel) =>
+        this.options[`${channel}s`].connected &&
+        held.filter(([, heldBack]) => heldBack.channel === channel).length < mostHeldBack,
+    );
+    if (channels.length === 0) return [];
     const rows = await this.options.dataSource.query<(Omit<OutboxRow, 'message'> & { message: Message })[]>(
       `SELECT position, channel, address, ordering_key, message FROM outbox
-       WHERE ordering_key <> ALL($1) ORDER BY position LIMIT $2`,
-      [held, this.window],
+       WHERE channel = ANY($1) AND ordering_key <> ALL($2) ORDER BY position LIMIT $3`,
+      [channels, held.map(([key]) => key), this.window],
     );
     return rows;
   }
@@ -101,7 +116,7 @@ export class OutboxRelay {
   private holdBack(row: OutboxRow, error: unknown): void {
     const failures = (this.heldBack.get(row.ordering_key)?.failures ?? 0) + 1;
     const waitMs = backoffMs(failures);
-    this.heldBack.set(row.ordering_key, { until: performance.now() + waitMs, failures });
+    this.heldBack.set(row.ordering_key, { channel: row.channel, until: performance.now() + waitMs, failures });
     this.options.logger.warn('a message could not be published; its key waits, others go on', {
       id: row.message.id,
       type: row.message.type,
