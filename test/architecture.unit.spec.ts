@@ -59,7 +59,6 @@ describe('import rules of the layout', () => {
     ['libs/event-sourcing/src/actor.ts', '@starter/messaging'],
     ['libs/service/src/health.ts', '@starter/messaging'],
     ['libs/testing/src/given.ts', '@starter/event-sourcing'],
-    ['libs/testing/src/given.ts', '@starter/local-backends'],
     ['apps/user-service/src/main.ts', '@starter/contracts'],
     ['apps/user-service/src/main.ts', '@starter/service'],
     ['apps/user-service/src/user/user.module.ts', './user.decider.js'],
