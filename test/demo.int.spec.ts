@@ -17,17 +17,23 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-interface Demo {
+interface Program {
   readonly child: ChildProcess;
   output(): string;
   readonly exit: Promise<number | null>;
 }
 
-/** The built demo as its own process, on free ports. */
-function demo(args: string[], environment: Record<string, string> = {}): Demo {
-  const ports = { USER_SERVICE_PORT: '0', EMAIL_SERVICE_PORT: '0', ORCHESTRATOR_PORT: '0' };
-  const child = spawn(process.execPath, ['demo/dist/main.js', ...args], {
-    env: { ...process.env, NODE_OPTIONS: '', ...ports, ...environment },
+/** The built demo, on free ports. */
+const demo = (args: string[], environment: Record<string, string> = {}): Program =>
+  start('demo/dist/main.js', args, {
+    ...{ USER_SERVICE_PORT: '0', EMAIL_SERVICE_PORT: '0', ORCHESTRATOR_PORT: '0' },
+    ...environment,
+  });
+
+/** A built program as its own process. */
+function start(file: string, args: string[], environment: Record<string, string> = {}): Program {
+  const child = spawn(process.execPath, [file, ...args], {
+    env: { ...process.env, NODE_OPTIONS: '', ...environment },
   });
   running.add(child);
   let output = '';
@@ -104,6 +110,22 @@ it('drains and exits 0 on Ctrl-C, and plays the same file again without register
 });
 
 if (native) {
+  it('plays on the brokers and the database that npm run brokers has started and named', async () => {
+    const brokers = start('libs/local-backends/dist/main.js', []);
+    await eventually(() => expect(brokers.output()).toContain('export '), { timeoutMs: 90_000 });
+    const assignments = [...brokers.output().matchAll(/(\w+)=(\S+)/g)].map(([, name = '', value = '']) => [
+      name,
+      value,
+    ]);
+    const named = Object.fromEntries(assignments) as Record<string, string>;
+    expect(Object.keys(named).sort()).toEqual(['DATABASE_URL', 'KAFKA_BROKERS', 'RABBITMQ_URL']);
+    const { exit, output } = demo(['--once', '--brokers', 'env', '--users', await usersFile(20)], named);
+    expect({ code: await exit, output: output() }).toMatchObject({ code: 0 });
+    expect(output()).not.toContain('PostgreSQL');
+    brokers.child.kill('SIGINT');
+    expect(await brokers.exit).toBe(0);
+  }, 150_000);
+
   it('loses nothing and doubles nothing when it is killed in the middle, on real brokers', async () => {
     const count = 300;
     const dataDir = join(folder, 'data');
