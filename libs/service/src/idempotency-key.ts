@@ -1,7 +1,18 @@
 import { HttpStatus } from '@nestjs/common';
 import type { Statement, Transaction } from '@starter/messaging';
 import { createHash } from 'node:crypto';
+import { z } from 'zod';
 import { ProblemException } from './problem.js';
+import { SchemaPipe } from './schema.pipe.js';
+
+const header = new SchemaPipe(z.object({ 'Idempotency-Key': z.string().min(1).max(255).optional() }));
+
+/**
+ * The checked Idempotency-Key header; called by hand, because Nest runs no pipes on headers.
+ * @throws ProblemException 400 when it is empty or too long
+ */
+export const idempotencyKeyOf = (value: string | undefined): string | undefined =>
+  header.transform({ 'Idempotency-Key': value })['Idempotency-Key'];
 
 const remember: Statement = {
   name: 'idempotency-key-remember',

@@ -1,6 +1,7 @@
 export { baseSettings, readSettings, type BaseSettings } from './configuration.js';
+export { readCursor, writeCursor } from './cursor.js';
 export { messagingLogger, createPino } from './logging.js';
-export { earlierAnswer } from './idempotency-key.js';
+export { earlierAnswer, idempotencyKeyOf } from './idempotency-key.js';
 export { ProblemException, type Problem } from './problem.js';
 export { openApi, SchemaPipe } from './schema.pipe.js';
 export { runService } from './run-service.js';

@@ -1,6 +1,6 @@
 import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
-import { openApi, SchemaPipe } from '@starter/service';
+import { idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
 import { z } from 'zod';
 import { WorkflowRequests, type Accepted } from './workflow-requests.js';
 import { WorkflowQueries, type WorkflowPage } from './workflow.queries.js';
@@ -8,7 +8,6 @@ import { workflowStates } from './workflow.row.js';
 import { workflowView, type WorkflowView } from './workflow.view.js';
 
 const start = z.strictObject({ workflow: z.string().min(1), input: z.record(z.string(), z.unknown()) });
-const idempotencyKey = new SchemaPipe(z.object({ 'Idempotency-Key': z.string().min(1).max(255).optional() }));
 const workflowId = z.object({ id: z.uuid() });
 const listing = z.strictObject({
   limit: z.coerce.number().int().min(1).max(100).default(20),
@@ -50,8 +49,7 @@ export class WorkflowController {
     @Body(new SchemaPipe(start)) body: z.output<typeof start>,
     @Headers('idempotency-key') header?: string,
   ): Promise<Accepted> {
-    // Nest runs no pipes on headers.
-    const { 'Idempotency-Key': key } = idempotencyKey.transform({ 'Idempotency-Key': header });
+    const key = idempotencyKeyOf(header);
     return this.requests.start({ ...body, ...(key === undefined ? {} : { idempotencyKey: key }) });
   }
 

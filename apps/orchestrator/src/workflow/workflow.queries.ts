@@ -1,9 +1,8 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { ActorRuntime } from '@starter/event-sourcing';
-import { ProblemException } from '@starter/service';
+import { ProblemException, readCursor, writeCursor } from '@starter/service';
 import { Repository } from 'typeorm';
-import { z } from 'zod';
 import { workflowInstance } from './workflow.decider.js';
 import { WorkflowRow } from './workflow.row.js';
 import { viewOf, type WorkflowView } from './workflow.view.js';
@@ -13,8 +12,6 @@ export interface WorkflowPage {
   /** Pass it as `after` to read on; absent on the last page. */
   readonly next?: string;
 }
-
-const cursor = z.tuple([z.iso.datetime(), z.uuid()]);
 
 @Injectable()
 export class WorkflowQueries {
@@ -46,18 +43,6 @@ export class WorkflowQueries {
     const rows = await query.getMany();
     const workflows = rows.slice(0, limit);
     const last = workflows.at(-1);
-    return rows.length > limit && last ? { workflows, next: writeCursor(last) } : { workflows };
-  }
-}
-
-const writeCursor = ({ startedAt, id }: WorkflowRow): string =>
-  Buffer.from(JSON.stringify([startedAt.toISOString(), id])).toString('base64url');
-
-function readCursor(text: string): [string, string] {
-  try {
-    return cursor.parse(JSON.parse(Buffer.from(text, 'base64url').toString()));
-  } catch {
-    const detail = 'The cursor is not one of ours; pass `next` of a page as `after`.';
-    throw new ProblemException(HttpStatus.BAD_REQUEST, detail);
+    return rows.length > limit && last ? { workflows, next: writeCursor(last.startedAt, last.id) } : { workflows };
   }
 }

@@ -1,7 +1,7 @@
 import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { RegisterUser } from '@starter/contracts';
-import { openApi, SchemaPipe } from '@starter/service';
+import { idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
 import { z } from 'zod';
 import { Registration, type Accepted } from './registration.js';
 import { UserQueries, type UserPage } from './user.queries.js';
@@ -9,7 +9,6 @@ import type { UserRow } from './user.row.js';
 
 const { email, name } = RegisterUser.schema.shape;
 const registration = z.strictObject({ email, name });
-const idempotencyKey = new SchemaPipe(z.object({ 'Idempotency-Key': z.string().min(1).max(255).optional() }));
 const userId = z.object({ id: z.uuid() });
 const paging = z.strictObject({
   limit: z.coerce.number().int().min(1).max(100).default(20),
@@ -46,8 +45,7 @@ export class UserController {
     @Body(new SchemaPipe(registration)) body: z.output<typeof registration>,
     @Headers('idempotency-key') header?: string,
   ): Promise<Accepted> {
-    // Nest runs no pipes on headers.
-    const { 'Idempotency-Key': key } = idempotencyKey.transform({ 'Idempotency-Key': header });
+    const key = idempotencyKeyOf(header);
     return this.registrations.register({ ...body, ...(key === undefined ? {} : { idempotencyKey: key }) });
   }
 

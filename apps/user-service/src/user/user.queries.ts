@@ -1,8 +1,7 @@
 import { HttpStatus, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { ProblemException } from '@starter/service';
+import { ProblemException, readCursor, writeCursor } from '@starter/service';
 import { Repository } from 'typeorm';
-import { z } from 'zod';
 import { UserRow } from './user.row.js';
 
 export interface UserPage {
@@ -10,8 +9,6 @@ export interface UserPage {
   /** Pass it as `after` to read on; absent on the last page. */
   readonly next?: string;
 }
-
-const cursor = z.tuple([z.iso.datetime(), z.uuid()]);
 
 @Injectable()
 export class UserQueries {
@@ -38,20 +35,6 @@ export class UserQueries {
     const rows = await query.getMany();
     const users = rows.slice(0, limit);
     const last = users.at(-1);
-    return rows.length > limit && last ? { users, next: writeCursor(last) } : { users };
-  }
-}
-
-const writeCursor = ({ registeredAt, id }: UserRow): string =>
-  Buffer.from(JSON.stringify([registeredAt.toISOString(), id])).toString('base64url');
-
-function readCursor(text: string): [string, string] {
-  try {
-    return cursor.parse(JSON.parse(Buffer.from(text, 'base64url').toString()));
-  } catch {
-    throw new ProblemException(
-      HttpStatus.BAD_REQUEST,
-      'The cursor is not one of ours; pass `next` of a page as `after`.',
-    );
+    return rows.length > limit && last ? { users, next: writeCursor(last.registeredAt, last.id) } : { users };
   }
 }

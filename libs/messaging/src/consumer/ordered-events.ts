@@ -109,7 +109,7 @@ export class OrderedEvents {
   private async deliver(message: SequencedMessage, attempt: number): Promise<Outcome> {
     try {
       await this.settle(message, await this.handle(message, attempt), attempt);
-      while (this.followed.delete(message.subject)) await this.deliverParked(message.subject);
+      await this.deliverFollowers(message.subject);
       return done;
     } catch (error) {
       // The database did not take the failure either: the transport keeps the event.
@@ -129,6 +129,10 @@ export class OrderedEvents {
     const counted = outcome.kind === 'retry' ? nextAttempt(outcome, attempt) - 1 : attempt;
     const next = outcome.kind === 'retry' ? { dueInMs: outcome.afterMs } : { failure: outcome.reason };
     await inTransaction(dataSource, (tx) => parkFailed(tx, consumer, message, counted, next));
+  }
+
+  private async deliverFollowers(key: string): Promise<void> {
+    while (this.followed.delete(key)) await this.deliverParked(key);
   }
 
   private async deliverParked(key: string): Promise<void> {
@@ -154,7 +158,7 @@ export class OrderedEvents {
         [...keys].map((key) =>
           this.keys.run(key, async () => {
             await this.deliverParked(key);
-            while (this.followed.delete(key)) await this.deliverParked(key);
+            await this.deliverFollowers(key);
           }),
         ),
       );

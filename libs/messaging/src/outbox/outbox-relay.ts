@@ -1,9 +1,8 @@
 import type { DataSource } from 'typeorm';
-import type { Logger } from '../logger.js';
-import type { Message } from '../message.js';
+import { backoffDelay } from '../failure-policy.js';
+import { errorText, type Logger } from '../logger.js';
 import type { CommandTransport } from '../transport/command-transport.js';
 import type { EventTransport } from '../transport/event-transport.js';
-import { errorText } from '../logger.js';
 import type { Outbox } from './outbox.js';
 import { OutboxLease } from './outbox-lease.js';
 import { publishRows, type OutboxRow } from './publish-rows.js';
@@ -28,6 +27,8 @@ interface HeldBack {
   readonly until: number;
   readonly failures: number;
 }
+
+const backoff = { baseMs: 100, maxMs: 30_000 };
 
 /** With so many failing keys it is the broker that fails, and its channel rests; the other one goes on. */
 const mostHeldBack = 1_000;
@@ -75,7 +76,7 @@ export class OutboxRelay {
       } catch (error) {
         failures += 1;
         this.options.logger.warn('outbox relay failed; it tries again', { failures, error: errorText(error) });
-        await this.signal.wait(backoffMs(failures), { deaf: true });
+        await this.signal.wait(backoffDelay(failures, backoff), { deaf: true });
       }
     }
   }
@@ -105,30 +106,24 @@ export class OutboxRelay {
         held.filter(([, heldBack]) => heldBack.channel === channel).length < mostHeldBack,
     );
     if (channels.length === 0) return [];
-    const rows = await this.options.dataSource.query<(Omit<OutboxRow, 'message'> & { message: Message })[]>(
+    return this.options.dataSource.query<OutboxRow[]>(
       `SELECT position, channel, address, ordering_key, message FROM outbox
        WHERE channel = ANY($1) AND ordering_key <> ALL($2) ORDER BY position LIMIT $3`,
       [channels, held.map(([key]) => key), this.window],
     );
-    return rows;
   }
 
   private holdBack(row: OutboxRow, error: unknown): void {
     const failures = (this.heldBack.get(row.ordering_key)?.failures ?? 0) + 1;
-    const waitMs = backoffMs(failures);
+    const waitMs = backoffDelay(failures, backoff);
     this.heldBack.set(row.ordering_key, { channel: row.channel, until: performance.now() + waitMs, failures });
     this.options.logger.warn('a message could not be published; its key waits, others go on', {
       id: row.message.id,
       type: row.message.type,
       key: row.ordering_key,
       failures,
-      waitMs: Math.round(waitMs),
+      waitMs,
       error: errorText(error),
     });
   }
-}
-
-/** 100 ms doubling to 30 s, with up to 20 % of jitter. */
-function backoffMs(failures: number): number {
-  return Math.min(30_000, 100 * 2 ** Math.min(failures - 1, 10)) * (1 + Math.random() * 0.2);
 }
