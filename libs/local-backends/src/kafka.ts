@@ -31,6 +31,9 @@ export async function startKafka(options: BackendOptions = {}): Promise<Backend>
   );
 }
 
+/** 16 random bytes as Kafka writes them; never with a hyphen first, which its tools would take for an option. */
+export const newClusterId = (): string => `A${randomBytes(16).toString('base64url').slice(1)}`;
+
 const jvmOptions = [
   '-Xmx512m',
   '-XX:+UseSerialGC',
@@ -70,8 +73,15 @@ broker.heartbeat.interval.ms=500
 `,
   );
   if (!existsSync(folder.file('data/meta.properties'))) {
-    const clusterId = randomBytes(16).toString('base64url');
-    const format = ['kafka.tools.StorageTool', 'format', '--ignore-formatted', '-t', clusterId, '-c', configuration];
+    const format = [
+      'kafka.tools.StorageTool',
+      'format',
+      '--ignore-formatted',
+      '-t',
+      newClusterId(),
+      '-c',
+      configuration,
+    ];
     await run({ command: [...java, ...format], identity: {} });
   }
   return {
