@@ -4,14 +4,43 @@ export interface Loaded<State> {
   readonly state: State;
   /** Sequence of the last event folded in; 0 = nothing has happened yet. */
   readonly sequence: number;
+  /** Id of that event. */
+  readonly eventId?: string;
+  /** Sequence of the last snapshot known of; 0 = none. */
+  readonly snapshotAt?: number;
+  /** How long the load took that this state came from, in milliseconds. */
+  readonly loadMs?: number;
+}
+
+export interface ActorCacheOptions {
+  /** Actors kept in memory; beyond it the one not used for longest goes. Default 10 000. */
+  readonly cachedActors?: number;
+  /** An actor that has had no command for so long is passivated: it leaves memory. Default 10 minutes. */
+  readonly idleMs?: number;
 }
 
 /** States of the actors used last. What it holds may be stale: the append's version check finds out. */
 export class ActorCache {
   private readonly states: LRUCache<string, Loaded<unknown>>;
+  private readonly sweeper: NodeJS.Timeout;
+  /** Actors that left memory because they were idle or because there was no room. */
+  passivated = 0;
 
-  constructor(maxActors: number) {
-    this.states = new LRUCache({ max: maxActors });
+  constructor({ cachedActors = 10_000, idleMs = 600_000 }: ActorCacheOptions = {}) {
+    this.states = new LRUCache({
+      max: cachedActors,
+      ttl: idleMs,
+      updateAgeOnGet: true,
+      dispose: (_, __, why) => {
+        if (why === 'evict' || why === 'expire') this.passivated += 1;
+      },
+    });
+    // Without it an idle actor would stay until somebody asks for it.
+    this.sweeper = setInterval(() => this.states.purgeStale(), Math.max(10, idleMs / 4)).unref();
+  }
+
+  get size(): number {
+    return this.states.size;
   }
 
   get<State>(stream: string): Loaded<State> | undefined {
@@ -24,5 +53,10 @@ export class ActorCache {
 
   drop(stream: string): void {
     this.states.delete(stream);
+  }
+
+  close(): void {
+    clearInterval(this.sweeper);
+    this.states.clear();
   }
 }

@@ -1,45 +1,24 @@
+import { createMessage, CreateMessagingTables1760000000001, type Message } from '@starter/messaging';
 import {
-  createMessage,
-  CreateMessagingTables1760000000001,
-  MemoryCommandTransport,
-  MemoryEventTransport,
-  Messaging,
-  silentLogger,
-  type Message,
-} from '@starter/messaging';
-import { openTestDataSource, type TestDataSource } from '@starter/testing';
+  account,
+  Deposit,
+  Deposited,
+  draft,
+  eventually,
+  execution,
+  largeWithdrawal,
+  newBank,
+  openTestDataSource,
+  Withdraw,
+  Withdrawn,
+  type TestDataSource,
+} from '@starter/testing';
 import { randomUUID } from 'node:crypto';
-import { z } from 'zod';
 import { apply, defineActor, handle, on, reject } from './actor.js';
-import { ActorRuntime } from './actor-runtime.js';
+import type { ActorRuntimeOptions } from './actor-runtime.js';
 import { CreateEventStore1760000000002 } from './create-event-store.migration.js';
+import { appendToStream } from './event-store.js';
 import { defineProjection, project } from './projection.js';
-
-const schema = z.object({ amount: z.int() });
-const of = <D extends object>(definition: D, data: { amount: number }) => ({ definition, data });
-const Deposit = { kind: 'command', type: 'account.deposit', version: 1, owner: 'bank', schema } as const;
-const Withdraw = { kind: 'command', type: 'account.withdraw', version: 1, owner: 'bank', schema } as const;
-const Deposited = { kind: 'event', type: 'account.deposited', version: 1, owner: 'bank', schema } as const;
-const Withdrawn = { kind: 'event', type: 'account.withdrawn', version: 1, owner: 'bank', schema } as const;
-const Alert = { type: 'account.alert', version: 1 };
-
-const account = defineActor<{ balance: number }>('account', {
-  initialState: { balance: 0 },
-  decide: on(
-    handle(Deposit, ({ data }) => [of(Deposited, data)]),
-    handle(Withdraw, ({ data }, { balance }) =>
-      balance >= data.amount ? [of(Withdrawn, data)] : reject(`the balance is only ${balance}`),
-    ),
-  ),
-  evolve: on(
-    apply(Deposited, ({ balance }, { data }) => ({ balance: balance + data.amount })),
-    apply(Withdrawn, ({ balance }, { data }) => ({ balance: balance - data.amount })),
-  ),
-  outgoing: ({ type, data }) => {
-    const { amount } = data as { amount: number };
-    return type === Withdrawn.type && amount > 1_000 ? [{ ...Alert, id: randomUUID(), data: { amount } }] : [];
-  },
-});
 
 let database: TestDataSource;
 beforeAll(async () => {
@@ -48,28 +27,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.close());
 
-/** A runtime with a cache of its own: what another process would be. Nothing is consumed or relayed. */
-function newRuntime() {
-  const messaging = new Messaging({
-    service: 'bank',
-    dataSource: database.dataSource,
-    commands: new MemoryCommandTransport(),
-    events: new MemoryEventTransport(),
-    logger: silentLogger,
-    partitions: 1,
-  });
-  return { runtime: new ActorRuntime(messaging, { conflictAttempts: 50 }), messaging };
-}
-
-function execution(type: string, id: string, amount: number, fields: Partial<Message> = {}) {
-  const message = createMessage({ type, version: 1, source: 'test', data: { amount }, ...fields });
-  return {
-    id,
-    command: { data: { amount }, message },
-    once: { consumer: 'bank.commands', messageId: message.id },
-    answers: { request: message },
-  };
-}
+const newRuntime = (options: ActorRuntimeOptions = {}) => newBank(database.dataSource, options);
 
 const eventsOf = (id: string) =>
   database.dataSource.query<{ sequence: string; type: string; causation_id: string }[]>(
@@ -104,7 +62,7 @@ it('stores the events and writes them out with the reply and the commands that t
       address: 'bank.events',
       message: { subject: `account-${id}`, sequence: 2, data: { amount: 2_000 } },
     },
-    { channel: 'command', address: Alert.type, message: { data: { amount: 2_000 } } },
+    { channel: 'command', address: largeWithdrawal.type, message: { data: { amount: 2_000 } } },
     {
       channel: 'command',
       address: 'teller.replies',
@@ -198,7 +156,7 @@ it('refuses to load an actor whose log holds a type that it does not know', asyn
   const id = randomUUID();
   const retired = defineActor<null>('account', {
     initialState: null,
-    decide: on(handle(Deposit, ({ data }) => [of({ ...Deposited, type: 'account.retired' }, data)])),
+    decide: on(handle(Deposit, ({ data }) => [draft({ ...Deposited, type: 'account.retired' }, data)])),
     evolve: on(apply({ ...Deposited, type: 'account.retired' }, () => null)),
   });
   await runtime.execute(retired, execution(Deposit.type, id, 1));
@@ -212,7 +170,7 @@ it('stores nothing of an event that does not fit its schema', async () => {
   const id = randomUUID();
   const sloppy = defineActor<null>('account', {
     initialState: null,
-    decide: on(handle(Deposit, () => [of(Deposited, { amount: 0.5 })])),
+    decide: on(handle(Deposit, () => [draft(Deposited, { amount: 0.5 })])),
     evolve: on(apply(Deposited, () => null)),
   });
   await expect(runtime.execute(sloppy, execution(Deposit.type, id, 1))).rejects.toThrow('account.deposited v1');
@@ -226,7 +184,7 @@ it('lets a decider that throws spoil only its own command, also in company', asy
     decide: on(
       handle(Deposit, ({ data }) => {
         if (data.amount === 13) throw new Error('not 13');
-        return [of(Deposited, data)];
+        return [draft(Deposited, data)];
       }),
     ),
     evolve: on(apply(Deposited, () => null)),
@@ -238,4 +196,116 @@ it('lets a decider that throws spoil only its own command, also in company', asy
   expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'rejected', 'fulfilled']);
   const stored = await Promise.all(works.map(({ id }) => eventsOf(id)));
   expect(stored.map((events) => events.length)).toEqual([1, 0, 1, 0, 1]);
+});
+
+it('stores nothing of a decision that never ends, and goes on with the other commands', async () => {
+  const { runtime } = newRuntime({ decideTimeoutMs: 50 });
+  const brooding = defineActor<null>('account', {
+    initialState: null,
+    decide: on(
+      handle(Deposit, ({ data }) => {
+        while (data.amount === 13);
+        return [draft(Deposited, data)];
+      }),
+    ),
+    evolve: on(apply(Deposited, () => null)),
+  });
+  const works = [1, 13, 2].map((amount) => ({ amount, id: randomUUID() }));
+  const results = await Promise.allSettled(
+    works.map(({ id, amount }) => runtime.execute(brooding, execution(Deposit.type, id, amount))),
+  );
+  expect(results).toMatchObject([
+    { status: 'fulfilled' },
+    { status: 'rejected', reason: { name: 'TimeoutError', message: expect.stringContaining('actor account') } },
+    { status: 'fulfilled' },
+  ]);
+  const stored = await Promise.all(works.map(({ id }) => eventsOf(id)));
+  expect(stored.map((events) => events.length)).toEqual([1, 0, 1]);
+});
+
+it('refuses a decider that is asynchronous', async () => {
+  const { runtime } = newRuntime();
+  const id = randomUUID();
+  const waiting = defineActor<null>('account', {
+    initialState: null,
+    decide: on(
+      handle(Deposit, (({ data }: { data: { amount: number } }) => Promise.resolve([draft(Deposited, data)])) as never),
+    ),
+    evolve: on(apply(Deposited, () => null)),
+  });
+  await expect(runtime.execute(waiting, execution(Deposit.type, id, 1))).rejects.toThrow(
+    'actor account decided on account.deposit with a promise; a decider is pure and answers at once',
+  );
+  expect(await eventsOf(id)).toEqual([]);
+});
+
+it('decides many commands of one actor in one transaction, each on what the last one left', async () => {
+  const { runtime } = newRuntime();
+  const id = randomUUID();
+  const first = runtime.execute(account, execution(Deposit.type, id, 10));
+  const rest = [
+    execution(Withdraw.type, id, 4),
+    execution(Withdraw.type, id, 7),
+    execution(Deposit.type, id, 1),
+    execution(Withdraw.type, id, 7),
+  ].map((one) => runtime.execute(account, one));
+  expect(await Promise.all([first, ...rest])).toMatchObject([
+    { kind: 'applied', state: { balance: 10 } },
+    { kind: 'applied', state: { balance: 6 } },
+    { kind: 'rejected', reason: 'the balance is only 6' },
+    { kind: 'applied', state: { balance: 7 } },
+    { kind: 'applied', state: { balance: 0 } },
+  ]);
+  expect((await eventsOf(id)).map(({ sequence }) => sequence)).toEqual(['1', '2', '3', '4']);
+  expect(runtime.metrics.transactions).toBe(1);
+});
+
+it('lets only the actor that another process has appended to decide again, in the same transaction', async () => {
+  const [here, elsewhere] = [newRuntime().runtime, newRuntime().runtime];
+  const [contended, quiet] = [randomUUID(), randomUUID()];
+  await here.execute(account, execution(Deposit.type, contended, 1));
+  await elsewhere.execute(account, execution(Deposit.type, contended, 2));
+  const before = here.metrics.transactions;
+  const executed = await Promise.all([
+    here.execute(account, execution(Deposit.type, contended, 4)),
+    here.execute(account, execution(Deposit.type, quiet, 8)),
+  ]);
+  expect(executed).toMatchObject([
+    { kind: 'applied', state: { balance: 7 } },
+    { kind: 'applied', state: { balance: 8 } },
+  ]);
+  expect(here.metrics).toMatchObject({ conflicts: 1, transactions: before + 1 });
+  expect(await eventsOf(quiet)).toHaveLength(1);
+});
+
+it('appends outside of actors only where nobody else has, and without a gap', async () => {
+  const { runtime } = newRuntime();
+  const id = randomUUID();
+  await runtime.execute(account, execution(Deposit.type, id, 1));
+  const append = (sequence: number) => {
+    const message = createMessage({
+      ...Deposited,
+      source: 'bank',
+      subject: `account-${id}`,
+      sequence,
+      data: { amount: 1 },
+    });
+    return appendToStream(database.dataSource, [{ message, command: 'test' }]);
+  };
+  await append(2);
+  expect(await runtime.execute(account, execution(Deposit.type, id, 1))).toMatchObject({ state: { balance: 3 } });
+  await expect(append(3)).rejects.toMatchObject({ name: 'ConcurrencyError', code: '40001' });
+  await expect(append(5)).rejects.toMatchObject({ name: 'ConcurrencyError', code: '40001' });
+});
+
+it('passivates actors that are too many or idle, and loads them again', async () => {
+  const ids = [randomUUID(), randomUUID(), randomUUID()];
+  const { runtime: small } = newRuntime({ cachedActors: 2 });
+  for (const id of ids) await small.execute(account, execution(Deposit.type, id, 5));
+  expect(small.metrics).toMatchObject({ active: 2, passivated: 1 });
+  const { runtime } = newRuntime({ idleMs: 40 });
+  for (const id of ids) await runtime.execute(account, execution(Deposit.type, id, 5));
+  await eventually(() => expect(runtime.metrics).toMatchObject({ active: 0, passivated: 3 }));
+  const [id = ''] = ids;
+  expect(await runtime.execute(account, execution(Withdraw.type, id, 5))).toMatchObject({ state: { balance: 5 } });
 });

@@ -1,23 +1,21 @@
-import { inTransaction, KeyedQueue, type Messaging } from '@starter/messaging';
-import { reject, streamId, type Actor, type RecordedEvent } from './actor.js';
-import { ActorCache, type Loaded } from './actor-cache.js';
-import { CommandBatch, RefusedByProjectionError, type Committed, type Execution, type Work } from './command-batch.js';
-import { ConcurrencyError } from './event-store.js';
-import { GroupCommit, type GroupCommitOptions } from './group-commit.js';
+import { inTransaction, type Messaging } from '@starter/messaging';
+import { streamId, type Actor, type RecordedEvent } from './actor.js';
+import { ActorCache, type ActorCacheOptions, type Loaded } from './actor-cache.js';
+import { CommandBatch, RefusedByProjectionError } from './command-batch.js';
+import type { Execution, Verdict, Work } from './execution.js';
+import { loadActors } from './load-actors.js';
+import { Mailboxes, type MailboxOptions } from './mailboxes.js';
 import type { Projection } from './projection.js';
-
-export type { Execution } from './command-batch.js';
+import { Snapshots } from './snapshots.js';
 
 export type Executed<State> =
   | { readonly kind: 'applied'; readonly events: readonly RecordedEvent[]; readonly state: State }
   | { readonly kind: 'rejected'; readonly reason: string }
   | { readonly kind: 'duplicate' };
 
-export interface ActorRuntimeOptions extends GroupCommitOptions {
-  /** Actors kept in memory. Default 10 000. */
-  readonly cachedActors?: number;
-  /** Attempts to win against other processes on one actor before the message goes back to its queue. Default 5. */
-  readonly conflictAttempts?: number;
+export interface ActorRuntimeOptions extends MailboxOptions, ActorCacheOptions {
+  /** A decision that takes longer is cut off, in milliseconds. Default 2 000. */
+  readonly decideTimeoutMs?: number;
 }
 
 /**
@@ -25,78 +23,114 @@ export interface ActorRuntimeOptions extends GroupCommitOptions {
  * transaction; for each command that holds the inbox row, the events, the outbox rows and the inline projections.
  */
 export class ActorRuntime {
-  private readonly mailboxes = new KeyedQueue();
   private readonly cache: ActorCache;
-  private readonly commits: GroupCommit<Work, Committed>;
-  private readonly conflictAttempts: number;
+  private readonly snapshots: Snapshots;
+  private readonly mailboxes: Mailboxes<Work, Verdict>;
   private readonly projections: Projection[] = [];
   private readonly batch: CommandBatch;
-  /** Appends that lost against another process and were decided again. */
-  conflicts = 0;
+  private transactions = 0;
 
   constructor(
     private readonly messaging: Messaging,
     options: ActorRuntimeOptions = {},
   ) {
-    this.cache = new ActorCache(options.cachedActors ?? 10_000);
-    this.conflictAttempts = options.conflictAttempts ?? 5;
-    this.batch = new CommandBatch(messaging, this.cache, this.projections);
-    this.commits = new GroupCommit((works) => this.commit(works), options);
+    const { projections } = this;
+    const cache = (this.cache = new ActorCache(options));
+    const snapshots = (this.snapshots = new Snapshots(messaging.dataSource, messaging.logger));
+    const { decideTimeoutMs = 2_000 } = options;
+    this.batch = new CommandBatch({ messaging, cache, snapshots, projections, decideTimeoutMs });
+    this.mailboxes = new Mailboxes((works) => this.commit(works), options);
   }
 
   project(projection: Projection): void {
     this.projections.push(projection);
   }
 
-  execute<State>(actor: Actor<State>, execution: Execution): Promise<Executed<State>> {
-    const work: Work = { actor: actor, stream: streamId(actor, execution.id), execution };
-    return this.mailboxes.run(work.stream, () => this.executeUntilFree(work)) as Promise<Executed<State>>;
+  /**
+   * @throws MailboxFullError, TimeoutError, ConcurrencyError (these may be tried again), CorruptStreamError, and whatever the
+   * decider throws; nothing was stored then
+   */
+  async execute<State>(actor: Actor<State>, execution: Execution): Promise<Executed<State>> {
+    const work: Work = { actor, stream: streamId(actor, execution.id), execution };
+    const verdict = await this.mailboxes.submit(work);
+    switch (verdict.kind) {
+      case 'applied':
+        return { kind: 'applied', events: verdict.events, state: verdict.loaded.state as State };
+      case 'rejected':
+        return { kind: 'rejected', reason: verdict.reason };
+      case 'duplicate':
+        return { kind: 'duplicate' };
+      case 'failed':
+        throw verdict.error;
+    }
   }
 
   /** The state as of now; the initial state (sequence 0) when nothing has happened yet. */
-  async read<State>(actor: Actor<State>, id: string): Promise<Loaded<State>> {
-    const subject = { actor: actor as Actor<unknown>, stream: streamId(actor, id) };
-    const states = await inTransaction(this.messaging.dataSource, (tx) => this.batch.load(tx, [subject]));
-    return (states.get(subject.stream) ?? { state: actor.initialState, sequence: 0 }) as Loaded<State>;
+  async read<State>(actor: Actor<State>, id: string): Promise<Pick<Loaded<State>, 'state' | 'sequence'>> {
+    const stream = streamId(actor, id);
+    const states = await inTransaction(this.messaging.dataSource, (tx) =>
+      loadActors(tx, new Map([[stream, actor]]), (key) => this.cache.get(key), this.snapshots),
+    );
+    const loaded = states.get(stream) as Loaded<State>;
+    this.snapshots.offer(actor, stream, loaded);
+    return { state: loaded.state, sequence: loaded.sequence };
   }
 
-  private async executeUntilFree(work: Work): Promise<Executed<unknown>> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        const committed = await this.commits.submit(work);
-        if (committed.kind !== 'applied') return committed;
-        return { kind: 'applied', events: committed.events, state: committed.loaded.state };
-      } catch (error) {
-        // Whatever failed, the cached state is not to be trusted over the log.
-        this.cache.drop(work.stream);
-        if (!(error instanceof ConcurrencyError) || attempt >= this.conflictAttempts) throw error;
-        this.conflicts += 1;
-      }
+  /** What this process has done since it started, and what it has in hand. */
+  get metrics() {
+    return {
+      /** Actors in memory. */
+      active: this.cache.size,
+      passivated: this.cache.passivated,
+      /** Commands that wait for their turn. */
+      mailboxDepth: this.mailboxes.depth,
+      /** Actors that decided again because another process had appended. */
+      conflicts: this.batch.conflicts,
+      transactions: this.transactions,
+      snapshots: this.snapshots.taken,
+    };
+  }
+
+  /** Call it when nothing is being executed any more. */
+  async close(): Promise<void> {
+    await this.snapshots.settled();
+    this.cache.close();
+  }
+
+  private async commit(works: readonly Work[]): Promise<Verdict[]> {
+    try {
+      const verdicts = await this.inOneTransaction(works);
+      verdicts.forEach((verdict) => this.remember(verdict));
+      return verdicts;
+    } catch (error) {
+      // Whatever failed, the cached states are not to be trusted over the log.
+      works.forEach(({ stream }) => this.cache.drop(stream));
+      throw error;
     }
   }
 
-  private async commit(works: readonly Work[]): Promise<Committed[]> {
+  private async inOneTransaction(works: readonly Work[]): Promise<Verdict[]> {
     const { dataSource } = this.messaging;
-    let committed: Committed[];
+    this.transactions += 1;
     try {
-      committed = await inTransaction(dataSource, (tx) => this.batch.execute(tx, works));
+      return await inTransaction(dataSource, (tx) => this.batch.execute(tx, works));
     } catch (error) {
       // In company the batch is taken apart first, to find out whose refusal it is.
       if (!(error instanceof RefusedByProjectionError) || works.length > 1) throw error;
-      committed = await inTransaction(dataSource, (tx) => this.batch.execute(tx, works, reject(error.message)));
+      return inTransaction(dataSource, (tx) => this.batch.execute(tx, works, error.message));
     }
-    works.forEach((work, index) => this.remember(work, committed[index]));
-    return committed;
   }
 
-  /** Only a committed state may be remembered. */
-  private remember({ stream, execution }: Work, committed: Committed | undefined): void {
+  /** Only what is committed may be remembered. */
+  private remember(verdict: Verdict): void {
     const { counters } = this.messaging;
-    if (committed?.kind === 'applied') {
-      this.cache.set(stream, committed.loaded);
+    const { actor, stream, execution } = verdict.work;
+    if (verdict.kind === 'applied') {
+      const snapshotAt = this.snapshots.offer(actor, stream, verdict.loaded) ? verdict.loaded.sequence : undefined;
+      this.cache.set(stream, snapshotAt === undefined ? verdict.loaded : { ...verdict.loaded, snapshotAt });
       if (execution.once) counters.handled += 1;
     }
-    if (committed?.kind === 'rejected') counters.discarded += 1;
-    if (committed?.kind === 'duplicate') counters.duplicates += 1;
+    if (verdict.kind === 'rejected') counters.discarded += 1;
+    if (verdict.kind === 'duplicate') counters.duplicates += 1;
   }
 }

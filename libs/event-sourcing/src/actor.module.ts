@@ -1,4 +1,4 @@
-import { type DynamicModule, Inject, Module, type OnModuleInit } from '@nestjs/common';
+import { type DynamicModule, Inject, Module, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { keyOf, Messaging, ValidationError } from '@starter/messaging';
 import type { Actor } from './actor.js';
 import { ActorRuntime } from './actor-runtime.js';
@@ -11,7 +11,14 @@ import type { Projection } from './projection.js';
   ],
   exports: [ActorRuntime],
 })
-export class ActorRuntimeModule {}
+export class ActorRuntimeModule implements OnApplicationShutdown {
+  constructor(@Inject(ActorRuntime) private readonly runtime: ActorRuntime) {}
+
+  /** After Messaging, which has finished what was in hand before the application shuts down. */
+  async onApplicationShutdown(): Promise<void> {
+    await this.runtime.close();
+  }
+}
 
 export interface ActorFeature {
   /** Actors whose commands come straight from the service's queue. */

@@ -1,3 +1,4 @@
+import type { SnapshotPolicy } from './snapshots.js';
 import type { DataOf, Draft, Message, MessageDefinition, ReplyAddress } from '@starter/messaging';
 
 /** A command as a decider sees it: decoded data and the envelope it came in (its time, its id). */
@@ -55,6 +56,8 @@ export interface ActorOptions<State> {
   readonly evolve: ReadonlyMap<string, EventHandler<State>>;
   /** Pure: the commands that an event sets off. */
   readonly outgoing?: (event: RecordedEvent) => readonly OutgoingCommand[];
+  /** For actors that live long. Without it an actor is loaded from all of its events. */
+  readonly snapshot?: SnapshotPolicy<State>;
 }
 
 /** What an actor is: a name and three pure functions. */

@@ -1,120 +1,89 @@
 import {
   admitOnce,
-  causedBy,
-  createMessage,
-  decode,
+  groupBy,
   recordDiscarded,
-  replyFor,
-  toMessage,
-  type Draft,
-  type InboxKey,
-  type Message,
+  type Discarded,
   type Messaging,
-  type OutboxEntry,
+  type Statement,
   type Transaction,
 } from '@starter/messaging';
-import {
-  isRejection,
-  reject,
-  type Actor,
-  type Command,
-  type Decision,
-  type RecordedEvent,
-  type Rejection,
-} from './actor.js';
+import type { RecordedEvent } from './actor.js';
 import type { ActorCache, Loaded } from './actor-cache.js';
-import { decide, evolve } from './decide.js';
-import { appendEvents, loadEvents } from './event-store.js';
+import { decideTurn } from './decide-turn.js';
+import { appendEvents, ConcurrencyError, type NewEvent } from './event-store.js';
+import type { Verdict, Work } from './execution.js';
+import { loadActors } from './load-actors.js';
+import { outgoing } from './outgoing.js';
 import { projectAll, type Projection } from './projection.js';
-
-export interface Execution {
-  /** Id of the actor, without the actor's name. */
-  readonly id: string;
-  readonly command: Command;
-  /** The message that led here takes effect once; without it the command takes effect each time it is executed. */
-  readonly once?: InboxKey;
-  /** Whom to tell what came of it, when that one asked for a reply; none = nobody is told. */
-  readonly answers?: {
-    readonly request: Message;
-    /** The events that are stored say that the request has failed, for this reason. */
-    readonly failure?: string;
-  };
-}
-
-export interface Work {
-  readonly actor: Actor<unknown>;
-  readonly stream: string;
-  readonly execution: Execution;
-}
-
-/** What one transaction did for one command. `loaded` is the actor's state afterwards, to be remembered once committed. */
-export type Committed =
-  | { readonly kind: 'applied'; readonly events: readonly RecordedEvent[]; readonly loaded: Loaded<unknown> }
-  | { readonly kind: 'rejected'; readonly reason: string }
-  | { readonly kind: 'duplicate' };
-
-interface Decided {
-  readonly work: Work;
-  readonly before: Loaded<unknown>;
-  readonly decision: Decision;
-}
-
-interface Applied {
-  readonly work: Work;
-  readonly before: Loaded<unknown>;
-  readonly messages: readonly Message[];
-  readonly events: readonly RecordedEvent[];
-}
+import type { Snapshots } from './snapshots.js';
+import { withinTime } from './time-limit.js';
 
 /** An inline projection refuses one of the commands; everything that was written for it has to be rolled back. */
 export class RefusedByProjectionError extends Error {
   override readonly name = 'RefusedByProjectionError';
 }
 
-/** Commands of different actors in one transaction: a fixed number of statements, however many commands. */
+export interface BatchContext {
+  readonly messaging: Messaging;
+  readonly cache: ActorCache;
+  readonly snapshots: Snapshots;
+  readonly projections: readonly Projection[];
+  /** Most time that the deciders of a batch may take, in milliseconds. */
+  readonly decideTimeoutMs: number;
+}
+
+// Per actor one transaction at a time over all processes, first come, first served; taken in one order, so that nobody waits
+// in a circle. Without it the processes would race for a busy actor, and all but one would decide in vain. A server that has
+// no room for so many locks fails the batch, and its halves need fewer.
+const takeTurns: Statement = {
+  name: 'actor-turns',
+  text: `SELECT pg_advisory_xact_lock(turn)
+           FROM (SELECT hashtextextended(stream, 0) AS turn FROM unnest($1::text[]) AS stream ORDER BY 1) AS turns`,
+};
+const forget: Statement = {
+  name: 'inbox-forget',
+  text: `DELETE FROM inbox USING unnest($1::text[], $2::text[]) AS gone (consumer, message_id)
+          WHERE inbox.consumer = gone.consumer AND inbox.message_id = gone.message_id`,
+};
+
+/** The commands of a batch by stream. */
+type Turns = ReadonlyMap<string, readonly Work[]>;
+
+/** Commands of many actors in one transaction: a fixed number of statements, however many commands. */
 export class CommandBatch {
-  constructor(
-    private readonly messaging: Messaging,
-    private readonly cache: ActorCache,
-    private readonly projections: readonly Projection[],
-  ) {}
+  /** Actors that decided again because another process had appended. */
+  conflicts = 0;
+
+  constructor(private readonly context: BatchContext) {}
 
   /**
-   * @param refusal what a projection has said to the one command before; it is recorded instead of decided
-   * @throws ConcurrencyError when another process has appended to one of the actors
+   * @param refusal what a projection has said to the only command before; it is recorded instead of decided
    * @throws RefusedByProjectionError
+   * @throws ConcurrencyError when somebody appends without waiting for the actor's turn
    */
-  async execute(tx: Transaction, batch: readonly Work[], refusal?: Rejection): Promise<Committed[]> {
-    // 1. Which of the messages have taken effect before?
-    const fresh = await this.admit(tx, batch);
+  async execute(tx: Transaction, batch: readonly Work[], refusal?: string): Promise<Verdict[]> {
+    const { messaging, projections } = this.context;
+    // 1. The actors' turns, and which of the messages have taken effect before.
+    const streams = [...new Set(batch.map(({ stream }) => stream))];
+    const [, fresh] = await Promise.all([tx.query(takeTurns, [streams]), this.admit(tx, batch)]);
     // 2. The actors as they are now, and what they decide.
-    const decided = refusal ? fresh.map((work) => refused(work, refusal)) : await this.decideAll(tx, fresh);
-    const applied = decided.flatMap((one) => this.apply(one));
+    const turns = groupBy(fresh, ({ stream }) => stream);
+    const decided = refusal === undefined ? await this.decideAll(tx, turns) : refuseAll(turns, refusal);
     // 3. Store the events, expecting that nobody else has appended since.
-    const events = applied.flatMap(({ work, messages }) =>
-      messages.map((message) => ({ message, command: work.execution.command.message.type })),
-    );
-    await appendEvents(tx, events);
-    // 4. What goes out: the events, the commands that they set off, the replies.
-    const refusals = decided.flatMap(({ work, decision }) => (isRejection(decision) ? [{ work, decision }] : []));
-    await this.messaging.outbox.add(tx, [
-      ...applied.flatMap((one) => this.outgoing(one)),
-      ...refusals.flatMap(({ work, decision }) => this.reply(work, { failure: decision.rejected })),
-    ]);
-    // 5. What will never take effect is kept with its reason.
-    const discarded = refusals.map(({ work, decision }) => ({
-      message: work.execution.command.message,
-      reason: decision.rejected,
-    }));
-    await recordDiscarded(tx, this.messaging.commands.queue, discarded);
-    // 6. Rows that must never lag behind the events.
-    const refusing = await projectAll(
-      tx,
-      this.projections,
-      applied.map((one) => one.events),
-    );
+    await this.append(tx, turns, decided);
+    const verdicts = [...decided.values()].flat();
+    // 4. What fails leaves no trace of having been here; the others go on.
+    await this.letGo(tx, verdicts);
+    // 5. What goes out: the events, the commands that they set off, the replies.
+    const entries = verdicts.flatMap((verdict) => outgoing(verdict, messaging));
+    await messaging.outbox.add(tx, entries);
+    // 6. What will never take effect is kept with its reason.
+    await recordDiscarded(tx, messaging.commands.queue, verdicts.flatMap(refusals));
+    // 7. Rows that must never lag behind the events.
+    const refusing = await projectAll(tx, projections, eventsOfStreams(verdicts));
     if (refusing) throw new RefusedByProjectionError(refusing.rejected);
-    return this.results(batch, decided, applied);
+    const byWork = new Map(verdicts.map((verdict) => [verdict.work, verdict]));
+    return batch.map((work) => byWork.get(work) ?? { work, kind: 'duplicate' });
   }
 
   private async admit(tx: Transaction, batch: readonly Work[]): Promise<Work[]> {
@@ -128,108 +97,74 @@ export class CommandBatch {
   }
 
   /**
-   * A cached state may lag behind what another process stored. An append finds that out by itself; a decision that
-   * appends nothing would not, so it is taken again on what the log says.
+   * A cached state may lag behind what another process stored. An append finds that out by itself; decisions that append
+   * nothing would not, so they are taken again on what the log says.
    */
-  private async decideAll(tx: Transaction, works: readonly Work[]): Promise<Decided[]> {
-    const decided = works.map((work) => {
-      const cached = this.cache.get<unknown>(work.stream);
-      return cached && decideOn(work, cached);
+  private async decideAll(tx: Transaction, turns: Turns): Promise<Map<string, Verdict[]>> {
+    const decided = this.decideTurns(turns, (stream) => this.context.cache.get(stream));
+    const unsure = new Map([...turns].filter(([stream]) => !decided.get(stream)?.some(appends)));
+    for (const [stream, verdicts] of await this.decideFresh(tx, unsure)) decided.set(stream, verdicts);
+    return decided;
+  }
+
+  private async decideFresh(tx: Transaction, turns: Turns): Promise<Map<string, Verdict[]>> {
+    if (turns.size === 0) return new Map();
+    const { cache, snapshots } = this.context;
+    const actors = new Map([...turns].flatMap(([stream, [first]]) => (first ? [[stream, first.actor]] : [])));
+    const states = await loadActors(tx, actors, (stream) => cache.get(stream), snapshots);
+    return this.decideTurns(turns, (stream) => states.get(stream));
+  }
+
+  /** Where the cached state turns out to lag behind, the actor decides again: nobody can append while it has its turn. */
+  private async append(tx: Transaction, turns: Turns, decided: Map<string, Verdict[]>): Promise<void> {
+    const moved = await appendEvents(tx, [...decided.values()].flat().flatMap(newEvents));
+    if (moved.size === 0) return;
+    this.conflicts += moved.size;
+    const again = await this.decideFresh(tx, new Map([...turns].filter(([stream]) => moved.has(stream))));
+    for (const [stream, verdicts] of again) decided.set(stream, verdicts);
+    const still = await appendEvents(tx, [...again.values()].flat().flatMap(newEvents));
+    if (still.size > 0) throw new ConcurrencyError([...still]);
+  }
+
+  /** The decisions by stream; none where the state is not known. */
+  private decideTurns(turns: Turns, stateOf: (stream: string) => Loaded<unknown> | undefined): Map<string, Verdict[]> {
+    const { decideTimeoutMs, messaging } = this.context;
+    const known = [...turns].flatMap(([stream, works]) => {
+      const before = stateOf(stream);
+      return before ? [{ stream, works, before }] : [];
     });
-    const unsure = works.filter((_, index) => !appends(decided[index]));
-    const states = await this.load(tx, unsure);
-    return works.map((work, index) => {
-      const current = states.get(work.stream);
-      return decided[index] && !current ? decided[index] : decideOn(work, current ?? initial(work.actor));
+    if (known.length === 0) return new Map();
+    const names = [...new Set([...turns.values()].flatMap(([first]) => first?.actor.name ?? []))];
+    return withinTime(decideTimeoutMs, `a decision of actor ${names.join(' or ')}`, () => {
+      return new Map(known.map(({ stream, works, before }) => [stream, decideTurn(works, before, messaging.service)]));
     });
   }
 
-  /** The states of these actors by stream: what is cached, brought up to what the log says. */
-  async load(
-    tx: Transaction,
-    actors: readonly Pick<Work, 'actor' | 'stream'>[],
-  ): Promise<Map<string, Loaded<unknown>>> {
-    const from = new Map(actors.map(({ actor, stream }) => [stream, this.cache.get(stream) ?? initial(actor)]));
-    const events = await loadEvents(
-      tx,
-      [...from].map(([stream, { sequence }]) => ({ stream, sequence })),
-    );
-    return new Map(
-      actors.map(({ actor, stream }) => {
-        const before = from.get(stream) ?? initial(actor);
-        const later = events.get(stream) ?? [];
-        const state = later.reduce((current, event) => {
-          const definition = actor.evolve.get(event.type)?.definition;
-          return evolve(actor, current, definition ? { ...event, data: decode(definition, event) } : event);
-        }, before.state);
-        return [stream, { state, sequence: later.at(-1)?.sequence ?? before.sequence }];
-      }),
-    );
-  }
-
-  private apply({ work, before, decision }: Decided): Applied[] {
-    if (isRejection(decision)) return [];
-    const { service: source } = this.messaging;
-    const cause = causedBy(work.execution.command.message);
-    const messages = decision.map((draft, index) =>
-      toMessage(draft, { source, subject: work.stream, sequence: before.sequence + index + 1, ...cause }),
-    );
-    return [{ work, before, messages, events: messages.map((message, index) => recorded(message, decision[index])) }];
-  }
-
-  private outgoing({ work, messages, events }: Applied): OutboxEntry[] {
-    const { service: source, topic } = this.messaging;
-    const commands = messages.flatMap((message, index) => {
-      const event = events[index];
-      const drafts = event && work.actor.outgoing ? work.actor.outgoing(event) : [];
-      return drafts.map((draft) => createMessage({ source, ...causedBy(message), ...draft }));
-    });
-    return [
-      ...messages.map((message): OutboxEntry => ({ channel: 'event', address: topic, message })),
-      ...commands.map((message): OutboxEntry => ({ channel: 'command', address: message.type, message })),
-      ...this.reply(work, { result: messages.at(-1)?.data ?? null }),
-    ];
-  }
-
-  private reply({ execution: { answers } }: Work, answer: { result: unknown } | { failure: string }): OutboxEntry[] {
-    if (!answers?.request.replyTo) return [];
-    const { request, failure } = answers;
-    const message = replyFor(request, failure === undefined ? answer : { failure }, this.messaging.service);
-    return message ? [{ channel: 'command', address: answers.request.replyTo.address, message }] : [];
-  }
-
-  private results(batch: readonly Work[], decided: readonly Decided[], applied: readonly Applied[]): Committed[] {
-    const results = new Map<Work, Committed>();
-    for (const { work, before, events } of applied) {
-      const state = events.reduce((current, event) => evolve(work.actor, current, event), before.state);
-      results.set(work, { kind: 'applied', events, loaded: { state, sequence: before.sequence + events.length } });
-    }
-    for (const { work, decision } of decided) {
-      if (isRejection(decision)) results.set(work, { kind: 'rejected', reason: decision.rejected });
-    }
-    return batch.map((work) => results.get(work) ?? { kind: 'duplicate' });
+  private async letGo(tx: Transaction, verdicts: readonly Verdict[]): Promise<void> {
+    const gone = verdicts.flatMap(({ kind, work }) => (kind === 'failed' ? (work.execution.once ?? []) : []));
+    if (gone.length === 0) return;
+    await tx.query(forget, [gone.map(({ consumer }) => consumer), gone.map(({ messageId }) => messageId)]);
   }
 }
 
-const initial = (actor: Actor<unknown>): Loaded<unknown> => ({ state: actor.initialState, sequence: 0 });
+const refuseAll = (turns: Turns, reason: string): Map<string, Verdict[]> =>
+  new Map([...turns].map(([stream, works]) => [stream, works.map((work) => ({ work, kind: 'rejected', reason }))]));
 
-const decideOn = (work: Work, before: Loaded<unknown>): Decided => ({
-  work,
-  before,
-  decision: decide(work.actor, work.execution.command, before.state),
-});
+const appends = (verdict: Verdict): boolean => verdict.kind === 'applied' && verdict.events.length > 0;
 
-const refused = (work: Work, { rejected }: Rejection): Decided => ({
-  work,
-  before: initial(work.actor),
-  decision: reject(rejected),
-});
+const newEvents = (verdict: Verdict): NewEvent[] => {
+  if (verdict.kind !== 'applied') return [];
+  const command = verdict.work.execution.command.message.type;
+  return verdict.messages.map((message) => ({ message, command }));
+};
 
-const appends = (decided: Decided | undefined): boolean =>
-  decided !== undefined && !isRejection(decided.decision) && decided.decision.length > 0;
+const refusals = (verdict: Verdict): Discarded[] =>
+  verdict.kind === 'rejected' ? [{ message: verdict.work.execution.command.message, reason: verdict.reason }] : [];
 
-/** Decoded from what is stored, so that a state is the same whether it was just decided or loaded. */
-function recorded(event: Message, draft: Draft | undefined): RecordedEvent {
-  const data = draft ? decode(draft.definition, event) : event.data;
-  return { type: event.type, data, sequence: event.sequence ?? 0, time: new Date(event.time) };
+/** What was stored in each stream, in order. */
+function eventsOfStreams(verdicts: readonly Verdict[]): RecordedEvent[][] {
+  const byStream = groupBy(verdicts, ({ work }) => work.stream);
+  return [...byStream.values()].map((turn) =>
+    turn.flatMap((verdict) => (verdict.kind === 'applied' ? verdict.events : [])),
+  );
 }

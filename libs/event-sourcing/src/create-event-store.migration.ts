@@ -19,10 +19,21 @@ export class CreateEventStore1760000000002 implements MigrationInterface {
         recorded_at timestamptz NOT NULL,
         PRIMARY KEY (stream_id, sequence)
       );
-      CREATE INDEX event_correlation ON event (correlation_id);`);
+      CREATE INDEX event_correlation ON event (correlation_id);
+
+      -- States of actors with a long past: a help for loading, and nothing without the log.
+      CREATE TABLE snapshot (
+        stream_id text PRIMARY KEY,
+        version integer NOT NULL,
+        -- The last event folded in.
+        sequence bigint NOT NULL,
+        event_id uuid NOT NULL,
+        state json NOT NULL,
+        taken_at timestamptz NOT NULL DEFAULT now()
+      );`);
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP TABLE event');
+    await runner.query('DROP TABLE event, snapshot');
   }
 }

@@ -1,4 +1,4 @@
-import { ValidationError } from '@starter/messaging';
+import { TerminalError, ValidationError } from '@starter/messaging';
 import { isRejection, type Actor, type Command, type Decision, type RecordedEvent } from './actor.js';
 
 /** @throws ValidationError when the actor does not handle this type */
@@ -9,6 +9,10 @@ export function decide<State>(actor: Actor<State>, command: Command, state: Stat
     throw new ValidationError(`actor ${actor.name} does not handle ${command.message.type}; it handles: ${known}`);
   }
   const decision = handler.decide(command as Command<never>, state);
+  if (typeof (decision as { then?: unknown }).then === 'function') {
+    const what = `actor ${actor.name} decided on ${command.message.type} with a promise`;
+    throw new TerminalError(`${what}; a decider is pure and answers at once`);
+  }
   if (isRejection(decision)) return decision;
   for (const { definition } of decision) {
     if (actor.evolve.has(definition.type)) continue;

@@ -1,10 +1,15 @@
-import type { Message, Statement, Transaction } from '@starter/messaging';
+import { runStatement, type Message, type Statement, type Transaction } from '@starter/messaging';
+import type { DataSource } from 'typeorm';
 
 /** Somebody else appended to the stream since it was loaded: load again and decide again. */
 export class ConcurrencyError extends Error {
   override readonly name = 'ConcurrencyError';
   /** SQLSTATE of a serialisation failure: whoever gives up on it may try the whole message again. */
   readonly code = '40001';
+
+  constructor(streams: readonly string[]) {
+    super(`a stream has moved on: ${streams.join(', ')}; load it and decide again`);
+  }
 }
 
 export interface StoredEvent {
@@ -14,31 +19,11 @@ export interface StoredEvent {
   readonly version: number;
   /** Position in the stream, from 1 without gaps. */
   readonly sequence: number;
+  readonly id: string;
   /** JSON value, not yet decoded. */
   readonly data: unknown;
   readonly time: Date;
 }
-
-const select: Statement = {
-  name: 'event-load',
-  text: `SELECT stream_id AS stream, type, version, sequence::int AS sequence, data, recorded_at AS time
-           FROM unnest($1::text[], $2::bigint[]) AS wanted (stream_id, after_sequence)
-           JOIN event USING (stream_id) WHERE event.sequence > after_sequence
-          ORDER BY stream_id, event.sequence`,
-};
-
-// One array per column and `unnest`: one plan and one round trip for any number of events. The primary key is the
-// expected-version check: of two writers that append after the same event one inserts, the other waits for its commit and
-// inserts nothing. Sorted by the caller's streams, so that writers wait in the same order and never in a circle.
-const insert: Statement = {
-  name: 'event-append',
-  text: `INSERT INTO event
-           (stream_id, sequence, id, type, version, data, correlation_id, causation_id, command, recorded_at)
-         SELECT * FROM unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[], $5::int[], $6::jsonb[], $7::text[],
-                              $8::text[], $9::text[], $10::timestamptz[]) ORDER BY 1, 2
-         ON CONFLICT DO NOTHING
-         RETURNING 1`,
-};
 
 export interface StreamPosition {
   readonly stream: string;
@@ -46,19 +31,35 @@ export interface StreamPosition {
   readonly sequence: number;
 }
 
-/** The events of these streams after the given positions, per stream oldest first. */
-export async function loadEvents(
+/** Most events in memory at once: an actor with a long past is read in pages. */
+const pageSize = 5_000;
+
+// LATERAL, so that each stream is a range of the primary key that ends at the limit; a join would sort all that is left of
+// a long stream again for every page.
+const select: Statement = {
+  name: 'event-load',
+  text: `SELECT event.* FROM unnest($1::text[], $2::bigint[]) AS wanted (stream_id, after_sequence)
+          CROSS JOIN LATERAL (
+            SELECT stream_id AS stream, type, version, sequence::int AS sequence, id, data, recorded_at AS time
+              FROM event WHERE event.stream_id = wanted.stream_id AND sequence > after_sequence
+             ORDER BY sequence LIMIT $3) event
+          LIMIT $3`,
+};
+
+/** The events of these streams after the given positions, page by page; per stream oldest first. Name no stream twice. */
+export async function* loadEvents(
   tx: Transaction,
   positions: readonly StreamPosition[],
-): Promise<Map<string, StoredEvent[]>> {
-  const events = new Map<string, StoredEvent[]>(positions.map(({ stream }) => [stream, []]));
-  if (positions.length === 0) return events;
-  const rows = await tx.query<StoredEvent & Record<string, unknown>>(select, [
-    positions.map(({ stream }) => stream),
-    positions.map(({ sequence }) => sequence),
-  ]);
-  for (const row of rows) events.get(row.stream)?.push(row);
-  return events;
+): AsyncGenerator<StoredEvent[]> {
+  let left = positions;
+  while (left.length > 0) {
+    const columns = [left.map(({ stream }) => stream), left.map(({ sequence }) => sequence)];
+    const page = await tx.query<StoredEvent & Record<string, unknown>>(select, [...columns, pageSize]);
+    yield page;
+    const last = page.at(-1);
+    if (page.length < pageSize || !last) return;
+    left = [last, ...left.slice(left.findIndex(({ stream }) => stream === last.stream) + 1)];
+  }
 }
 
 export interface NewEvent {
@@ -68,11 +69,84 @@ export interface NewEvent {
   readonly command: string;
 }
 
-/** @throws ConcurrencyError when one of the streams has moved on; the transaction must be rolled back */
-export async function appendEvents(tx: Transaction, events: readonly NewEvent[]): Promise<void> {
-  if (events.length === 0) return;
+const columns = `stream_id, sequence, id, type, version, data, correlation_id, causation_id, command, recorded_at`;
+
+// One array per column and `unnest`: one plan and one round trip for any number of events. Against a list of VALUES that is
+// one prepared statement instead of one per number of events, and no limit of 65 535 parameters.
+const arrays = `unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[], $5::int[], $6::jsonb[], $7::text[], $8::text[],
+                       $9::text[], $10::timestamptz[]`;
+
+// The primary key is the expected-version check: of two writers that append after the same event one inserts, the other
+// waits for its commit and inserts nothing. What has lost its predecessor (a database that was restored under a running
+// service) is not inserted either. Sorted, so that writers wait in the same order and never in a circle.
+const insertInTransaction: Statement = {
+  name: 'event-append',
+  text: `INSERT INTO event (${columns})
+         SELECT ${columns} FROM ${arrays}, $11::boolean[]) AS new (${columns}, continues)
+          WHERE NOT continues
+             OR EXISTS (SELECT FROM event WHERE stream_id = new.stream_id AND sequence = new.sequence - 1)
+          ORDER BY stream_id, sequence ON CONFLICT DO NOTHING RETURNING id`,
+};
+// Without DO NOTHING a conflict undoes the statement, and the statement is the transaction.
+const insertAlone: Statement = {
+  name: 'event-append-alone',
+  text: `INSERT INTO event (${columns})
+         SELECT ${columns} FROM ${arrays}) AS new (${columns})
+          WHERE ($2::bigint[])[1] = 1
+             OR EXISTS (SELECT FROM event WHERE stream_id = ($1::text[])[1] AND sequence = ($2::bigint[])[1] - 1)
+         RETURNING id`,
+};
+
+const takeBack: Statement = {
+  name: 'event-take-back',
+  text: `DELETE FROM event WHERE stream_id = ANY($1) AND id = ANY($2)`,
+};
+
+/**
+ * Appends to any number of streams, each at the sequences of its messages.
+ * @returns the streams that have moved on since they were loaded; nothing was appended to them
+ */
+export async function appendEvents(tx: Transaction, events: readonly NewEvent[]): Promise<Set<string>> {
+  if (events.length === 0) return new Set();
+  const inserted = await tx.query<{ id: string }>(insertInTransaction, [...rowsOf(events), continuations(events)]);
+  if (inserted.length === events.length) return new Set();
+  const ids = new Set(inserted.map(({ id }) => id));
+  const moved = new Set(events.filter(({ message }) => !ids.has(message.id)).map(streamOf));
+  // Of several events of one stream the later ones may have found room; they were decided on a state that is not the last.
+  const stray = events.filter((event) => moved.has(streamOf(event)) && ids.has(event.message.id));
+  if (stray.length > 0) await tx.query(takeBack, [[...moved], stray.map(({ message }) => message.id)]);
+  return moved;
+}
+
+/**
+ * Appends to one stream in one round trip, as a transaction of its own: for a log without actor, inbox and outbox.
+ * @throws ConcurrencyError when the stream has moved on; nothing was appended
+ */
+export async function appendToStream(dataSource: DataSource, events: readonly NewEvent[]): Promise<void> {
+  const inserted = await runStatement(dataSource, insertAlone, rowsOf(events)).catch((error: unknown) => {
+    if ((error as { code?: unknown }).code !== uniqueViolation) throw error;
+    return [];
+  });
+  if (inserted.length < events.length) throw new ConcurrencyError([...new Set(events.map(streamOf))]);
+}
+
+const uniqueViolation = '23505';
+
+/** Which of the events are the first here of a stream that has begun already. */
+function continuations(events: readonly NewEvent[]): boolean[] {
+  const seen = new Set<string>();
+  return events.map((event) => {
+    const first = !seen.has(streamOf(event));
+    seen.add(streamOf(event));
+    return first && event.message.sequence !== 1;
+  });
+}
+
+const streamOf = ({ message }: NewEvent): string => message.subject ?? '';
+
+function rowsOf(events: readonly NewEvent[]): unknown[][] {
   const messages = events.map(({ message }) => message);
-  const inserted = await tx.query(insert, [
+  return [
     messages.map(({ subject }) => subject),
     messages.map(({ sequence }) => sequence),
     messages.map(({ id }) => id),
@@ -83,8 +157,5 @@ export async function appendEvents(tx: Transaction, events: readonly NewEvent[])
     messages.map(({ causationId }) => causationId),
     events.map(({ command }) => command),
     messages.map(({ time }) => time),
-  ]);
-  if (inserted.length === events.length) return;
-  const streams = new Set(messages.map(({ subject }) => subject));
-  throw new ConcurrencyError(`a stream has moved on: one of ${[...streams].join(', ')}; load it and decide again`);
+  ];
 }

@@ -14,10 +14,15 @@ export {
   type Rejection,
 } from './actor.js';
 export { ActorModule, ActorRuntimeModule, type ActorFeature } from './actor.module.js';
-export { ActorRuntime, type Executed, type Execution } from './actor-runtime.js';
+export type { Loaded } from './actor-cache.js';
+export { ActorRuntime, type ActorRuntimeOptions, type Executed } from './actor-runtime.js';
 export { CreateEventStore1760000000002 } from './create-event-store.migration.js';
 export { decide, evolve } from './decide.js';
-export { ConcurrencyError } from './event-store.js';
+export { appendEvents, appendToStream, ConcurrencyError, type NewEvent } from './event-store.js';
+export type { Execution } from './execution.js';
+export { CorruptStreamError } from './load-actors.js';
+export { MailboxFullError } from './mailboxes.js';
 export { ProjectionModule } from './projection.module.js';
 export { defineProjection, project, type Projection } from './projection.js';
+export type { SnapshotPolicy } from './snapshots.js';
 export { CommandFailed, CommandSucceeded } from '@starter/messaging';

@@ -5,13 +5,19 @@ export { KeyedQueue } from './consumer/keyed-queue.js';
 export { OrderedEvents, type OrderedHandler } from './consumer/ordered-events.js';
 export { CreateMessagingTables1760000000001 } from './database/create-messaging-tables.migration.js';
 export { migrate } from './database/migrate.js';
-export { DatabaseUnavailableError, inTransaction, type Statement, type Transaction } from './database/transaction.js';
+export {
+  DatabaseUnavailableError,
+  inTransaction,
+  runStatement,
+  type Statement,
+  type Transaction,
+} from './database/transaction.js';
 export { decode, keyOf, toMessage, type DataOf, type Draft, type MessageDefinition } from './definition.js';
 export * from './errors.js';
 export * from './failure-policy.js';
 export { groupBy } from './group-by.js';
 export { admitInSequence, admitOnce, type Admission, type InboxKey } from './inbox/inbox.js';
-export { recordDiscarded } from './inbox/discarded.js';
+export { recordDiscarded, type Discarded } from './inbox/discarded.js';
 export { connectKafka, type KafkaOptions } from './kafka/kafka-event-transport.js';
 export { consumerGroupId } from './kafka/consumer-group-id.js';
 export { errorText, silentLogger, type Logger } from './logger.js';

@@ -35,6 +35,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   /** Topic of the service's own events. */
   readonly topic: string;
   readonly dataSource: DataSource;
+  readonly logger: Logger;
   readonly counters = newCounters();
   readonly outbox = new Outbox();
   readonly relay: OutboxRelay;
@@ -48,6 +49,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     this.topic = `${options.service}.events`;
     this.topics.add(this.topic);
     this.dataSource = options.dataSource;
+    this.logger = options.logger;
     this.relay = new OutboxRelay({ ...options, outbox: this.outbox });
     this.commands = new CommandConsumer({
       ...options,

@@ -1,3 +1,4 @@
+export * from './bank.js';
 export { eventually } from './eventually.js';
 export { given } from './given.js';
 export { seededRandom } from './seeded-random.js';

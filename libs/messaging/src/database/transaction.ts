@@ -1,4 +1,4 @@
-import type { ClientBase, QueryResultRow } from 'pg';
+import type { ClientBase, Pool, QueryResultRow } from 'pg';
 import type { DataSource, EntityManager } from 'typeorm';
 
 /** The service's own database cannot be reached; no message is to blame, so it costs none an attempt. */
@@ -48,6 +48,20 @@ export async function inTransaction<T>(dataSource: DataSource, work: (tx: Transa
     throw isOutage(error) ? new DatabaseUnavailableError(error) : error;
   } finally {
     await runner.release();
+  }
+}
+
+/** One statement by itself, which is its own transaction; prepared, like those of {@link inTransaction}. */
+export async function runStatement<Row extends QueryResultRow>(
+  dataSource: DataSource,
+  statement: Statement,
+  values: readonly unknown[] = [],
+): Promise<Row[]> {
+  const { master } = dataSource.driver as unknown as { readonly master: Pool };
+  try {
+    return (await master.query<Row>({ ...statement, values: values as unknown[] })).rows;
+  } catch (error) {
+    throw isOutage(error) ? new DatabaseUnavailableError(error) : error;
   }
 }
 
