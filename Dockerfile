@@ -18,16 +18,16 @@ RUN test -n "$SERVICE" && test -d "apps/$SERVICE" || \
 # `optional` as well, because TypeScript is an optional peer of a production dependency.
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --workspace "apps/$SERVICE" --include-workspace-root=false
 # npm has linked exactly the workspace packages that the service uses; the others have no place in the image.
-RUN realpath --relative-to=. node_modules/@starter/* > packages \
-    && rm -r $(ls -d libs/* apps/* demo | grep -vxFf packages) package-lock.json .npmrc
+RUN realpath --relative-to=. node_modules/@starter/* > /packages \
+    && rm -r $(ls -d libs/* apps/* demo | grep -vxFf /packages) package-lock.json .npmrc
 
 FROM base AS build
 COPY --from=manifests /app ./
 RUN npm ci --ignore-scripts
 COPY . .
-COPY --from=production /app/packages ./
-RUN npm run build $(sed 's,^,--workspace=,' packages) \
-    && mkdir /built && cp -r --parents $(sed 's,$,/dist,' packages) /built
+COPY --from=production /packages /
+RUN npm run build $(sed 's,^,--workspace=,' /packages) \
+    && mkdir /built && cp -r --parents $(sed 's,$,/dist,' /packages) /built
 
 FROM base
 ARG SERVICE

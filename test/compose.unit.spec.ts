@@ -145,6 +145,15 @@ const promises: {
     breakIt: (it) => (it.dockerfile = it.dockerfile.replace('USER node', 'USER root')),
   },
   {
+    promise: 'an image that would stay root is given a user',
+    brokenBy: ({ compose }) =>
+      Object.entries(compose.services).flatMap(([name, { image = '', user = 'root' }]) =>
+        // The official images of the databases and brokers step down to a user of their own.
+        /^(postgres|rabbitmq|apache\/kafka):|^$/.test(image) || !/^(root|0)\b/.test(user) ? [] : [name],
+      ),
+    breakIt: [/user: '65534:65534'/, "user: '0:0'"],
+  },
+  {
     promise: 'ports are open to this machine only',
     brokenBy: (it) =>
       services(it).flatMap(([name, { ports = [] }]) =>
