@@ -1,5 +1,5 @@
 import { type DynamicModule, Inject, Module, type OnModuleInit } from '@nestjs/common';
-import { Messaging, TerminalError } from '@starter/messaging';
+import { Messaging, TerminalError, type Received } from '@starter/messaging';
 import type { RecordedEvent } from './actor.js';
 import type { Projection } from './projection.js';
 
@@ -21,13 +21,18 @@ export class ProjectionModule implements OnModuleInit {
     for (const { name, handlers } of this.projections) {
       const events = this.messaging.inSequence(this.messaging.topic, `${this.messaging.service}.${name}`);
       for (const { definition, write } of handlers.values()) {
-        events.on(definition, async ({ data, message }, tx) => {
-          const { type, sequence = 0, time } = message;
-          const event: RecordedEvent = { type, data, sequence, time: new Date(time) };
-          const refusal = await write(tx, [event]);
+        events.on(definition, async (received, tx) => {
+          const refusal = await write(tx, received.map(recorded));
           if (refusal) throw new TerminalError(`projection ${name} cannot refuse a stored event: ${refusal.rejected}`);
         });
       }
     }
   }
 }
+
+const recorded = ({ data, message: { type, sequence = 0, time } }: Received): RecordedEvent => ({
+  type,
+  data,
+  sequence,
+  time: new Date(time),
+});

@@ -1,4 +1,4 @@
-import { groupBy, type DataOf, type MessageDefinition, type Transaction } from '@starter/messaging';
+import { waves, type DataOf, type MessageDefinition, type Transaction } from '@starter/messaging';
 import type { RecordedEvent, Rejection } from './actor.js';
 
 type Write<Data> = (tx: Transaction, events: readonly RecordedEvent<Data>[]) => Promise<Rejection | void>;
@@ -32,26 +32,18 @@ export const project = <D extends MessageDefinition>(definition: D, write: Write
 });
 
 /**
- * Runs inline projections over the events of several decisions. The first events of all decisions go first, then the
- * second ones: so the order within a stream is kept, and events of different streams share a statement.
+ * Runs projections over the events of several streams, in waves: events of different streams share a statement.
  * @returns the first refusal
  */
 export async function projectAll(
   tx: Transaction,
   projections: readonly Projection[],
-  decisions: readonly (readonly RecordedEvent[])[],
+  streams: readonly (readonly RecordedEvent[])[],
 ): Promise<Rejection | undefined> {
-  const longest = Math.max(0, ...decisions.map((events) => events.length));
-  for (let position = 0; position < longest; position += 1) {
-    const byType = groupBy(
-      decisions.flatMap((events) => events[position] ?? []),
-      ({ type }) => type,
-    );
-    for (const [type, events] of byType) {
-      for (const { handlers } of projections) {
-        const refusal = await handlers.get(type)?.write(tx, events);
-        if (refusal) return refusal;
-      }
+  for (const [type, events] of waves(streams, (event) => event.type)) {
+    for (const { handlers } of projections) {
+      const refusal = await handlers.get(type)?.write(tx, events);
+      if (refusal) return refusal;
     }
   }
   return undefined;

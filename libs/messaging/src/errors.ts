@@ -18,6 +18,12 @@ export class TerminalError extends Error {
   override readonly name = 'TerminalError';
 }
 
+/** The data is of a version that this release does not know. */
+export class UnknownVersionError extends Error {
+  // The error type of its dead letters, beside `UnknownType`.
+  override readonly name = 'UnknownVersion';
+}
+
 /** No queue is bound for the command: the sender or the deployment is wrong. The command was not accepted. */
 export class UnroutableError extends Error {
   override readonly name = 'UnroutableError';

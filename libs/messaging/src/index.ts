@@ -2,7 +2,9 @@ export { CommandConsumer } from './consumer/command-consumer.js';
 export { Dispatcher, type MessageHandler, type Received } from './consumer/dispatcher.js';
 export { EventReactor } from './consumer/event-reactor.js';
 export { KeyedQueue } from './consumer/keyed-queue.js';
-export { OrderedEvents, type OrderedHandler } from './consumer/ordered-events.js';
+export type { OrderedHandler } from './consumer/event-batch.js';
+export { OrderedEvents, type OrderedEventsOptions } from './consumer/ordered-events.js';
+export type { WaitOptions } from './consumer/sequence-waiters.js';
 export { CreateMessagingTables1760000000001 } from './database/create-messaging-tables.migration.js';
 export { migrate } from './database/migrate.js';
 export {
@@ -16,8 +18,9 @@ export { decode, keyOf, toMessage, type DataOf, type Draft, type MessageDefiniti
 export * from './errors.js';
 export * from './failure-policy.js';
 export { groupBy } from './group-by.js';
-export { admitInSequence, admitOnce, type Admission, type InboxKey } from './inbox/inbox.js';
+export { admitOnce, type InboxKey } from './inbox/inbox.js';
 export { recordDiscarded, type Discarded } from './inbox/discarded.js';
+export { holdConsumer } from './inbox/sequence.js';
 export { connectKafka, type KafkaOptions } from './kafka/kafka-event-transport.js';
 export { consumerGroupId } from './kafka/consumer-group-id.js';
 export { errorText, silentLogger, type Logger } from './logger.js';
@@ -43,3 +46,4 @@ export { CommandFailed, CommandSucceeded, replyFor, type Answer } from './reply.
 export * from './transport/command-transport.js';
 export * from './transport/delivery.js';
 export * from './transport/event-transport.js';
+export { waves } from './waves.js';

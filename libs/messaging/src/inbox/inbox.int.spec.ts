@@ -1,8 +1,7 @@
 import { openTestDataSource, type TestDataSource } from '@starter/testing';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
 import { inTransaction } from '../database/transaction.js';
-import { createMessage } from '../message.js';
-import { admitInSequence, admitOnce, type SequencedMessage } from './inbox.js';
+import { admitOnce } from './inbox.js';
 
 let database: TestDataSource;
 beforeAll(async () => {
@@ -17,18 +16,6 @@ const admit = async (consumer: string, ...ids: string[]) =>
       ids.map((messageId) => ({ consumer, messageId })),
     ),
   );
-
-const event = (key: string, sequence: number) =>
-  createMessage({
-    type: 'test.happened',
-    version: 1,
-    source: 's',
-    subject: key,
-    sequence,
-    data: {},
-  }) as SequencedMessage;
-const admitNext = (consumer: string, message: SequencedMessage) =>
-  inTransaction(database.dataSource, (tx) => admitInSequence(tx, consumer, message));
 
 describe('admitOnce', () => {
   it('admits an id once per consumer', async () => {
@@ -57,32 +44,5 @@ describe('admitOnce', () => {
       Array.from({ length: 20 }, (_, n) => admit('a', ...(n % 2 ? ids : [...ids].reverse()))),
     );
     expect(answers.flat().filter(Boolean)).toHaveLength(ids.length);
-  });
-});
-
-describe('admitInSequence', () => {
-  it('admits in order, knows duplicates and parks what comes too early', async () => {
-    expect(await admitNext('p', event('k', 1))).toEqual({ verdict: 'new', parkedTo: 0 });
-    expect(await admitNext('p', event('k', 1))).toEqual({ verdict: 'duplicate' });
-    expect(await admitNext('p', event('k', 3))).toEqual({ verdict: 'parked' });
-    expect(await admitNext('p', event('k', 2))).toEqual({ verdict: 'new', parkedTo: 3 });
-    expect(await admitNext('p', event('k', 3))).toEqual({ verdict: 'new', parkedTo: 3 });
-    expect(await admitNext('p', event('other', 1))).toEqual({ verdict: 'new', parkedTo: 0 });
-  });
-
-  it('parks an event whose key has not been seen at all', async () => {
-    expect(await admitNext('p', event('late', 2))).toEqual({ verdict: 'parked' });
-    expect(await admitNext('p', event('late', 1))).toEqual({ verdict: 'new', parkedTo: 2 });
-  });
-
-  it('never leaves a parked event behind when its predecessor commits at the same moment', async () => {
-    for (let round = 0; round < 50; round += 1) {
-      const key = `race-${round}`;
-      const [first, second] = await Promise.all([admitNext('p', event(key, 1)), admitNext('p', event(key, 2))]);
-      expect(first.verdict).toBe('new');
-      // Either the second saw the first, or the first was told that somebody waits.
-      if (second.verdict === 'parked') expect(first).toEqual({ verdict: 'new', parkedTo: 2 });
-      else expect(second.verdict).toBe('new');
-    }
   });
 });

@@ -1,6 +1,6 @@
 import type { DataSource } from 'typeorm';
-import type { Statement, Transaction } from '../database/transaction.js';
-import { ensureKey, raiseParkedTo, type SequencedMessage } from './inbox.js';
+import { runStatement, type Statement, type Transaction } from '../database/transaction.js';
+import type { SequencedMessage } from './sequence.js';
 
 export interface ParkedMessage {
   readonly message: SequencedMessage;
@@ -8,61 +8,97 @@ export interface ParkedMessage {
   readonly attempts: number;
 }
 
+export interface Parking extends ParkedMessage {
+  /** Earliest time of the next attempt, in milliseconds from now. */
+  readonly dueInMs: number;
+  /** Why a human has to look first: clearing the column lets it go on. This is the dead letter of an ordered consumer. */
+  readonly failure: string | null;
+}
+
+// What waits for its predecessor never replaces what has been tried.
+const insert: Statement = {
+  name: 'inbox-park',
+  text: `INSERT INTO inbox_parked AS parked (consumer, key, sequence, message, attempts, due_at, failure)
+         SELECT $1, key, sequence, message, attempts, clock_timestamp() + due * interval '1 millisecond', failure
+           FROM unnest($2::text[], $3::bigint[], $4::json[], $5::int[], $6::float8[], $7::text[])
+             AS new (key, sequence, message, attempts, due, failure)
+         ON CONFLICT (consumer, key, sequence) DO UPDATE
+           SET attempts = excluded.attempts, due_at = excluded.due_at, failure = excluded.failure
+         WHERE excluded.attempts > parked.attempts`,
+};
+
+/** Keeps messages where their successors wait behind them. The caller holds the locks of their keys. */
+export async function park(tx: Transaction, consumer: string, parkings: readonly Parking[]): Promise<void> {
+  if (parkings.length === 0) return;
+  await tx.query(insert, [
+    consumer,
+    parkings.map(({ message }) => message.subject),
+    parkings.map(({ message }) => message.sequence),
+    parkings.map(({ message }) => JSON.stringify(message)),
+    parkings.map(({ attempts }) => attempts),
+    parkings.map(({ dueInMs }) => dueInMs),
+    parkings.map(({ failure }) => failure),
+  ]);
+}
+
 const remove: Statement = {
   name: 'inbox-unpark',
-  text: `DELETE FROM inbox_parked WHERE consumer = $1 AND key = $2 AND sequence = $3 RETURNING 1`,
-};
-const recordFailure: Statement = {
-  name: 'inbox-park-failure',
-  text: `INSERT INTO inbox_parked (consumer, key, sequence, message, attempts, due_at, failure)
-         VALUES ($1, $2, $3, $4, $5, clock_timestamp() + $6 * interval '1 millisecond', $7)
-         ON CONFLICT (consumer, key, sequence) DO UPDATE
-           SET attempts = excluded.attempts, due_at = excluded.due_at, failure = excluded.failure`,
+  text: `DELETE FROM inbox_parked parked USING unnest($2::text[], $3::bigint[]) AS gone (key, sequence)
+          WHERE parked.consumer = $1 AND parked.key = gone.key AND parked.sequence <= gone.sequence`,
 };
 
-// Ready: its predecessor is handled, its time has come, and no human has to look first.
-const ready = `SELECT parked.message, parked.attempts
-  FROM inbox_parked parked JOIN inbox_sequence seen USING (consumer, key)
- WHERE parked.consumer = $1 AND parked.failure IS NULL AND parked.due_at <= clock_timestamp()
-   AND parked.sequence <= seen.sequence + 1`;
-
-/** Called in the transaction that handles the message; true when it was parked. */
-export async function unpark(tx: Transaction, consumer: string, message: SequencedMessage): Promise<boolean> {
-  return (await tx.query(remove, [consumer, message.subject, message.sequence])).length === 1;
-}
-
-/**
- * Holds a failed message where its successors wait behind it: until `dueInMs` has passed, or, with a `failure`, until a
- * human clears the column. This is the dead letter of an ordered consumer.
- */
-export async function parkFailed(
+/** Removes what is parked of each key up to and with `handled`. */
+export async function unpark(
   tx: Transaction,
   consumer: string,
-  message: SequencedMessage,
-  attempts: number,
-  next: { readonly dueInMs: number } | { readonly failure: string },
+  keys: readonly { readonly key: string; readonly handled: number }[],
 ): Promise<void> {
-  const dueInMs = 'dueInMs' in next ? next.dueInMs : 0;
-  const failure = 'failure' in next ? next.failure : null;
-  const values = [consumer, message.subject, message.sequence, JSON.stringify(message), attempts, dueInMs, failure];
-  // The key's row must exist for the sweep to find the message; a key whose very first message failed has none yet.
-  await tx.query(ensureKey, [consumer, message.subject]);
-  await tx.query(recordFailure, values);
-  await tx.query(raiseParkedTo, [consumer, message.subject, message.sequence]);
+  if (keys.length === 0) return;
+  await tx.query(remove, [consumer, keys.map(({ key }) => key), keys.map(({ handled }) => handled)]);
 }
 
-export function readyOfKey(dataSource: DataSource, consumer: string, key: string): Promise<ParkedMessage[]> {
-  return dataSource.query(`${ready} AND parked.key = $2 ORDER BY parked.sequence LIMIT 1`, [consumer, key]);
-}
+// Ready: its predecessors are handled or ready, its time has come, and no human has to look first. The n-th ready one of a
+// key is at most n ahead of what is handled, or there is a hole before it.
+const selectReady: Statement = {
+  name: 'inbox-parked-ready',
+  text: `SELECT message, attempts
+           FROM inbox_sequence seen CROSS JOIN LATERAL (
+             SELECT message, attempts, sequence, row_number() OVER (ORDER BY sequence) AS place
+               FROM inbox_parked parked
+              WHERE parked.consumer = seen.consumer AND parked.key = seen.key AND failure IS NULL
+                AND due_at <= clock_timestamp()
+                AND parked.sequence > seen.sequence AND parked.sequence <= seen.sequence + $3) ready
+          WHERE seen.consumer = $1 AND seen.key = ANY($2) AND ready.sequence = seen.sequence + place
+          ORDER BY place LIMIT $3`,
+};
 
-/** At most one ready message of each key: its successors follow it without another sweep. */
-export function readyOfAllKeys(dataSource: DataSource, consumer: string, limit: number): Promise<ParkedMessage[]> {
-  return dataSource.query(`${ready} ORDER BY parked.due_at LIMIT $2`, [consumer, limit]);
+/** At most `limit` messages of these keys that can be handled now, each after its predecessor. */
+export const readyOfKeys = (
+  dataSource: DataSource,
+  consumer: string,
+  keys: readonly string[],
+  limit: number,
+): Promise<ParkedMessage[]> => runStatement(dataSource, selectReady, [consumer, keys, limit]);
+
+const selectKeys: Statement = {
+  name: 'inbox-parked-keys',
+  text: `SELECT key FROM inbox_parked parked JOIN inbox_sequence seen USING (consumer, key)
+          WHERE parked.consumer = $1 AND parked.failure IS NULL AND parked.due_at <= clock_timestamp()
+            AND parked.sequence = seen.sequence + 1
+          ORDER BY parked.due_at LIMIT $2`,
+};
+
+/** Keys whose next message is parked and may be handled now, the longest waiting first. */
+export async function readyKeys(dataSource: DataSource, consumer: string, limit: number): Promise<string[]> {
+  const rows = await runStatement<{ key: string }>(dataSource, selectKeys, [consumer, limit]);
+  return rows.map(({ key }) => key);
 }
 
 export interface ParkedGap {
   readonly key: string;
+  /** The first one that waits, as a decimal string. */
   readonly sequence: string;
+  /** The last one handled, as a decimal string. */
   readonly handled: string;
 }
 
@@ -71,10 +107,10 @@ export function overdueGaps(dataSource: DataSource, consumer: string, olderThanM
   return dataSource.query(
     `SELECT parked.key, min(parked.sequence) AS sequence, seen.sequence AS handled
        FROM inbox_parked parked JOIN inbox_sequence seen USING (consumer, key)
-      WHERE parked.consumer = $1 AND parked.attempts = 0
-        AND parked.parked_at < clock_timestamp() - $2 * interval '1 millisecond'
+      WHERE parked.consumer = $1
       GROUP BY parked.key, seen.sequence
      HAVING min(parked.sequence) > seen.sequence + 1
+        AND min(parked.parked_at) < clock_timestamp() - $2 * interval '1 millisecond'
       LIMIT 100`,
     [consumer, olderThanMs],
   );

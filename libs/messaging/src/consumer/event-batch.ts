@@ -1,0 +1,160 @@
+import type { Transaction } from '../database/transaction.js';
+import { groupBy } from '../group-by.js';
+import { recordDiscarded } from '../inbox/discarded.js';
+import { park, unpark, type Parking } from '../inbox/parked.js';
+import {
+  advanceKeys,
+  keysAsTheyAre,
+  setKeys,
+  type KeyState,
+  type Run,
+  type SequencedMessage,
+} from '../inbox/sequence.js';
+import type { Outcome } from '../outcome.js';
+import { waves } from '../waves.js';
+import type { Received } from './dispatcher.js';
+
+/** Runs in the transaction that advances the sequences of the events' keys. */
+export type OrderedHandler<Data> = (events: readonly Received<Data>[], tx: Transaction) => Promise<void>;
+
+/** An event that has come, from the transport or from where it was parked, and what to do when it is its turn. */
+export interface OrderedEvent extends Received {
+  readonly message: SequencedMessage;
+  readonly fromParking: boolean;
+  /** Absent when nobody handles the type, or when it is not to be handled. */
+  readonly handler?: OrderedHandler<unknown>;
+  /** Known before it is handled: it is to be discarded, or parked for another attempt or for a human. */
+  readonly refusal?: Exclude<Outcome, { kind: 'done' }>;
+  /** Tells the transport. */
+  readonly settle: (outcome: Outcome) => void;
+}
+
+/** What became of an event in a transaction. */
+export type Fate =
+  | 'handled'
+  /** Took effect before, or is a copy of one that is parked. */
+  | 'duplicate'
+  /** Its predecessor is missing. */
+  | 'waiting'
+  /** Parked because it failed. */
+  | 'held'
+  | 'discarded';
+
+export interface BatchResult {
+  readonly fates: ReadonlyMap<OrderedEvent, Fate>;
+  /** Keys that have moved, with their last sequence. */
+  readonly handled: ReadonlyMap<string, number>;
+  /** Keys whose next event is parked. */
+  readonly followed: readonly string[];
+}
+
+/** Events of many keys in one transaction: a fixed number of statements beside those of the handlers, however many events. */
+export async function handleBatch(
+  tx: Transaction,
+  consumer: string,
+  events: readonly OrderedEvent[],
+): Promise<BatchResult> {
+  const byKey = groupBy(events, ({ message }) => message.subject);
+  const runs = [...byKey].map(([key, ofKey]) => runOf(key, ofKey));
+  const advanced = await advanceKeys(tx, consumer, runs);
+  const turns = [...byKey].map(([key, ofKey]) => new Turn(key, ofKey));
+  const others = turns.filter(({ key }) => !advanced.has(key));
+  for (const turn of turns) if (advanced.has(turn.key)) turn.takeAll();
+  if (others.length > 0) await sortOut(tx, consumer, others);
+  await recordDiscarded(tx, consumer, turns.flatMap(discardedOf));
+  for (const [, wave] of waves(turns.map(handledOf), ({ message }) => message.type)) {
+    await wave[0]?.handler?.(wave, tx);
+  }
+  return {
+    fates: new Map(turns.flatMap(({ fates }) => [...fates])),
+    handled: new Map(turns.filter(({ moved }) => moved).map(({ key, handled }) => [key, handled])),
+    followed: turns.filter(({ moved, handled, parkedTo }) => moved && parkedTo > handled).map(({ key }) => key),
+  };
+}
+
+/** Where all is well the key advances over all of its events at once. */
+function runOf(key: string, events: readonly OrderedEvent[]): Run {
+  const first = events[0]?.message.sequence ?? 0;
+  const last = events.at(-1)?.message.sequence ?? 0;
+  const well = events.every(
+    ({ message, refusal, fromParking }, index) => message.sequence === first + index && !refusal && !fromParking,
+  );
+  return { key, first: well ? first : 0, last };
+}
+
+/** The keys in which something is amiss: copies, gaps, refusals, and whatever comes from where it was parked. */
+async function sortOut(tx: Transaction, consumer: string, turns: readonly Turn[]): Promise<void> {
+  const messages = turns.flatMap(({ events }) => events.map(({ message }) => message));
+  const states = await keysAsTheyAre(tx, consumer, messages);
+  for (const turn of turns) turn.takeInOrder(states.get(turn.key));
+  await setKeys(tx, consumer, turns);
+  await park(
+    tx,
+    consumer,
+    turns.flatMap(({ parkings }) => parkings),
+  );
+  await unpark(
+    tx,
+    consumer,
+    turns.filter(({ moved, mayBeParked }) => moved && mayBeParked),
+  );
+}
+
+/** The events of one key in a batch. */
+class Turn {
+  readonly fates = new Map<OrderedEvent, Fate>();
+  readonly parkings: Parking[] = [];
+  handled = 0;
+  parkedTo = 0;
+  moved = false;
+  mayBeParked = false;
+
+  constructor(
+    readonly key: string,
+    readonly events: readonly OrderedEvent[],
+  ) {}
+
+  takeAll(): void {
+    for (const event of this.events) this.fates.set(event, 'handled');
+    this.handled = this.events.at(-1)?.message.sequence ?? 0;
+    this.moved = true;
+  }
+
+  takeInOrder(state: KeyState = { handled: 0, parkedTo: 0, parked: new Map() }): void {
+    this.handled = state.handled;
+    this.parkedTo = state.parkedTo;
+    this.mayBeParked = state.parkedTo > state.handled;
+    const inOrder = [...this.events].sort((one, other) => one.message.sequence - other.message.sequence);
+    for (const event of inOrder) this.fates.set(event, this.take(event, state.parked));
+    this.moved = this.handled > state.handled;
+  }
+
+  private take(event: OrderedEvent, parked: Map<number, number>): Fate {
+    const { message, refusal, fromParking, attempt } = event;
+    const attempts = parked.get(message.sequence);
+    if (message.sequence <= this.handled) return 'duplicate';
+    // A second copy of what is parked leaves it to its own time, or to its human; so does one that another process has tried.
+    if (attempts !== undefined && !(fromParking && attempts === attempt - 1)) return 'duplicate';
+    if (message.sequence > this.handled + 1) return this.park(event, parked, 0, 'waiting');
+    if (refusal && refusal.kind !== 'discard') return this.park(event, parked, attempt, 'held');
+    this.handled = message.sequence;
+    return refusal ? 'discarded' : 'handled';
+  }
+
+  private park({ message, refusal }: OrderedEvent, parked: Map<number, number>, attempts: number, fate: Fate): Fate {
+    const dueInMs = fate === 'held' && refusal?.kind === 'retry' ? refusal.afterMs : 0;
+    const failure = fate === 'held' && refusal?.kind === 'dead-letter' ? refusal.reason : null;
+    this.parkings.push({ message, attempts, dueInMs, failure });
+    parked.set(message.sequence, attempts);
+    this.parkedTo = Math.max(this.parkedTo, message.sequence);
+    return fate;
+  }
+}
+
+const handledOf = ({ fates }: Turn): OrderedEvent[] =>
+  [...fates].flatMap(([event, fate]) => (fate === 'handled' && event.handler ? [event] : []));
+
+const discardedOf = ({ fates }: Turn) =>
+  [...fates].flatMap(([{ message, refusal }, fate]) =>
+    fate === 'discarded' && refusal ? [{ message, reason: refusal.reason }] : [],
+  );

@@ -1,0 +1,52 @@
+import type { z } from 'zod';
+import { decode, type MessageDefinition } from '../definition.js';
+import { UnknownVersionError } from '../errors.js';
+import type { Message } from '../message.js';
+
+/** No handler is registered for the type. */
+export class UnknownTypeError extends Error {
+  override readonly name = 'UnknownType';
+}
+
+/** Which handler takes the messages of which type. */
+export class Handlers<Handler> {
+  private readonly byType = new Map<string, { readonly definition: MessageDefinition; readonly handler: Handler }>();
+
+  /** `consumer` is named in errors. */
+  constructor(private readonly consumer: string) {}
+
+  /** @throws Error when the type has a handler already */
+  register(definition: MessageDefinition & { readonly schema: z.ZodType }, handler: Handler): void {
+    if (this.byType.has(definition.type)) {
+      throw new Error(`${this.consumer} already handles ${definition.type}; register each type once`);
+    }
+    this.byType.set(definition.type, { definition, handler });
+  }
+
+  get types(): string[] {
+    return [...this.byType.keys()];
+  }
+
+  has(type: string): boolean {
+    return this.byType.has(type);
+  }
+
+  /**
+   * The handler of a message, and the message's data decoded for it.
+   * @throws UnknownTypeError, UnknownVersionError, ValidationError
+   */
+  open(message: Message): { readonly handler: Handler; readonly data: unknown } {
+    const registered = this.byType.get(message.type);
+    if (!registered) {
+      const known = this.types.join(', ') || 'none';
+      const what = `${this.consumer} has no handler for ${message.type}; it handles: ${known}`;
+      throw new UnknownTypeError(`${what}. Deploy a consumer that knows it, then redrive`);
+    }
+    const { definition, handler } = registered;
+    if (message.version !== definition.version) {
+      const what = `${message.type} v${message.version} is unknown here, v${definition.version} is handled`;
+      throw new UnknownVersionError(`${what}; deploy a consumer that knows it, then redrive`);
+    }
+    return { handler, data: decode(definition, message) };
+  }
+}
