@@ -1,5 +1,11 @@
 import { z } from 'zod';
 
+/** Data as it travels. */
+export type JsonObject = Readonly<Record<string, z.core.util.JSONType>>;
+
+/** Step n takes the JSON data of version n to version n + 1. Pure: it reads nothing but its argument. */
+export type Upcasters = Readonly<Record<number, (data: JsonObject) => JsonObject>>;
+
 /** What a service promises about one kind of message: its name, its version, who owns it, and its shape. */
 export interface Definition<Kind extends 'command' | 'event', Schema extends z.ZodObject> {
   readonly kind: Kind;
@@ -11,6 +17,8 @@ export interface Definition<Kind extends 'command' | 'event', Schema extends z.Z
   /** Field of the data that names the actor a command is for. */
   readonly key?: keyof z.output<Schema> & string;
   readonly schema: Schema;
+  /** How data of older versions is brought to this one; one step for each of them. */
+  readonly upcast?: Upcasters;
   /** Data with its definition; it is checked against the schema when it is sent and again when it arrives. */
   of(data: z.output<Schema>): Drafted<this, z.output<Schema>>;
 }
@@ -27,9 +35,14 @@ interface Options<Schema extends z.ZodObject> {
   readonly version: number;
   readonly owner: string;
   readonly schema: Schema;
+  /** Required from version 2 on: `{ 1: (v1) => v2, 2: (v2) => v3 }`. */
+  readonly upcast?: Upcasters;
 }
 
-/** A request to one service. Unknown fields are refused: a typo must not silently change what is asked. */
+/**
+ * A request to one service. Unknown fields are refused: a typo must not silently change what is asked.
+ * @throws Error when the steps of `upcast` are not those from version 1 to the current one
+ */
 export function defineCommand<Schema extends z.ZodObject>(
   type: string,
   options: Options<Schema> & { readonly key?: keyof z.output<Schema> & string },
@@ -37,7 +50,10 @@ export function defineCommand<Schema extends z.ZodObject>(
   return define('command', type, { ...options, schema: options.schema.strict() as unknown as Schema });
 }
 
-/** A fact. Unknown fields are dropped on arrival: the owner may add a field without breaking its readers. */
+/**
+ * A fact. Unknown fields are dropped on arrival: the owner may add a field without breaking its readers.
+ * @throws Error when the steps of `upcast` are not those from version 1 to the current one
+ */
 export function defineEvent<Schema extends z.ZodObject>(
   type: string,
   options: Options<Schema>,
@@ -45,11 +61,29 @@ export function defineEvent<Schema extends z.ZodObject>(
   return define('event', type, options);
 }
 
+/** What is left of an event that is no longer published: logs hold it for ever, and nobody needs to read it. */
+export interface RetiredEvent {
+  readonly kind: 'event';
+  readonly type: string;
+  /** The last version that was ever published. */
+  readonly version: number;
+  readonly owner: string;
+  readonly retired: true;
+  readonly schema: z.ZodUnknown;
+}
+
+/** A tombstone for an event: whoever meets it in a log lists it in `ignore(...)`, and goes on. Never use the type again. */
+export const retireEvent = (
+  type: string,
+  { lastVersion, owner }: { readonly lastVersion: number; readonly owner: string },
+): RetiredEvent => ({ kind: 'event', type, version: lastVersion, owner, retired: true, schema: z.unknown() });
+
 function define<Kind extends 'command' | 'event', Schema extends z.ZodObject>(
   kind: Kind,
   type: string,
   options: Options<Schema> & { readonly key?: keyof z.output<Schema> & string },
 ): Definition<Kind, Schema> {
+  requireSteps(type, options);
   const definition: Definition<Kind, Schema> = {
     kind,
     type,
@@ -57,6 +91,24 @@ function define<Kind extends 'command' | 'event', Schema extends z.ZodObject>(
     of: (data) => ({ definition, data }),
   };
   return definition;
+}
+
+function requireSteps(type: string, { version, upcast = {} }: Pick<Options<z.ZodObject>, 'version' | 'upcast'>): void {
+  if (!Number.isInteger(version) || version < 1) {
+    throw new Error(`${type} has version ${version}; versions are whole numbers from 1`);
+  }
+  const needed = Array.from({ length: version - 1 }, (_, index) => String(index + 1));
+  const given = Object.keys(upcast);
+  const missing = needed.filter((step) => !given.includes(step));
+  if (missing.length > 0) {
+    throw new Error(
+      `${type} v${version} cannot read its older versions; add to upcast: step ${missing.join(', step ')}`,
+    );
+  }
+  const unused = given.filter((step) => !needed.includes(step));
+  if (unused.length > 0) {
+    throw new Error(`${type} v${version} has steps that lead nowhere; remove from upcast: ${unused.join(', ')}`);
+  }
 }
 
 /** A `Date` in code, an ISO 8601 string with milliseconds on the wire: dates round-trip as dates. */

@@ -45,6 +45,8 @@ interface CommandHandler<State> {
 
 interface EventHandler<State> {
   readonly definition: MessageDefinition;
+  /** The data is not even decoded. */
+  readonly ignored?: true;
   evolve(state: State, event: RecordedEvent<never>): State;
 }
 
@@ -71,9 +73,11 @@ export function defineActor<State>(name: string, options: ActorOptions<State>): 
 }
 
 /** Collects what an actor handles; naming a type twice is a mistake. */
-export function on<H extends { readonly definition: MessageDefinition }>(...handlers: H[]): ReadonlyMap<string, H> {
+export function on<H extends { readonly definition: MessageDefinition }>(
+  ...handlers: (H | readonly H[])[]
+): ReadonlyMap<string, H> {
   const byType = new Map<string, H>();
-  for (const handler of handlers) {
+  for (const handler of handlers.flat() as H[]) {
     const { type } = handler.definition;
     if (byType.has(type)) throw new Error(`${type} is handled twice; keep one handler for it`);
     byType.set(type, handler);
@@ -94,5 +98,22 @@ export function apply<State, D extends MessageDefinition>(
 ): EventHandler<State> {
   return { definition, evolve: evolve };
 }
+
+/** Stands in for the handler of an event that changes nothing: in the state of an actor, or in the rows of a projection. */
+export interface Ignored {
+  readonly definition: MessageDefinition;
+  readonly ignored: true;
+  evolve<State>(state: State): State;
+  write(): Promise<void>;
+}
+
+/** Events that are known and change nothing, among them retired ones: `on(apply(…), ignore(NicknameChanged))`. */
+export const ignore = (...definitions: MessageDefinition[]): readonly Ignored[] =>
+  definitions.map((definition) => ({
+    definition,
+    ignored: true,
+    evolve: (state) => state,
+    write: () => Promise.resolve(),
+  }));
 
 export const streamId = (actor: Pick<Actor<never>, 'name'>, id: string): string => `${actor.name}-${id}`;

@@ -26,7 +26,7 @@ export function evolve<State>(actor: Actor<State>, state: State, event: Recorded
   const handler = actor.evolve.get(event.type);
   if (!handler) {
     throw new Error(
-      `actor ${actor.name} cannot apply ${event.type} (sequence ${event.sequence}); add an apply(...) for it`,
+      `actor ${actor.name} cannot apply ${event.type} (sequence ${event.sequence}); add an apply(...) for it, or ignore(...) it`,
     );
   }
   return handler.evolve(state, event as RecordedEvent<never>);

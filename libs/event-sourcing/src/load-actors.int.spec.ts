@@ -1,7 +1,8 @@
-import { CreateMessagingTables1760000000001 } from '@starter/messaging';
+import { CreateMessagingTables1760000000001, type MessageDefinition } from '@starter/messaging';
 import {
   account,
   Deposit,
+  Deposited,
   eventually,
   execution,
   newBank,
@@ -11,7 +12,7 @@ import {
 } from '@starter/testing';
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
-import { defineActor } from './actor.js';
+import { apply, defineActor, ignore, on, type Actor } from './actor.js';
 import { CreateEventStore1760000000002 } from './create-event-store.migration.js';
 import type { SnapshotPolicy } from './snapshots.js';
 
@@ -111,6 +112,47 @@ it('loads an actor of more events than a page holds', async () => {
   const other = randomUUID();
   await deposit(other, 2);
   expect(await load(id)).toMatchObject({ state: { balance: 12_345 }, sequence: 12_345 });
+});
+
+describe('a log of other times', () => {
+  const Renamed: MessageDefinition = {
+    kind: 'event',
+    type: 'account.renamed',
+    version: 2,
+    owner: 'bank',
+    schema: z.never(),
+  };
+  /** Before the deposits of version 2 there were cents, and accounts had names. */
+  async function history() {
+    const id = randomUUID();
+    await deposit(id, 4);
+    const stream = [`account-${id}`];
+    await query(`UPDATE event SET version = 1, data = '{"cents": 500}' WHERE stream_id = $1 AND sequence = 2`, stream);
+    await query(`UPDATE event SET type = 'account.renamed' WHERE stream_id = $1 AND sequence = 3`, stream);
+    await query(`UPDATE event SET version = 2 WHERE stream_id = $1 AND sequence IN (1, 4)`, stream);
+    return id;
+  }
+  const upcast = { 1: ({ cents }: { cents: number }) => ({ amount: cents / 100 }) };
+  const evolve = apply({ ...Deposited, version: 2, upcast }, ({ balance }: AccountState, { data }) => ({
+    balance: balance + data.amount,
+  }));
+  const read = (id: string, actor: Partial<Actor<AccountState>>) =>
+    newBank(database.dataSource).runtime.read({ ...account, ...actor }, id);
+
+  it('is read as of today: older versions are upcast, retired types are passed over', async () => {
+    const id = await history();
+    expect(await read(id, { evolve: on(evolve, ignore(Renamed)) })).toEqual({ state: { balance: 7 }, sequence: 4 });
+  });
+
+  it('is not guessed: an unknown type and an unknown version say so', async () => {
+    const id = await history();
+    await expect(read(id, { evolve: on(evolve) })).rejects.toThrow(
+      'actor account cannot apply account.renamed (sequence 3); add an apply(...) for it, or ignore(...) it',
+    );
+    await expect(read(id, {})).rejects.toThrow(
+      `account-${id} holds at sequence 1 a account.deposited v2 that cannot be read: UnknownVersion: account.deposited v2 is unknown here`,
+    );
+  });
 });
 
 describe('a log that cannot be right decides nothing', () => {

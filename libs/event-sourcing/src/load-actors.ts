@@ -1,4 +1,4 @@
-import { decode, errorText, TerminalError, type Transaction } from '@starter/messaging';
+import { decode, errorText, TerminalError, type MessageDefinition, type Transaction } from '@starter/messaging';
 import type { Actor } from './actor.js';
 import type { Loaded } from './actor-cache.js';
 import { evolve } from './decide.js';
@@ -45,13 +45,13 @@ function fold(actor: Actor<unknown>, before: Loaded<unknown>, event: StoredEvent
     const what = `${stream} has a gap: after sequence ${before.sequence} comes ${sequence}`;
     throw new CorruptStreamError(`${what}; restore the missing events`);
   }
-  const definition = actor.evolve.get(type)?.definition;
-  const data = definition ? decodeStored() : event.data;
+  const handler = actor.evolve.get(type);
+  const data = handler && !handler.ignored ? decodeStored(handler.definition) : event.data;
   return { ...before, state: evolve(actor, before.state, { ...event, data }), sequence, eventId: event.id };
 
-  function decodeStored(): unknown {
+  function decodeStored(definition: MessageDefinition): unknown {
     try {
-      return definition && decode(definition, event);
+      return decode(definition, event);
     } catch (error) {
       const what = `${stream} holds at sequence ${sequence} a ${type} v${version} that cannot be read`;
       throw new CorruptStreamError(`${what}: ${errorText(error)}; restore the event, or give its version an upcaster`);

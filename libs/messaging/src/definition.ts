@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { ValidationError } from './errors.js';
+import { errorText } from './logger.js';
+import { TerminalError, UnknownVersionError, ValidationError } from './errors.js';
 import { createMessage, type Message, type MessageFields } from './message.js';
 
 /** What this library needs to know of a contract; `libs/contracts` defines them. `Data` is the decoded form. */
@@ -10,6 +11,8 @@ export interface MessageDefinition<Data = unknown> {
   readonly owner: string;
   readonly key?: string;
   readonly schema: z.ZodType<Data>;
+  /** Step n takes the JSON data of version n to version n + 1; without a step older data cannot be read. */
+  readonly upcast?: Readonly<Record<number, (data: never) => unknown>>;
 }
 
 /** Data with its definition, before it has an envelope: what `RegisterUser.of(data)` returns. */
@@ -44,14 +47,38 @@ export function toMessage(
 }
 
 /**
- * Checks what arrived and decodes it.
+ * Brings what arrived, or was stored, to the current version, checks it and decodes it.
+ * @throws UnknownVersionError when the data is newer than the definition, or older than its upcasters reach
+ * @throws TerminalError when an upcaster throws
  * @throws ValidationError naming every field that does not fit
  */
-export function decode<Data>(definition: MessageDefinition<Data>, message: Pick<Message, 'data'>): Data {
-  const decoded = z.safeDecode(definition.schema, message.data);
+export function decode<Data>(definition: MessageDefinition<Data>, message: Pick<Message, 'data' | 'version'>): Data {
+  const data = message.version === definition.version ? message.data : upcast(definition, message);
+  const decoded = z.safeDecode(definition.schema, data);
   if (!decoded.success) throw invalid(definition, decoded.error, 'was refused');
-  refuseNul(definition, message.data);
+  refuseNul(definition, data);
   return decoded.data;
+}
+
+function upcast(definition: MessageDefinition, message: Pick<Message, 'data' | 'version'>): unknown {
+  const { type, version: current, upcast: steps = {} } = definition;
+  // The message keeps what it came with, whatever a step does to its argument.
+  let data: unknown = structuredClone(message.data);
+  for (let version = message.version; version !== current; version += 1) {
+    const step = version < current ? steps[version] : undefined;
+    if (!step) {
+      const what = `${type} v${message.version} is unknown here, v${current} is handled`;
+      const remedy = version > current ? 'deploy a release that knows it' : `add the upcast step ${version}`;
+      throw new UnknownVersionError(`${what}; ${remedy}, then redrive`);
+    }
+    try {
+      data = step(data as never);
+    } catch (error) {
+      const what = `upcasting ${type} from v${version} to v${version + 1} failed: ${errorText(error)}`;
+      throw new TerminalError(`${what}; correct that step, then redrive`, { cause: error });
+    }
+  }
+  return data;
 }
 
 /** The actor a command is for: its key field, or else its subject. */

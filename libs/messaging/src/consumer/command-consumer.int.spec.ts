@@ -15,7 +15,9 @@ import { CommandConsumer } from './command-consumer.js';
 import type { MessageHandler } from './dispatcher.js';
 
 const schema = z.strictObject({ n: z.int() });
-const DoIt = { kind: 'command', type: 'test.do-it', version: 2, owner: 'test', schema } as const;
+/** In version 1 the number was a text. */
+const upcast = { 1: ({ n }: { n: string }) => ({ n: Number(n) }) };
+const DoIt = { kind: 'command', type: 'test.do-it', version: 2, owner: 'test', schema, upcast } as const;
 
 let database: TestDataSource;
 beforeAll(async () => {
@@ -67,6 +69,13 @@ it('hands over decoded data with its envelope', async () => {
   const message = command({ n: 7 });
   await transport.send(message);
   await eventually(() => expect(seen).toEqual([[{ n: 7 }, message.id, 1]]));
+});
+
+it('hands over an older version as the current one, in the envelope that it came in', async () => {
+  const seen: unknown[] = [];
+  const { transport } = await serve(async ({ data, message }) => void seen.push([data, message.version, message.data]));
+  await transport.send(command({ n: '7' }, { version: 1 }));
+  await eventually(() => expect(seen).toEqual([[{ n: 7 }, 1, { n: '7' }]]));
 });
 
 it('records what does not fit its schema, answers its sender, and handles the next', async () => {

@@ -1,6 +1,5 @@
 import type { z } from 'zod';
 import { decode, type MessageDefinition } from '../definition.js';
-import { UnknownVersionError } from '../errors.js';
 import type { Message } from '../message.js';
 
 /** No handler is registered for the type. */
@@ -33,7 +32,7 @@ export class Handlers<Handler> {
 
   /**
    * The handler of a message, and the message's data decoded for it.
-   * @throws UnknownTypeError, UnknownVersionError, ValidationError
+   * @throws UnknownTypeError, and what `decode` throws
    */
   open(message: Message): { readonly handler: Handler; readonly data: unknown } {
     const registered = this.byType.get(message.type);
@@ -43,10 +42,6 @@ export class Handlers<Handler> {
       throw new UnknownTypeError(`${what}. Deploy a consumer that knows it, then redrive`);
     }
     const { definition, handler } = registered;
-    if (message.version !== definition.version) {
-      const what = `${message.type} v${message.version} is unknown here, v${definition.version} is handled`;
-      throw new UnknownVersionError(`${what}; deploy a consumer that knows it, then redrive`);
-    }
     return { handler, data: decode(definition, message) };
   }
 }
