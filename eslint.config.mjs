@@ -125,7 +125,7 @@ export default defineConfig(
   },
 
   {
-    files: ['{libs,apps}/*/src/**/*.ts', 'demo/src/**/*.ts'],
+    files: ['{libs,apps}/*/src/**/*.ts', '{demo,bench}/src/**/*.ts'],
     ignores: ['**/*.spec.ts'],
     // A package that is not in the nearest package.json is missing in the image.
     rules: { 'import-x/no-extraneous-dependencies': 'error' },
