@@ -25,6 +25,6 @@ export type { Execution } from './execution.js';
 export { CorruptStreamError } from './load-actors.js';
 export { MailboxFullError } from './mailboxes.js';
 export { ProjectionModule } from './projection.module.js';
-export { defineProjection, project, type Projection } from './projection.js';
+export { defineProjection, project, projectAll, type Projection } from './projection.js';
 export type { SnapshotPolicy } from './snapshots.js';
 export { CommandFailed, CommandSucceeded } from '@starter/messaging';

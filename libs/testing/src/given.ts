@@ -1,5 +1,6 @@
-import { decide, evolve, isRejection, type Actor, type Decision, type RecordedEvent } from '@starter/event-sourcing';
-import { createMessage, toMessage, type Draft, type Message } from '@starter/messaging';
+import { decide, evolve, type Actor } from '@starter/event-sourcing';
+import { toMessage, type Draft, type Message } from '@starter/messaging';
+import { decisionForm, stored } from './stored.js';
 
 interface Then {
   /** Exactly these events, or none. */
@@ -12,12 +13,7 @@ interface Then {
  * Every event and command is checked against its schema, as it would be when it is stored or sent.
  */
 export function given<State>(actor: Actor<State>, ...past: Draft[]) {
-  const events = past.map(({ definition, data }, index): RecordedEvent => ({
-    type: definition.type,
-    data,
-    sequence: index + 1,
-    time: new Date(0),
-  }));
+  const events = past.map((draft, index) => stored(draft, index + 1));
   const state = events.reduce((current, event) => evolve(actor, current, event), actor.initialState);
   return {
     state,
@@ -25,17 +21,9 @@ export function given<State>(actor: Actor<State>, ...past: Draft[]) {
       const message = { ...toMessage(command, { source: 'spec' }), ...envelope };
       const decision = decide(actor, { data: command.data, message }, state);
       return {
-        then: (...expected) => expect(wireForm(decision)).toEqual(wireForm(expected)),
+        then: (...expected) => expect(decisionForm(decision)).toEqual(decisionForm(expected)),
         thenRejected: (reason) => expect(decision).toEqual({ rejected: reason }),
       };
     },
   };
 }
-
-const wireForm = (decision: Decision) =>
-  isRejection(decision)
-    ? decision
-    : decision.map((draft) => {
-        const { type, version, data } = createMessage(toMessage(draft, { source: 'spec' }));
-        return { type, version, data };
-      });

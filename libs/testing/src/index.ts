@@ -1,8 +1,11 @@
 export * from './bank.js';
+export { checkActor, type ActorCheck, type Moment } from './check-actor.js';
+export { converse, type Conversation } from './conversation.js';
 export { eventually } from './eventually.js';
 export { fixtureProblems, schemaFingerprint } from './fixture-problems.js';
 export { given } from './given.js';
-export { seededRandom } from './seeded-random.js';
+export { givenEvents } from './given-events.js';
+export { seededRandom, testSeed } from './seeded-random.js';
 export { openTestDataSource, type TestDataSource } from './test-data-source.js';
 export { createTestDatabase, type TestDatabase } from './test-database.js';
 export { uniqueName } from './unique-name.js';
