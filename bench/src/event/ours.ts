@@ -1,4 +1,4 @@
-import { defineProjection, on, project, ProjectionModule } from '@starter/event-sourcing';
+import { defineProjection, on, project, Projections } from '@starter/event-sourcing';
 import { connectKafka, consumerGroupId, MemoryCommandTransport, Messaging } from '@starter/messaging';
 import { Deposited } from '../account.js';
 import { openDataSource } from '../connections.js';
@@ -12,9 +12,8 @@ export async function projectWithOurs({ database, brokers, service, consumer }: 
   const commands = new MemoryCommandTransport();
   const events = await connectKafka({ brokers, clientId: consumer, logger });
   const messaging = new Messaging({ service, dataSource, commands, events, logger, partitions });
-  const balances = defineProjection(
-    consumer,
-    on(
+  const balances = defineProjection(consumer, {
+    handlers: on(
       project(Deposited, async (tx, deposits) => {
         await tx.query(addDeposits, [
           deposits.map(({ data }) => data.accountId),
@@ -23,8 +22,8 @@ export async function projectWithOurs({ database, brokers, service, consumer }: 
         ]);
       }),
     ),
-  );
-  new ProjectionModule([balances], messaging).onModuleInit();
+  });
+  new Projections(messaging).follow(balances);
   return {
     group: consumerGroupId(messaging.topic, `${service}.${consumer}`),
     attach: () => messaging.onApplicationBootstrap(),

@@ -131,9 +131,8 @@ it('does not refuse on a cached state that another process has moved past', asyn
 it('lets an inline projection refuse, with nothing of the command stored', async () => {
   const { runtime } = newRuntime();
   runtime.project(
-    defineProjection(
-      'unique-amount',
-      on(
+    defineProjection('unique-amount', {
+      handlers: on(
         project(Deposited, async (tx, events) => {
           const text = 'INSERT INTO unique_amount SELECT unnest($1::int[]) ON CONFLICT DO NOTHING RETURNING 1';
           const amounts = events.map(({ data }) => data.amount);
@@ -141,7 +140,7 @@ it('lets an inline projection refuse, with nothing of the command stored', async
             return reject('taken');
         }),
       ),
-    ),
+    }),
   );
   const ids = Array.from({ length: 10 }, () => randomUUID());
   const executed = await Promise.all(ids.map((id) => runtime.execute(account, execution(Deposit.type, id, 42))));

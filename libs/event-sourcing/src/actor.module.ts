@@ -48,7 +48,10 @@ export class ActorModule implements OnModuleInit {
   }
 
   onModuleInit(): void {
-    for (const projection of this.feature.inlineProjections ?? []) this.runtime.project(projection);
+    for (const projection of this.feature.inlineProjections ?? []) {
+      this.feature.actors.forEach((actor) => checkTypes(projection, actor));
+      this.runtime.project(projection);
+    }
     for (const actor of this.feature.actors) this.registerCommands(actor);
   }
 
@@ -67,4 +70,12 @@ export class ActorModule implements OnModuleInit {
       );
     }
   }
+}
+
+/** @throws Error at the start rather than rows that lack something later on */
+function checkTypes({ name, handlers }: Projection, { name: actor, evolve }: Actor<unknown>): void {
+  const unknown = [...evolve.keys()].filter((type) => !handlers.has(type));
+  if (unknown.length === 0) return;
+  const what = `projection ${name} does not say what it does with ${unknown.join(', ')} of actor ${actor}`;
+  throw new Error(`${what}; add project(…) or ignore(…) for it`);
 }

@@ -30,10 +30,17 @@ export class CreateEventStore1760000000002 implements MigrationInterface {
         event_id uuid NOT NULL,
         state json NOT NULL,
         taken_at timestamptz NOT NULL DEFAULT now()
+      );
+
+      CREATE TABLE projection_rebuild (
+        projection text PRIMARY KEY,
+        events bigint NOT NULL,
+        started_at timestamptz NOT NULL,
+        finished_at timestamptz NOT NULL DEFAULT clock_timestamp()
       );`);
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP TABLE event, snapshot');
+    await runner.query('DROP TABLE event, snapshot, projection_rebuild');
   }
 }

@@ -40,21 +40,27 @@ export async function loadActors(
 }
 
 function fold(actor: Actor<unknown>, before: Loaded<unknown>, event: StoredEvent): Loaded<unknown> {
-  const { stream, sequence, type, version } = event;
-  if (sequence !== before.sequence + 1) {
-    const what = `${stream} has a gap: after sequence ${before.sequence} comes ${sequence}`;
-    throw new CorruptStreamError(`${what}; restore the missing events`);
-  }
-  const handler = actor.evolve.get(type);
-  const data = handler && !handler.ignored ? decodeStored(handler.definition) : event.data;
-  return { ...before, state: evolve(actor, before.state, { ...event, data }), sequence, eventId: event.id };
+  refuseGap(event, before.sequence);
+  const handler = actor.evolve.get(event.type);
+  const data = handler && !handler.ignored ? decodeStored(handler.definition, event) : event.data;
+  const state = evolve(actor, before.state, { ...event, data });
+  return { ...before, state, sequence: event.sequence, eventId: event.id };
+}
 
-  function decodeStored(definition: MessageDefinition): unknown {
-    try {
-      return decode(definition, event);
-    } catch (error) {
-      const what = `${stream} holds at sequence ${sequence} a ${type} v${version} that cannot be read`;
-      throw new CorruptStreamError(`${what}: ${errorText(error)}; restore the event, or give its version an upcaster`);
-    }
+/** @throws CorruptStreamError unless the event is the next one of its stream */
+export function refuseGap({ stream, sequence }: StoredEvent, after: number): void {
+  if (sequence === after + 1) return;
+  const what = `${stream} has a gap: after sequence ${after} comes ${sequence}`;
+  throw new CorruptStreamError(`${what}; restore the missing events`);
+}
+
+/** @throws CorruptStreamError */
+export function decodeStored<Data>(definition: MessageDefinition<Data>, event: StoredEvent): Data {
+  try {
+    return decode(definition, event);
+  } catch (error) {
+    const { stream, sequence, type, version } = event;
+    const what = `${stream} holds at sequence ${sequence} a ${type} v${version} that cannot be read`;
+    throw new CorruptStreamError(`${what}: ${errorText(error)}; restore the event, or give its version an upcaster`);
   }
 }

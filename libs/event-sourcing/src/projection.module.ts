@@ -1,7 +1,16 @@
 import { type DynamicModule, Inject, Module, type OnModuleInit } from '@nestjs/common';
-import { Messaging, TerminalError, type Received } from '@starter/messaging';
-import type { RecordedEvent } from './actor.js';
+import { Messaging } from '@starter/messaging';
 import type { Projection } from './projection.js';
+import { Projections } from './projections.js';
+
+/** Provides the one {@link Projections} of a service. */
+@Module({
+  providers: [
+    { provide: Projections, inject: [Messaging], useFactory: (messaging: Messaging) => new Projections(messaging) },
+  ],
+  exports: [Projections],
+})
+export class ProjectionsModule {}
 
 const FEATURE = Symbol('ProjectionFeature');
 
@@ -9,30 +18,20 @@ const FEATURE = Symbol('ProjectionFeature');
 @Module({})
 export class ProjectionModule implements OnModuleInit {
   constructor(
-    @Inject(FEATURE) private readonly projections: readonly Projection[],
-    @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(FEATURE) private readonly feature: readonly Projection[],
+    @Inject(Projections) private readonly projections: Projections,
   ) {}
 
   static forFeature(projections: readonly Projection[]): DynamicModule {
-    return { module: ProjectionModule, providers: [{ provide: FEATURE, useValue: projections }] };
+    return {
+      module: ProjectionModule,
+      imports: [ProjectionsModule],
+      providers: [{ provide: FEATURE, useValue: projections }],
+      exports: [ProjectionsModule],
+    };
   }
 
   onModuleInit(): void {
-    for (const { name, handlers } of this.projections) {
-      const events = this.messaging.inSequence(this.messaging.topic, `${this.messaging.service}.${name}`);
-      for (const { definition, write } of handlers.values()) {
-        events.on(definition, async (received, tx) => {
-          const refusal = await write(tx, received.map(recorded));
-          if (refusal) throw new TerminalError(`projection ${name} cannot refuse a stored event: ${refusal.rejected}`);
-        });
-      }
-    }
+    for (const projection of this.feature) this.projections.follow(projection);
   }
 }
-
-const recorded = ({ data, message: { type, sequence = 0, time } }: Received): RecordedEvent => ({
-  type,
-  data,
-  sequence,
-  time: new Date(time),
-});

@@ -1,12 +1,24 @@
-import { waves, type DataOf, type MessageDefinition, type Transaction } from '@starter/messaging';
+import { TerminalError, waves, type DataOf, type MessageDefinition, type Transaction } from '@starter/messaging';
 import type { RecordedEvent, Rejection } from './actor.js';
 
 type Write<Data> = (tx: Transaction, events: readonly RecordedEvent<Data>[]) => Promise<Rejection | void>;
 
 interface ProjectionHandler {
   readonly definition: MessageDefinition;
+  /** The data is not even decoded. */
+  readonly ignored?: true;
   // A method, so that handlers of any event fit in one map.
   write(tx: Transaction, events: readonly RecordedEvent[]): Promise<Rejection | void>;
+}
+
+export interface ProjectionOptions {
+  /**
+   * The tables that it writes, and nothing else writes: they can be rebuilt from the log. A row may depend only on the events
+   * of one stream, because a rebuild keeps no order over streams. Default: none, and it cannot be rebuilt.
+   */
+  readonly tables?: readonly string[];
+  /** What it does with each type of its topic: `on(project(UserRegistered, …), ignore(UserRenamed))`. */
+  readonly handlers: ReadonlyMap<string, ProjectionHandler>;
 }
 
 /**
@@ -14,22 +26,26 @@ interface ProjectionHandler {
  * writes them with one statement. Registered inline (`ActorModule`) it runs in the very transaction that stores the events,
  * and a handler that returns a rejection refuses the command: this is where a rule over many actors, a unique e-mail
  * address, is decided by the database. Registered asynchronously (`ProjectionModule`) it follows the topic, in sequence per
- * stream, and its checkpoint advances in the same transaction as its rows.
+ * stream, and its checkpoint advances in the same transaction as its rows. A type that it neither projects nor ignores is a
+ * mistake: an inline projection does not start, an asynchronous one holds the stream for a human.
  */
-export interface Projection {
+export interface Projection extends ProjectionOptions {
   /** Part of the consumer group's name of an asynchronous projection: never rename it. */
   readonly name: string;
-  readonly handlers: ReadonlyMap<string, ProjectionHandler>;
+  readonly tables: readonly string[];
 }
 
-export function defineProjection(name: string, handlers: ReadonlyMap<string, ProjectionHandler>): Projection {
-  return { name, handlers };
+export function defineProjection(name: string, { tables = [], handlers }: ProjectionOptions): Projection {
+  return { name, tables, handlers };
 }
 
 export const project = <D extends MessageDefinition>(definition: D, write: Write<DataOf<D>>): ProjectionHandler => ({
   definition,
   write,
 });
+
+/** The name under which an asynchronous projection of a service follows its topic. */
+export const consumerOf = (service: string, { name }: Pick<Projection, 'name'>): string => `${service}.${name}`;
 
 /**
  * Runs projections over the events of several streams, in waves: events of different streams share a statement.
@@ -47,4 +63,9 @@ export async function projectAll(
     }
   }
   return undefined;
+}
+
+/** @throws TerminalError: what is stored has happened, whatever a projection says */
+export function mustNotRefuse({ name }: Projection, refusal: Rejection | void): void {
+  if (refusal) throw new TerminalError(`projection ${name} cannot refuse a stored event: ${refusal.rejected}`);
 }

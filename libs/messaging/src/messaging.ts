@@ -2,7 +2,7 @@ import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/
 import type { DataSource } from 'typeorm';
 import { CommandConsumer } from './consumer/command-consumer.js';
 import { EventReactor } from './consumer/event-reactor.js';
-import { OrderedEvents } from './consumer/ordered-events.js';
+import { OrderedEvents, type OrderedEventsOptions } from './consumer/ordered-events.js';
 import type { Logger } from './logger.js';
 import { newCounters } from './message-counters.js';
 import { Outbox } from './outbox/outbox.js';
@@ -65,8 +65,8 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   }
 
   /** All events of a topic, per key exactly once and in sequence. `consumer` is the group's name for ever. */
-  inSequence(topic: string, consumer: string): OrderedEvents {
-    return this.add(new OrderedEvents(this.eventOptions(topic, consumer)));
+  inSequence(topic: string, consumer: string, options: Pick<OrderedEventsOptions, 'unknownTypes'> = {}): OrderedEvents {
+    return this.add(new OrderedEvents({ ...this.eventOptions(topic, consumer), ...options }));
   }
 
   /** Every consumer can receive now. */

@@ -11,6 +11,9 @@ export class ProblemFilter implements ExceptionFilter {
   catch(error: unknown, host: ArgumentsHost): void {
     const problem = this.toProblem(error);
     const reply = host.switchToHttp().getResponse<FastifyReply>();
+    if (error instanceof ProblemException && error.retryAfter !== undefined) {
+      void reply.header('retry-after', String(error.retryAfter));
+    }
     void reply.status(problem.status).type('application/problem+json; charset=utf-8').send(problem);
   }
 

@@ -14,8 +14,13 @@ export interface Problem {
 
 /** Answered as `application/problem+json`. */
 export class ProblemException extends HttpException {
-  constructor(status: HttpStatus, detail: string, more: Pick<Problem, 'errors'> = {}) {
-    super({ type: 'about:blank', title: titleOf(status), status, detail, ...more } satisfies Problem, status);
+  /** Seconds after which it is worth asking again; sent as `Retry-After`. */
+  readonly retryAfter: number | undefined;
+
+  constructor(status: HttpStatus, detail: string, more: Pick<Problem, 'errors'> & { retryAfter?: number } = {}) {
+    const { retryAfter, ...rest } = more;
+    super({ type: 'about:blank', title: titleOf(status), status, detail, ...rest } satisfies Problem, status);
+    this.retryAfter = retryAfter;
   }
 }
 

@@ -18,9 +18,8 @@ const insert: Statement = {
 const book = (tx: Transaction, kind: string, events: readonly { sequence: number; data: { amount: number } }[]) =>
   tx.query(insert, [events.map((e) => e.sequence), events.map(() => kind), events.map((e) => e.data.amount)]);
 
-const bookings = defineProjection(
-  'bookings',
-  on(
+const bookings = defineProjection('bookings', {
+  handlers: on(
     project(Deposited, async (tx, events) => {
       await book(tx, 'in', events);
     }),
@@ -29,7 +28,7 @@ const bookings = defineProjection(
       await book(tx, 'out', events);
     }),
   ),
-);
+});
 
 it('compares the rows, and leaves none behind', async () => {
   const projected = givenEvents([draft(Deposited, { amount: 5 }), draft(Withdrawn, { amount: 1 })]).project(
@@ -53,14 +52,13 @@ it('compares refusals', async () => {
 });
 
 it('finds a projection that comes to something else when its events share a batch', async () => {
-  const careless = defineProjection(
-    'careless',
-    on(
+  const careless = defineProjection('careless', {
+    handlers: on(
       project(Deposited, async (tx, events) => {
         await book(tx, 'in', events.slice(0, 1));
       }),
     ),
-  );
+  });
   const both = givenEvents([draft(Deposited, { amount: 5 })], [draft(Deposited, { amount: 6 })]);
   await expect(both.project(careless, database.dataSource).thenRows('booking')).rejects.toThrow(/"amount": 6/);
 });

@@ -1,5 +1,13 @@
-import { TaskRequested, WorkflowCompleted, WorkflowFailed, WorkflowStarted, WorkflowStuck } from '@starter/contracts';
-import { defineProjection, on, project, type RecordedEvent } from '@starter/event-sourcing';
+import {
+  TaskFailed,
+  TaskRequested,
+  TaskSucceeded,
+  WorkflowCompleted,
+  WorkflowFailed,
+  WorkflowStarted,
+  WorkflowStuck,
+} from '@starter/contracts';
+import { defineProjection, ignore, on, project, type RecordedEvent } from '@starter/event-sourcing';
 import type { Statement, Transaction } from '@starter/messaging';
 import type { WorkflowRow } from './workflow.row.js';
 
@@ -16,9 +24,9 @@ const setState: Statement = {
 };
 
 /** Inline: a list never lags behind what `GET /workflows/:id` says. One write when a workflow starts and one per change. */
-export const workflowDirectory = defineProjection(
-  'workflow-directory',
-  on(
+export const workflowDirectory = defineProjection('workflow-directory', {
+  tables: ['workflow_directory'],
+  handlers: on(
     project(WorkflowStarted, async (tx, events) => {
       await tx.query(insert, [
         events.map(({ data }) => data.workflowId),
@@ -33,8 +41,9 @@ export const workflowDirectory = defineProjection(
     project(WorkflowCompleted, (tx, events) => changeState(tx, events, 'completed')),
     project(WorkflowFailed, (tx, events) => changeState(tx, events, 'failed')),
     project(WorkflowStuck, (tx, events) => changeState(tx, events, 'stuck')),
+    ignore(TaskSucceeded, TaskFailed),
   ),
-);
+});
 
 async function changeState(
   tx: Transaction,

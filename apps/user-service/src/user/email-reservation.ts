@@ -1,5 +1,5 @@
-import { UserDeactivated, UserRegistered } from '@starter/contracts';
-import { defineProjection, on, project, reject } from '@starter/event-sourcing';
+import { UserActivated, UserDeactivated, UserRegistered } from '@starter/contracts';
+import { defineProjection, ignore, on, project, reject } from '@starter/event-sourcing';
 import type { Statement, Transaction } from '@starter/messaging';
 
 export interface EmailOwner {
@@ -27,11 +27,11 @@ export async function reserveEmails(tx: Transaction, owners: readonly EmailOwner
 
 /**
  * Inline: the address is reserved in the transaction that registers the user, so that it is unique whoever sent the
- * command. The HTTP edge reserves it earlier, only to be able to answer 409.
+ * command. The HTTP edge reserves it earlier, only to be able to answer 409; so the table is not the log's alone, and cannot
+ * be rebuilt from it.
  */
-export const emailReservation = defineProjection(
-  'email-reservation',
-  on(
+export const emailReservation = defineProjection('email-reservation', {
+  handlers: on(
     project(UserRegistered, async (tx, events) => {
       const owners = events.map(({ data }) => data);
       if (!(await reserveEmails(tx, owners))) return reject('the e-mail address is taken');
@@ -39,5 +39,6 @@ export const emailReservation = defineProjection(
     project(UserDeactivated, async (tx, events) => {
       await tx.query(release, [events.map(({ data }) => data.userId)]);
     }),
+    ignore(UserActivated),
   ),
-);
+});

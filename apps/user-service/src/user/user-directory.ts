@@ -15,9 +15,9 @@ const setStatus: Statement = {
 };
 
 /** Follows the topic; the events of a user arrive exactly once and in order, so plain inserts and updates are enough. */
-export const userDirectory = defineProjection(
-  'user-directory',
-  on(
+export const userDirectory = defineProjection('user-directory', {
+  tables: ['user_directory'],
+  handlers: on(
     project(UserRegistered, async (tx, events) => {
       await tx.query(insert, [
         events.map(({ data }) => data.userId),
@@ -30,7 +30,7 @@ export const userDirectory = defineProjection(
     project(UserActivated, (tx, events) => changeStatus(tx, events, 'active')),
     project(UserDeactivated, (tx, events) => changeStatus(tx, events, 'deactivated')),
   ),
-);
+});
 
 async function changeStatus(
   tx: Transaction,

@@ -10,6 +10,14 @@ import type { UserRow } from './user.row.js';
 const { email, name } = RegisterUser.schema.shape;
 const registration = z.strictObject({ email, name });
 const userId = z.object({ id: z.uuid() });
+const freshness = z.strictObject({
+  atLeastVersion: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(2 ** 31 - 1)
+    .optional(),
+});
 const paging = z.strictObject({
   limit: z.coerce.number().int().min(1).max(100).default(20),
   after: z.string().optional(),
@@ -49,12 +57,18 @@ export class UserController {
     return this.registrations.register({ ...body, ...(key === undefined ? {} : { idempotencyKey: key }) });
   }
 
+  /** With `atLeastVersion` it waits until the directory contains that event of the user: read your writes. */
   @Get(':id')
   @ApiParam({ name: 'id', schema: openApi(userId.shape.id) })
+  @ApiQuery({ name: 'atLeastVersion', schema: openApi(freshness.shape.atLeastVersion), required: false })
   @ApiResponse({ status: 200, schema: openApi(user) })
   @ApiResponse({ status: 404, description: 'Unknown, or not arrived in the directory yet.' })
-  byId(@Param(new SchemaPipe(userId)) { id }: z.output<typeof userId>): Promise<UserRow> {
-    return this.queries.byId(id);
+  @ApiResponse({ status: 503, description: 'That version has not arrived in time; see Retry-After.' })
+  byId(
+    @Param(new SchemaPipe(userId)) { id }: z.output<typeof userId>,
+    @Query(new SchemaPipe(freshness)) { atLeastVersion }: z.output<typeof freshness>,
+  ): Promise<UserRow> {
+    return this.queries.byId(id, atLeastVersion);
   }
 
   /** Newest first. */

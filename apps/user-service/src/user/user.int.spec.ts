@@ -116,6 +116,36 @@ it('pages through the users, newest first, each once', async () => {
   expect(seen.slice(0, 7)).toMatchObject([...names].reverse().map((name) => ({ name })));
 });
 
+it('answers what was just written, from either instance, when the version is asked for', async () => {
+  const userIds = await Promise.all(
+    Array.from({ length: 10 }, async () => {
+      const { body } = await post({ email: uniqueEmail(), name: 'Ada' });
+      return (body as { userId: string }).userId;
+    }),
+  );
+  const answers = await Promise.all(
+    userIds.map((id, index) => fetch(`${[service, second][index % 2]!.url}/users/${id}?atLeastVersion=1`)),
+  );
+  expect(answers.map(({ status }) => status)).toEqual(userIds.map(() => 200));
+  expect(await Promise.all(answers.map((answer) => answer.json()))).toMatchObject(
+    userIds.map((id) => ({ id, version: 1 })),
+  );
+});
+
+it('says when to come back for a version that does not arrive', async () => {
+  const response = await fetch(`${service.url}/users/${randomUUID()}?atLeastVersion=1`);
+  expect(response.status).toBe(503);
+  expect(response.headers.get('retry-after')).toBe('1');
+  expect(await response.json()).toMatchObject({
+    title: 'Service Unavailable',
+    detail: expect.stringMatching(/has not arrived.*ask again/) as unknown,
+  });
+});
+
+it.each(['0', 'x', '1.5', '99999999999'])('refuses GET /users/:id?atLeastVersion=%s', async (version) => {
+  expect((await request(`/users/${randomUUID()}?atLeastVersion=${version}`)).status).toBe(400);
+});
+
 it.each(['limit=0', 'limit=101', 'limit=x', 'after=x', 'sort=name'])('refuses GET /users?%s', async (query) => {
   expect((await request(`/users?${query}`)).status).toBe(400);
 });

@@ -9,10 +9,12 @@ import { user } from './user.decider.js';
 import { UserQueries } from './user.queries.js';
 import { UserRow } from './user.row.js';
 
+export const projections = { inline: [emailReservation], following: [userDirectory] };
+
 @Module({
   imports: [
-    ActorModule.forFeature({ actors: [user], inlineProjections: [emailReservation] }),
-    ProjectionModule.forFeature([userDirectory]),
+    ActorModule.forFeature({ actors: [user], inlineProjections: projections.inline }),
+    ProjectionModule.forFeature(projections.following),
     TypeOrmModule.forFeature([UserRow]),
   ],
   controllers: [UserController],

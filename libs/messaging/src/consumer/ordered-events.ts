@@ -30,6 +30,7 @@ export interface OrderedEventsOptions extends Omit<EventConsumerOptions, 'concur
  */
 export class OrderedEvents {
   private readonly handlers: Handlers<OrderedHandler<unknown>>;
+  private readonly ignored = new Set<string>();
   private readonly lane: EventLane;
   private readonly waiters: SequenceWaiters;
   private readonly maxBatch: number;
@@ -59,6 +60,12 @@ export class OrderedEvents {
     this.handlers.register(definition, handler as OrderedHandler<unknown>);
     const { topic, consumer, logger } = this.options;
     logger.info('binding', { topic, group: consumer, event: definition.type, order: 'sequence' });
+    return this;
+  }
+
+  /** Events that pass without effect, retired ones among them; for `unknownTypes: 'hold'`. */
+  ignore(definition: Pick<MessageDefinition, 'type'>): this {
+    this.ignored.add(definition.type);
     return this;
   }
 
@@ -107,6 +114,7 @@ export class OrderedEvents {
   ): OrderedEvent {
     const event = { message, attempt, fromParking, settle, data: message.data };
     const { unknownTypes, failurePolicy } = this.options;
+    if (this.ignored.has(message.type)) return event;
     if (unknownTypes !== 'hold' && !this.handlers.has(message.type)) return event;
     try {
       const { handler, data } = this.handlers.open(message);

@@ -1,0 +1,248 @@
+import { groupBy, holdConsumer, inTransaction, type Statement, type Transaction } from '@starter/messaging';
+import type { DataSource } from 'typeorm';
+import type { RecordedEvent } from './actor.js';
+import { loadEvents, type StoredEvent, type StreamPosition } from './event-store.js';
+import { decodeStored, refuseGap } from './load-actors.js';
+import { mustNotRefuse, projectAll, type Projection } from './projection.js';
+import { ShadowTables } from './shadow-tables.js';
+
+export interface RebuildProgress {
+  /** Events that are in the new tables. */
+  readonly events: number;
+  /** Events that were in the log when it began; more may have come since. */
+  readonly total: number;
+}
+
+export interface RebuildOptions {
+  readonly dataSource: DataSource;
+  readonly projection: Projection;
+  /** The name under which it follows its topic (`consumerOf`); none when it is inline. */
+  readonly consumer?: string;
+  readonly onProgress?: (progress: RebuildProgress) => void;
+  /** Most events in memory and in a transaction; the next page is read meanwhile. Default 5 000. */
+  readonly pageSize?: number;
+  /** How long readers of the live tables may be in the way of the switch before it steps back; it is tried 20 times. Default 3 000 ms. */
+  readonly lockTimeoutMs?: number;
+}
+
+/**
+ * Writes the tables of a projection anew from the log, beside the live ones, and puts them in their places. Meanwhile the live
+ * ones are read and written as ever. Only the projection's handlers run: nothing is published and no command is sent. When it
+ * fails or is killed, everything is as before; the next one begins anew and removes what is left.
+ *
+ * The end is one short transaction, in which the projection's consumer (an inline one: whoever appends) waits.
+ * @returns how many events the new tables were made of
+ * @throws Error when another rebuild of it is under way, when its tables cannot be replaced, when it does not know a type
+ * @throws CorruptStreamError
+ */
+export async function rebuildProjection(options: RebuildOptions): Promise<number> {
+  const { dataSource, projection } = options;
+  const { name, tables } = projection;
+  if (tables.length === 0) throw new Error(`projection ${name} cannot be rebuilt: it declares no tables of its own`);
+  return alone(dataSource, name, async () => {
+    const shadow = await ShadowTables.create(dataSource, name, tables);
+    try {
+      const rebuild = new Rebuild(options, shadow);
+      return await rebuild.run();
+    } finally {
+      await shadow.drop(dataSource);
+    }
+  });
+}
+
+const lockSpace = 4_728_114;
+
+async function alone<T>(dataSource: DataSource, projection: string, work: () => Promise<T>): Promise<T> {
+  const guard = dataSource.createQueryRunner();
+  const lock = [lockSpace, projection];
+  try {
+    const [{ mine }] = (await guard.query(`SELECT pg_try_advisory_lock($1, hashtext($2)) AS mine`, lock)) as [
+      { mine: boolean },
+    ];
+    if (!mine) throw new Error(`projection ${projection} is being rebuilt already; wait for that to end, or end it`);
+    try {
+      return await work();
+    } finally {
+      await guard.query(`SELECT pg_advisory_unlock($1, hashtext($2))`, lock).catch(() => undefined);
+    }
+  } finally {
+    await guard.release();
+  }
+}
+
+const selectPage: Statement = {
+  name: 'rebuild-page',
+  text: `SELECT stream_id AS stream, type, version, sequence::int AS sequence, id, data, recorded_at AS time
+           FROM event WHERE (stream_id, sequence) > ($1, $2) ORDER BY stream_id, sequence LIMIT $3`,
+};
+
+const advance: Statement = {
+  name: 'rebuild-advance',
+  text: `INSERT INTO rebuild_checkpoint (stream_id, sequence) SELECT * FROM unnest($1::text[], $2::bigint[])
+         ON CONFLICT (stream_id) DO UPDATE SET sequence = excluded.sequence`,
+};
+
+// A pass over the primary key's index. The log has no order over streams that would tell what is new: numbers are given before
+// the commit, and what commits late would be missed.
+const selectMoved: Statement = {
+  name: 'rebuild-moved',
+  text: `SELECT stream_id AS stream, coalesce(done.sequence, 0)::int AS sequence
+           FROM (SELECT stream_id, max(sequence) AS head FROM event GROUP BY stream_id) log
+           LEFT JOIN rebuild_checkpoint done USING (stream_id)
+          WHERE head > coalesce(done.sequence, 0) LIMIT $1`,
+};
+
+const takeOverSequences = `
+  INSERT INTO inbox_sequence AS seen (consumer, key, sequence)
+  SELECT $1, stream_id, done.sequence
+    FROM rebuild_checkpoint done LEFT JOIN inbox_sequence live ON live.consumer = $1 AND live.key = stream_id
+   WHERE live.sequence IS DISTINCT FROM done.sequence
+  ON CONFLICT (consumer, key) DO UPDATE SET sequence = excluded.sequence`;
+const unpark = `
+  DELETE FROM inbox_parked parked USING rebuild_checkpoint done
+   WHERE parked.consumer = $1 AND parked.key = done.stream_id AND parked.sequence <= done.sequence`;
+const record = `
+  INSERT INTO projection_rebuild (projection, events, started_at) VALUES ($1, $2, $3)
+  ON CONFLICT (projection) DO UPDATE SET events = $2, started_at = $3, finished_at = clock_timestamp()`;
+
+/** So few streams that have moved are caught up while the consumer waits. */
+const fewStreams = 500;
+const mostRounds = 20;
+const mostSwitches = 20;
+
+class Rebuild {
+  private readonly startedAt = new Date();
+  private readonly pageSize: number;
+  private events = 0;
+  private total = 0;
+
+  constructor(
+    private readonly options: RebuildOptions,
+    private readonly shadow: ShadowTables,
+  ) {
+    this.pageSize = options.pageSize ?? 5_000;
+  }
+
+  async run(): Promise<number> {
+    const { dataSource } = this.options;
+    const { schema } = this.shadow;
+    await dataSource.query(
+      `CREATE TABLE ${schema}.rebuild_checkpoint (stream_id text PRIMARY KEY, sequence bigint NOT NULL)`,
+    );
+    const [{ total }] = await dataSource.query<[{ total: number }]>(`SELECT count(*)::int AS total FROM event`);
+    this.total = total;
+    await this.copyLog();
+    for (let round = 1; (await this.inShadow((tx) => this.catchUp(tx))) > fewStreams && round < mostRounds; round += 1);
+    for (const table of this.options.projection.tables) await dataSource.query(`ANALYZE ${schema}."${table}"`);
+    await this.switchOver();
+    return this.events;
+  }
+
+  /** The log in the order of its primary key. What is appended to a stream behind the page is caught up later. */
+  private async copyLog(): Promise<void> {
+    let last: StreamPosition = { stream: '', sequence: 0 };
+    let page = await this.read(last);
+    while (page.length > 0) {
+      const [before, events] = [last, page];
+      last = page.at(-1) as StoredEvent;
+      [page] = await Promise.all([
+        page.length < this.pageSize ? [] : this.read(last),
+        this.inShadow((tx) => this.apply(tx, events, [before])),
+      ]);
+    }
+  }
+
+  private read({ stream, sequence }: StreamPosition): Promise<StoredEvent[]> {
+    return inTransaction(this.options.dataSource, (tx) =>
+      tx.query<StoredEvent & Record<string, unknown>>(selectPage, [stream, sequence, this.pageSize]),
+    );
+  }
+
+  /** @returns how many streams had moved */
+  private async catchUp(tx: Transaction): Promise<number> {
+    let streams = 0;
+    for (;;) {
+      const moved = await tx.query<StreamPosition & Record<string, unknown>>(selectMoved, [this.pageSize]);
+      streams += moved.length;
+      let before: readonly StreamPosition[] = moved;
+      for await (const page of loadEvents(tx, moved)) {
+        await this.apply(tx, page, before);
+        before = [...before, ...page.slice(-1)];
+      }
+      if (moved.length < this.pageSize) return streams;
+    }
+  }
+
+  /** `before`: where the streams are, the newest last; a stream that is not named there has not begun. */
+  private async apply(tx: Transaction, page: readonly StoredEvent[], before: readonly StreamPosition[]): Promise<void> {
+    const { projection, onProgress } = this.options;
+    const heads = new Map(before.map(({ stream, sequence }) => [stream, sequence]));
+    for (const event of page) {
+      refuseGap(event, heads.get(event.stream) ?? 0);
+      heads.set(event.stream, event.sequence);
+    }
+    const streams = groupBy(page, ({ stream }) => stream);
+    const histories = [...streams.values()].map((events) => events.flatMap((event) => recorded(projection, event)));
+    mustNotRefuse(projection, await projectAll(tx, [projection], histories));
+    const keys = [...streams.keys()];
+    await tx.query(advance, [keys, keys.map((stream) => heads.get(stream))]);
+    await this.shadow.refuseOtherWrites(tx.manager);
+    this.events += page.length;
+    onProgress?.({ events: this.events, total: Math.max(this.total, this.events) });
+  }
+
+  private inShadow<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    return inTransaction(this.options.dataSource, async (tx) => {
+      await this.shadow.shadow(tx.manager);
+      // Lost with the server, it is made again.
+      await tx.manager.query('SET LOCAL synchronous_commit TO off');
+      return work(tx);
+    });
+  }
+
+  private async switchOver(): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      const eventsBefore = this.events;
+      try {
+        return await inTransaction(this.options.dataSource, (tx) => this.switchIn(tx));
+      } catch (error) {
+        this.events = eventsBefore;
+        // Somebody reads for long. Everybody else would have to wait behind us: make way, and come again.
+        if (!lockErrors.has((error as { code?: string }).code ?? '')) throw error;
+        if (attempt === mostSwitches) throw new Error(busy(this.options.projection), { cause: error });
+      }
+      await this.inShadow((tx) => this.catchUp(tx));
+    }
+  }
+
+  private async switchIn(tx: Transaction): Promise<void> {
+    const { projection, consumer, lockTimeoutMs = 3_000 } = this.options;
+    await tx.manager.query(`SET LOCAL lock_timeout TO ${lockTimeoutMs}`);
+    if (consumer === undefined) await tx.manager.query('LOCK TABLE event IN SHARE ROW EXCLUSIVE MODE');
+    else await tx.query(holdConsumer, [consumer]);
+    await this.shadow.shadow(tx.manager);
+    await this.catchUp(tx);
+    if (consumer !== undefined) {
+      await tx.manager.query(takeOverSequences, [consumer]);
+      await tx.manager.query(unpark, [consumer]);
+    }
+    await this.shadow.takeOver(tx.manager);
+    await tx.manager.query(record, [projection.name, this.events, this.startedAt]);
+  }
+}
+
+/** @throws Error when the projection does not know the type: what it is told too little of would be wrong from there on */
+function recorded({ name, handlers }: Projection, event: StoredEvent): RecordedEvent[] {
+  const { type, stream, sequence, time } = event;
+  const handler = handlers.get(type);
+  if (handler?.ignored) return [];
+  if (handler) return [{ type, sequence, time, data: decodeStored(handler.definition, event) }];
+  const what = `projection ${name} does not say what it does with ${type} (${stream}, sequence ${sequence})`;
+  throw new Error(`${what}; add project(…) or ignore(…) for it`);
+}
+
+/** Lock timeout, deadlock. */
+const lockErrors = new Set(['55P03', '40P01']);
+
+const busy = ({ name, tables }: Projection): string =>
+  `projection ${name} was rebuilt, but ${tables.join(', ')} could not be replaced: somebody reads there all the time; end long queries and rebuild again`;
