@@ -14,13 +14,18 @@ export async function projectWithOurs({ database, brokers, service, consumer }: 
   const messaging = new Messaging({ service, dataSource, commands, events, logger, partitions });
   const balances = defineProjection(consumer, {
     handlers: on(
-      project(Deposited, async (tx, deposits) => {
-        await tx.query(addDeposits, [
-          deposits.map(({ data }) => data.accountId),
-          deposits.map(({ data }) => data.amount),
-          deposits.map(({ sequence }) => sequence),
-        ]);
-      }),
+      project(
+        Deposited,
+        async (tx, deposits) => {
+          await tx.query(addDeposits, [
+            deposits.map(({ data }) => data.accountId),
+            deposits.map(({ data }) => data.amount),
+            deposits.map(({ sequence }) => sequence),
+          ]);
+        },
+        // As in the raw variant: the statement adds up.
+        { manyPerStream: true },
+      ),
     ),
   });
   new Projections(messaging).follow(balances);

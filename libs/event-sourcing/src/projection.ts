@@ -3,7 +3,12 @@ import type { RecordedEvent, Rejection } from './actor.js';
 
 type Write<Data> = (tx: Transaction, events: readonly RecordedEvent<Data>[]) => Promise<Rejection | void>;
 
-interface ProjectionHandler {
+interface ProjectionHandlerOptions {
+  /** It takes several events of a stream at once, in their order; otherwise it gets at most one of each. */
+  readonly manyPerStream?: boolean;
+}
+
+interface ProjectionHandler extends ProjectionHandlerOptions {
   readonly definition: MessageDefinition;
   /** The data is not even decoded. */
   readonly ignored?: true;
@@ -22,8 +27,8 @@ export interface ProjectionOptions {
 }
 
 /**
- * Rows derived from events. A handler gets the events of its type that share a transaction, at most one of each stream, and
- * writes them with one statement. Registered inline (`ActorModule`) it runs in the very transaction that stores the events,
+ * Rows derived from events. A handler gets the events of its type that share a transaction, at most one of each stream (more,
+ * if it says so), and writes them with one statement. Registered inline (`ActorModule`) it runs in the very transaction that stores the events,
  * and a handler that returns a rejection refuses the command: this is where a rule over many actors, a unique e-mail
  * address, is decided by the database. Registered asynchronously (`ProjectionModule`) it follows the topic, in sequence per
  * stream, and its checkpoint advances in the same transaction as its rows. A type that it neither projects nor ignores is a
@@ -39,10 +44,11 @@ export function defineProjection(name: string, { tables = [], handlers }: Projec
   return { name, tables, handlers };
 }
 
-export const project = <D extends MessageDefinition>(definition: D, write: Write<DataOf<D>>): ProjectionHandler => ({
-  definition,
-  write,
-});
+export const project = <D extends MessageDefinition>(
+  definition: D,
+  write: Write<DataOf<D>>,
+  options: ProjectionHandlerOptions = {},
+): ProjectionHandler => ({ ...options, definition, write });
 
 /** The name under which an asynchronous projection of a service follows its topic. */
 export const consumerOf = (service: string, { name }: Pick<Projection, 'name'>): string => `${service}.${name}`;
@@ -56,8 +62,9 @@ export async function projectAll(
   projections: readonly Projection[],
   streams: readonly (readonly RecordedEvent[])[],
 ): Promise<Rejection | undefined> {
-  for (const [type, events] of waves(streams, (event) => event.type)) {
-    for (const { handlers } of projections) {
+  for (const { handlers } of projections) {
+    const mayRepeat = (type: string) => handlers.get(type)?.manyPerStream ?? false;
+    for (const [type, events] of waves(streams, (event) => event.type, mayRepeat)) {
       const refusal = await handlers.get(type)?.write(tx, events);
       if (refusal) return refusal;
     }

@@ -1,5 +1,5 @@
 import type { Messaging } from '@starter/messaging';
-import { type OrderedEvents, type Received, type WaitOptions } from '@starter/messaging';
+import { type OrderedEvents, type OrderedHandler, type Received, type WaitOptions } from '@starter/messaging';
 import type { RecordedEvent } from './actor.js';
 import { consumerOf, mustNotRefuse, type Projection } from './projection.js';
 
@@ -14,9 +14,14 @@ export class Projections {
     const { messaging } = this;
     const consumer = consumerOf(messaging.service, projection);
     const events = messaging.inSequence(messaging.topic, consumer, { unknownTypes: 'hold' });
-    for (const { definition, ignored, write } of projection.handlers.values()) {
-      if (ignored) events.ignore(definition);
-      else events.on(definition, async (batch, tx) => mustNotRefuse(projection, await write(tx, batch.map(recorded))));
+    for (const { definition, ignored, write, manyPerStream = false } of projection.handlers.values()) {
+      if (ignored) {
+        events.ignore(definition);
+        continue;
+      }
+      const handle: OrderedHandler<unknown> = async (batch, tx) =>
+        mustNotRefuse(projection, await write(tx, batch.map(recorded)));
+      events.on(definition, handle, { manyPerKey: manyPerStream });
     }
     this.followed.set(projection.name, events);
   }

@@ -89,8 +89,16 @@ export function keyOf(definition: MessageDefinition, data: unknown): string | un
 
 /** PostgreSQL cannot store it in text or JSON; refused here it is a clear error and not a failing insert later on. */
 function refuseNul(definition: MessageDefinition, data: unknown): void {
-  if (!/(?<!\\)(?:\\\\)*\\u0000/.test(JSON.stringify(data))) return;
+  if (!holdsNul(data)) return;
   throw new ValidationError(`${definition.type} v${definition.version} holds the character U+0000; leave it out`);
+}
+
+function holdsNul(data: unknown): boolean {
+  if (typeof data === 'string') return data.includes('\0');
+  if (typeof data !== 'object' || data === null) return false;
+  if (Array.isArray(data)) return data.some(holdsNul);
+  for (const [name, value] of Object.entries(data)) if (holdsNul(value) || holdsNul(name)) return true;
+  return false;
 }
 
 function invalid(definition: MessageDefinition, error: z.ZodError, what: string): ValidationError {

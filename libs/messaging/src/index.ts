@@ -2,7 +2,7 @@ export { CommandConsumer } from './consumer/command-consumer.js';
 export { Dispatcher, type MessageHandler, type Received } from './consumer/dispatcher.js';
 export { EventReactor } from './consumer/event-reactor.js';
 export { KeyedQueue } from './consumer/keyed-queue.js';
-export type { OrderedHandler } from './consumer/event-batch.js';
+export type { OrderedHandler, OrderedHandlerOptions } from './consumer/event-batch.js';
 export { OrderedEvents, type OrderedEventsOptions } from './consumer/ordered-events.js';
 export type { WaitOptions } from './consumer/sequence-waiters.js';
 export { CreateMessagingTables1760000000001 } from './database/create-messaging-tables.migration.js';

@@ -1,6 +1,6 @@
 import type { Transaction } from '../database/transaction.js';
 import { groupBy } from '../group-by.js';
-import { recordDiscarded } from '../inbox/discarded.js';
+import { recordDiscarded, type Discarded } from '../inbox/discarded.js';
 import { park, unpark, type Parking } from '../inbox/parked.js';
 import {
   advanceKeys,
@@ -17,14 +17,23 @@ import type { Received } from './dispatcher.js';
 /** Runs in the transaction that advances the sequences of the events' keys. */
 export type OrderedHandler<Data> = (events: readonly Received<Data>[], tx: Transaction) => Promise<void>;
 
+export interface OrderedHandlerOptions {
+  /** The handler takes several events of a key at once, in their order; otherwise it gets at most one of each key. */
+  readonly manyPerKey?: boolean;
+}
+
+export interface RegisteredHandler extends OrderedHandlerOptions {
+  readonly handle: OrderedHandler<unknown>;
+}
+
 /** An event that has come, from the transport or from where it was parked, and what to do when it is its turn. */
 export interface OrderedEvent extends Received {
   readonly message: SequencedMessage;
   readonly fromParking: boolean;
-  /** Absent when nobody handles the type, or when it is not to be handled. */
-  readonly handler?: OrderedHandler<unknown>;
+  /** None when nobody handles the type, or when it is not to be handled. */
+  readonly handler: RegisteredHandler | undefined;
   /** Known before it is handled: it is to be discarded, or parked for another attempt or for a human. */
-  readonly refusal?: Exclude<Outcome, { kind: 'done' }>;
+  readonly refusal: Exclude<Outcome, { kind: 'done' }> | undefined;
   /** Tells the transport. */
   readonly settle: (outcome: Outcome) => void;
 }
@@ -57,19 +66,33 @@ export async function handleBatch(
   const byKey = groupBy(events, ({ message }) => message.subject);
   const runs = [...byKey].map(([key, ofKey]) => runOf(key, ofKey));
   const advanced = await advanceKeys(tx, consumer, runs);
-  const turns = [...byKey].map(([key, ofKey]) => new Turn(key, ofKey));
-  const others = turns.filter(({ key }) => !advanced.has(key));
-  for (const turn of turns) if (advanced.has(turn.key)) turn.takeAll();
-  if (others.length > 0) await sortOut(tx, consumer, others);
-  await recordDiscarded(tx, consumer, turns.flatMap(discardedOf));
-  for (const [, wave] of waves(turns.map(handledOf), ({ message }) => message.type)) {
-    await wave[0]?.handler?.(wave, tx);
+  const fates = new Map<OrderedEvent, Fate>();
+  const turns = [...byKey].map(([key, ofKey]) => new Turn(key, ofKey, fates));
+  const others: Turn[] = [];
+  for (const turn of turns) {
+    if (advanced.has(turn.key)) turn.takeAll();
+    else others.push(turn);
   }
+  if (others.length > 0) await sortOut(tx, consumer, others);
+  await handle(tx, turns);
+  const moved = turns.filter((turn) => turn.moved);
   return {
-    fates: new Map(turns.flatMap(({ fates }) => [...fates])),
-    handled: new Map(turns.filter(({ moved }) => moved).map(({ key, handled }) => [key, handled])),
-    followed: turns.filter(({ moved, handled, parkedTo }) => moved && parkedTo > handled).map(({ key }) => key),
+    fates,
+    handled: new Map(moved.map(({ key, handled }) => [key, handled])),
+    followed: moved.filter(({ parkedTo, handled }) => parkedTo > handled).map(({ key }) => key),
   };
+}
+
+async function handle(tx: Transaction, turns: readonly Turn[]): Promise<void> {
+  const handlers = new Map<string, RegisteredHandler>();
+  for (const { toHandle } of turns) {
+    for (const { message, handler } of toHandle) if (handler) handlers.set(message.type, handler);
+  }
+  const mayRepeat = (type: string) => handlers.get(type)?.manyPerKey ?? false;
+  const sequences = turns.map(({ toHandle }) => toHandle);
+  for (const [type, events] of waves(sequences, ({ message }) => message.type, mayRepeat)) {
+    await handlers.get(type)?.handle(events, tx);
+  }
 }
 
 /** Where all is well the key advances over all of its events at once. */
@@ -88,11 +111,10 @@ async function sortOut(tx: Transaction, consumer: string, turns: readonly Turn[]
   const states = await keysAsTheyAre(tx, consumer, messages);
   for (const turn of turns) turn.takeInOrder(states.get(turn.key));
   await setKeys(tx, consumer, turns);
-  await park(
-    tx,
-    consumer,
-    turns.flatMap(({ parkings }) => parkings),
-  );
+  const parkings = turns.flatMap((turn) => turn.parkings);
+  await park(tx, consumer, parkings);
+  const discarded = turns.flatMap((turn) => turn.discarded);
+  await recordDiscarded(tx, consumer, discarded);
   await unpark(
     tx,
     consumer,
@@ -102,8 +124,10 @@ async function sortOut(tx: Transaction, consumer: string, turns: readonly Turn[]
 
 /** The events of one key in a batch. */
 class Turn {
-  readonly fates = new Map<OrderedEvent, Fate>();
   readonly parkings: Parking[] = [];
+  readonly discarded: Discarded[] = [];
+  /** What takes effect, in order. */
+  toHandle: readonly OrderedEvent[] = [];
   handled = 0;
   parkedTo = 0;
   moved = false;
@@ -112,10 +136,12 @@ class Turn {
   constructor(
     readonly key: string,
     readonly events: readonly OrderedEvent[],
+    private readonly fates: Map<OrderedEvent, Fate>,
   ) {}
 
   takeAll(): void {
     for (const event of this.events) this.fates.set(event, 'handled');
+    this.toHandle = this.events.filter(({ handler }) => handler);
     this.handled = this.events.at(-1)?.message.sequence ?? 0;
     this.moved = true;
   }
@@ -126,6 +152,7 @@ class Turn {
     this.mayBeParked = state.parkedTo > state.handled;
     const inOrder = [...this.events].sort((one, other) => one.message.sequence - other.message.sequence);
     for (const event of inOrder) this.fates.set(event, this.take(event, state.parked));
+    this.toHandle = inOrder.filter((event) => event.handler && this.fates.get(event) === 'handled');
     this.moved = this.handled > state.handled;
   }
 
@@ -138,7 +165,9 @@ class Turn {
     if (message.sequence > this.handled + 1) return this.park(event, parked, 0, 'waiting');
     if (refusal && refusal.kind !== 'discard') return this.park(event, parked, attempt, 'held');
     this.handled = message.sequence;
-    return refusal ? 'discarded' : 'handled';
+    if (!refusal) return 'handled';
+    this.discarded.push({ message, reason: refusal.reason });
+    return 'discarded';
   }
 
   private park({ message, refusal }: OrderedEvent, parked: Map<number, number>, attempts: number, fate: Fate): Fate {
@@ -150,11 +179,3 @@ class Turn {
     return fate;
   }
 }
-
-const handledOf = ({ fates }: Turn): OrderedEvent[] =>
-  [...fates].flatMap(([event, fate]) => (fate === 'handled' && event.handler ? [event] : []));
-
-const discardedOf = ({ fates }: Turn) =>
-  [...fates].flatMap(([{ message, refusal }, fate]) =>
-    fate === 'discarded' && refusal ? [{ message, reason: refusal.reason }] : [],
-  );

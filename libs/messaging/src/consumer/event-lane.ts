@@ -96,8 +96,7 @@ export class EventLane {
     const refusal = triage(error, event.attempt, this.options.failurePolicy);
     // It is not the handler that failed this time: the transport, or the row, keeps the event.
     if (event.refusal || refusal.kind === 'done') return event.settle(retry(1_000, errorText(error)));
-    const { handler: _, ...rest } = event;
-    await this.commit([{ ...rest, refusal }]);
+    await this.commit([{ ...event, handler: undefined, refusal }]);
   }
 
   private settle({ message, refusal, settle }: OrderedEvent, fate: Fate): void {

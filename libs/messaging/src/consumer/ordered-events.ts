@@ -5,7 +5,7 @@ import { isSequenced, type SequencedMessage } from '../inbox/sequence.js';
 import { errorText } from '../logger.js';
 import { deadLetter, type Outcome } from '../outcome.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
-import type { OrderedEvent, OrderedHandler } from './event-batch.js';
+import type { OrderedEvent, OrderedHandler, OrderedHandlerOptions, RegisteredHandler } from './event-batch.js';
 import { EventLane } from './event-lane.js';
 import type { EventConsumerOptions } from './event-reactor.js';
 import { Handlers } from './handlers.js';
@@ -13,7 +13,7 @@ import { SequenceWaiters, type WaitOptions } from './sequence-waiters.js';
 import { triage } from './triage.js';
 
 export interface OrderedEventsOptions extends Omit<EventConsumerOptions, 'concurrency'> {
-  /** Most events in one transaction; twice as many may be in memory. Default 1 000. */
+  /** Most events in one transaction; twice as many may be in memory. Default 4 000. */
   readonly maxBatch?: number;
   /** What becomes of a type without a handler: it passes without effect (default), or holds its key for a human. */
   readonly unknownTypes?: 'pass' | 'hold';
@@ -29,7 +29,7 @@ export interface OrderedEventsOptions extends Omit<EventConsumerOptions, 'concur
  * keys go on.
  */
 export class OrderedEvents {
-  private readonly handlers: Handlers<OrderedHandler<unknown>>;
+  private readonly handlers: Handlers<RegisteredHandler>;
   private readonly ignored = new Set<string>();
   private readonly lane: EventLane;
   private readonly waiters: SequenceWaiters;
@@ -40,7 +40,7 @@ export class OrderedEvents {
   private gapsReportedAt = 0;
 
   constructor(private readonly options: OrderedEventsOptions) {
-    const { maxBatch = 1_000 } = options;
+    const { maxBatch = 4_000 } = options;
     this.maxBatch = maxBatch;
     this.handlers = new Handlers(options.consumer);
     this.waiters = new SequenceWaiters({ ...options, pollMs: 100 });
@@ -52,12 +52,13 @@ export class OrderedEvents {
     });
   }
 
-  /** `handler` gets the events of the type that share a transaction, at most one of each key. */
+  /** `handler` gets the events of the type that share a transaction, at most one of each key unless it takes more. */
   on<Schema extends z.ZodType>(
     definition: MessageDefinition & { readonly schema: Schema },
     handler: OrderedHandler<z.output<Schema>>,
+    options: OrderedHandlerOptions = {},
   ): this {
-    this.handlers.register(definition, handler as OrderedHandler<unknown>);
+    this.handlers.register(definition, { ...options, handle: handler as OrderedHandler<unknown> });
     const { topic, consumer, logger } = this.options;
     logger.info('binding', { topic, group: consumer, event: definition.type, order: 'sequence' });
     return this;
@@ -98,10 +99,11 @@ export class OrderedEvents {
     this.waiters.stop();
   }
 
-  private deliver({ message, origin }: Delivery): Promise<Outcome> {
+  private deliver(delivery: Delivery): Promise<Outcome> {
+    const { message } = delivery;
     return new Promise((resolve) => {
       if (isSequenced(message)) return this.lane.add(this.open(message, 1, false, resolve));
-      const what = `${origin} has no subject or no sequence; events of an ordered topic need both`;
+      const what = `${delivery.origin} has no subject or no sequence; events of an ordered topic need both`;
       resolve(deadLetter(what, 'NotSequenced'));
     });
   }
@@ -112,17 +114,20 @@ export class OrderedEvents {
     fromParking: boolean,
     settle: OrderedEvent['settle'],
   ): OrderedEvent {
-    const event = { message, attempt, fromParking, settle, data: message.data };
     const { unknownTypes, failurePolicy } = this.options;
-    if (this.ignored.has(message.type)) return event;
-    if (unknownTypes !== 'hold' && !this.handlers.has(message.type)) return event;
-    try {
-      const { handler, data } = this.handlers.open(message);
-      return { message, attempt, fromParking, settle, data, handler };
-    } catch (error) {
-      const refusal = triage(error, attempt, failurePolicy);
-      return refusal.kind === 'done' ? event : { ...event, refusal };
+    let data = message.data;
+    let handler: OrderedEvent['handler'];
+    let refusal: OrderedEvent['refusal'];
+    const matters = unknownTypes === 'hold' ? !this.ignored.has(message.type) : this.handlers.has(message.type);
+    if (matters) {
+      try {
+        ({ handler, data } = this.handlers.open(message));
+      } catch (error) {
+        const outcome = triage(error, attempt, failurePolicy);
+        if (outcome.kind !== 'done') refusal = outcome;
+      }
     }
+    return { message, attempt, fromParking, settle, data, handler, refusal };
   }
 
   private async sweep(): Promise<void> {

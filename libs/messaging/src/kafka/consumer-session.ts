@@ -56,6 +56,8 @@ export class ConsumerSession {
       heartbeatInterval: 500,
       minBytes: 1,
       maxWaitTimeInMs: 100,
+      // Records that are decoded all at once live long enough to cost the garbage collector more than the requests saved.
+      maxBytesPerPartition: 256 * 1024,
       allowAutoTopicCreation: false,
       partitionAssigners: [holdBeforeJoin(() => this.rest())],
       // One way to come back from every kind of crash, ours: kafkajs itself gives up on those that it calls non-retriable.

@@ -86,7 +86,7 @@ export class GroupMember {
       this.partitions.delete(partition);
       this.partitions.set(partition, deliveries);
       this.slots.tryTake();
-      void deliveries.handle(record);
+      deliveries.handle(record);
     }
   }
 }

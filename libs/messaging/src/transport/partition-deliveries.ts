@@ -36,13 +36,14 @@ export class PartitionDeliveries {
   }
 
   /** The caller has taken a slot for it. */
-  async handle(record: StoredRecord): Promise<void> {
+  handle(record: StoredRecord): void {
     const ticket = this.window.begin(record.offset);
     this.unsettled++;
-    const settled = await settleRecord(record, this.context, this.abandoned.signal);
-    this.unsettled--;
-    if (!settled || this.abandoned.signal.aborted) return;
-    if (this.window.settle(ticket) && this.window.position !== undefined) this.onSettled(this.window.position);
+    settleRecord(record, this.context, this.abandoned.signal, (settled) => {
+      this.unsettled--;
+      if (!settled || this.abandoned.signal.aborted) return;
+      if (this.window.settle(ticket) && this.window.position !== undefined) this.onSettled(this.window.position);
+    });
   }
 
   /** The partition is another member's now: what settles from here on must not move its offset. */

@@ -23,29 +23,69 @@ type DeadLetter = Extract<Outcome, { kind: 'dead-letter' }>;
 /**
  * Carries one record to its end: calls the handler until the outcome is final and writes the dead letter if it is one.
  * The caller has taken a slot; it is given back here, and not kept while a retry waits for its time.
- * @returns false when `abandoned` was aborted first: whoever owns the partition next starts over
+ * `ended` is told false when `abandoned` was aborted first: whoever owns the partition next starts over.
  */
-export async function settleRecord(
+export function settleRecord(
   record: StoredRecord,
   context: SettleContext,
   abandoned: AbortSignal,
-): Promise<boolean> {
-  const origin = `${context.topic}[${record.partition}]@${record.offset}`;
+  ended: (settled: boolean) => void,
+): void {
   const message = tryDecode(record);
   if (message instanceof UndecodableError) {
     const outcome = { kind: 'dead-letter', reason: message.message, errorType: message.name } as const;
-    return writeThenRelease(record, outcome, 0, origin, context, abandoned);
+    void writeThenRelease(record, outcome, 0, context, abandoned).then(ended);
+    return;
   }
-  for (let attempt = 1, redelivered = false; ; redelivered = true) {
-    const outcome = await callHandler({ message, attempt, redelivered, origin }, context);
-    if (outcome.kind === 'dead-letter') {
-      return writeThenRelease(record, outcome, attempt, origin, context, abandoned);
+  // Nearly every record ends here, after one promise; the functions for the others would make some more.
+  void callHandler(new RecordDelivery(message, record, context.topic), context).then((outcome) => {
+    if (outcome.kind === 'retry' || outcome.kind === 'dead-letter') {
+      void carryOn(record, message, outcome, context, abandoned).then(ended);
+    } else {
+      context.slots.release();
+      ended(true);
     }
+  });
+}
+
+class RecordDelivery implements Delivery {
+  constructor(
+    readonly message: Message,
+    private readonly record: StoredRecord,
+    private readonly topic: string,
+    readonly attempt = 1,
+  ) {}
+
+  get redelivered(): boolean {
+    return this.attempt > 1;
+  }
+
+  get origin(): string {
+    return originOf(this.record, this.topic);
+  }
+}
+
+const originOf = ({ partition, offset }: StoredRecord, topic: string): string => `${topic}[${partition}]@${offset}`;
+
+async function carryOn(
+  record: StoredRecord,
+  message: Message,
+  first: Outcome,
+  context: SettleContext,
+  abandoned: AbortSignal,
+): Promise<boolean> {
+  let outcome = first;
+  for (let attempt = 1; ;) {
+    if (outcome.kind === 'dead-letter') return writeThenRelease(record, outcome, attempt, context, abandoned);
     context.slots.release();
     if (outcome.kind !== 'retry') return true;
     attempt = nextAttempt(outcome, attempt);
 
-    context.logger.debug(`${origin} will be retried: ${outcome.reason}`, { attempt, afterMs: outcome.afterMs });
+    const delivery = new RecordDelivery(message, record, context.topic, attempt);
+    context.logger.debug(`${delivery.origin} will be retried: ${outcome.reason}`, {
+      attempt,
+      afterMs: outcome.afterMs,
+    });
     await pause(outcome.afterMs, abandoned);
     if (abandoned.aborted) return false;
     await context.slots.take();
@@ -53,6 +93,7 @@ export async function settleRecord(
       context.slots.release();
       return false;
     }
+    outcome = await callHandler(delivery, context);
   }
 }
 
@@ -64,16 +105,19 @@ function tryDecode(record: StoredRecord): Message | UndecodableError {
   }
 }
 
-async function callHandler(delivery: Delivery, { handler, logger }: SettleContext): Promise<Outcome> {
-  try {
-    return await handler(delivery);
-  } catch (error) {
+function callHandler(delivery: Delivery, { handler, logger }: SettleContext): Promise<Outcome> {
+  const defect = (error: unknown): Outcome => {
     logger.error('a delivery handler threw; it has to resolve to an outcome, see outcomeOf()', {
       origin: delivery.origin,
       attempt: delivery.attempt,
       error: errorText(error),
     });
     return retry(1000, errorText(error));
+  };
+  try {
+    return handler(delivery).catch(defect);
+  } catch (error) {
+    return Promise.resolve(defect(error));
   }
 }
 
@@ -82,10 +126,10 @@ async function writeThenRelease(
   record: StoredRecord,
   outcome: DeadLetter,
   attempts: number,
-  origin: string,
   { topic, group, slots, writeDeadLetter, logger }: SettleContext,
   abandoned: AbortSignal,
 ): Promise<boolean> {
+  const origin = originOf(record, topic);
   const { key, value } = record;
   const headers = { ...record.headers, ...reasonHeaders(outcome, origin, group, attempts) };
   try {
