@@ -14,7 +14,7 @@ export async function openDataSource(
   size: number,
   entities: MixedList<EntitySchema | (new () => object)> = [],
 ): Promise<DataSource> {
-  const extra = { idleTimeoutMillis: 0 };
+  const extra = { idleTimeoutMillis: 0, pipeline: true };
   const dataSource = await new DataSource({ type: 'postgres', url, poolSize: size, extra, entities }).initialize();
   await fill((dataSource.driver as unknown as { readonly master: Pool }).master, size);
   return dataSource;

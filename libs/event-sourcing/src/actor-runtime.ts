@@ -2,6 +2,7 @@ import { inTransaction, type Messaging } from '@starter/messaging';
 import { streamId, type Actor, type RecordedEvent } from './actor.js';
 import { ActorCache, type ActorCacheOptions, type Loaded } from './actor-cache.js';
 import { CommandBatch, RefusedByProjectionError } from './command-batch.js';
+import { ConcurrencyError } from './event-store.js';
 import type { Execution, Verdict, Work } from './execution.js';
 import { loadActors } from './load-actors.js';
 import { Mailboxes, type MailboxOptions } from './mailboxes.js';
@@ -18,6 +19,14 @@ export interface ActorRuntimeOptions extends MailboxOptions, ActorCacheOptions {
   readonly decideTimeoutMs?: number;
 }
 
+/** What earlier attempts at a batch have found out. */
+interface Attempt {
+  /** Why a projection refuses its only command. */
+  readonly refusal?: string;
+  /** The actors that had moved on are known. */
+  readonly distrusting?: true;
+}
+
 /**
  * Runs commands against actors: one at a time per actor, side by side over actors. What is there at the same time shares a
  * transaction; for each command that holds the inbox row, the events, the outbox rows and the inline projections.
@@ -29,6 +38,7 @@ export class ActorRuntime {
   private readonly projections: Projection[] = [];
   private readonly batch: CommandBatch;
   private transactions = 0;
+  private conflicts = 0;
 
   constructor(
     private readonly messaging: Messaging,
@@ -84,8 +94,8 @@ export class ActorRuntime {
       passivated: this.cache.passivated,
       /** Commands that wait for their turn. */
       mailboxDepth: this.mailboxes.depth,
-      /** Actors that decided again because another process had appended. */
-      conflicts: this.batch.conflicts,
+      /** Decisions that were taken again because another process had appended. */
+      conflicts: this.conflicts,
       transactions: this.transactions,
       snapshots: this.snapshots.taken,
     };
@@ -109,15 +119,21 @@ export class ActorRuntime {
     }
   }
 
-  private async inOneTransaction(works: readonly Work[]): Promise<Verdict[]> {
-    const { dataSource } = this.messaging;
+  private async inOneTransaction(works: readonly Work[], attempt: Attempt = {}): Promise<Verdict[]> {
     this.transactions += 1;
     try {
-      return await inTransaction(dataSource, (tx) => this.batch.execute(tx, works));
+      return await inTransaction(this.messaging.dataSource, (tx) => this.batch.execute(tx, works, attempt.refusal));
     } catch (error) {
+      if (error instanceof ConcurrencyError && !attempt.distrusting) {
+        this.conflicts += error.streams.length;
+        this.batch.distrust(error.streams);
+        return this.inOneTransaction(works, { ...attempt, distrusting: true });
+      }
       // In company the batch is taken apart first, to find out whose refusal it is.
-      if (!(error instanceof RefusedByProjectionError) || works.length > 1) throw error;
-      return inTransaction(dataSource, (tx) => this.batch.execute(tx, works, error.message));
+      if (error instanceof RefusedByProjectionError && works.length === 1) {
+        return this.inOneTransaction(works, { ...attempt, refusal: error.message });
+      }
+      throw error;
     }
   }
 

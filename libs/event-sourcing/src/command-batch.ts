@@ -10,7 +10,7 @@ import {
 import type { RecordedEvent } from './actor.js';
 import type { ActorCache, Loaded } from './actor-cache.js';
 import { decideTurn } from './decide-turn.js';
-import { appendEvents, ConcurrencyError, type NewEvent } from './event-store.js';
+import { appendEvents, type NewEvent } from './event-store.js';
 import type { Verdict, Work } from './execution.js';
 import { loadActors } from './load-actors.js';
 import { outgoing } from './outgoing.js';
@@ -46,20 +46,29 @@ const forget: Statement = {
           WHERE inbox.consumer = gone.consumer AND inbox.message_id = gone.message_id`,
 };
 
+/** More actors than that are not contended for at the same time; whoever is forgotten is found out anew. */
+const mostDistrusted = 10_000;
+
 /** The commands of a batch by stream. */
 type Turns = ReadonlyMap<string, readonly Work[]>;
 
 /** Commands of many actors in one transaction: a fixed number of statements, however many commands. */
 export class CommandBatch {
-  /** Actors that decided again because another process had appended. */
-  conflicts = 0;
+  /** Actors whose cached state lagged behind the log, because other processes append to them as well. */
+  private readonly distrusted = new Set<string>();
 
   constructor(private readonly context: BatchContext) {}
+
+  /** Their next decisions are taken on what the log says, until the cache turns out to be right again. */
+  distrust(streams: readonly string[]): void {
+    if (this.distrusted.size > mostDistrusted) this.distrusted.clear();
+    for (const stream of streams) this.distrusted.add(stream);
+  }
 
   /**
    * @param refusal what a projection has said to the only command before; it is recorded instead of decided
    * @throws RefusedByProjectionError
-   * @throws ConcurrencyError when somebody appends without waiting for the actor's turn
+   * @throws ConcurrencyError when an actor has moved on that was not distrusted; nothing may be committed then
    */
   async execute(tx: Transaction, batch: readonly Work[], refusal?: string): Promise<Verdict[]> {
     const { messaging, projections } = this.context;
@@ -69,16 +78,20 @@ export class CommandBatch {
     // 2. The actors as they are now, and what they decide.
     const turns = groupBy(fresh, ({ stream }) => stream);
     const decided = refusal === undefined ? await this.decideAll(tx, turns) : refuseAll(turns, refusal);
-    // 3. Store the events, expecting that nobody else has appended since.
-    await this.append(tx, turns, decided);
     const verdicts = [...decided.values()].flat();
-    // 4. What fails leaves no trace of having been here; the others go on.
-    await this.letGo(tx, verdicts);
-    // 5. What goes out: the events, the commands that they set off, the replies.
-    const entries = verdicts.flatMap((verdict) => outgoing(verdict, messaging));
-    await messaging.outbox.add(tx, entries);
-    // 6. What will never take effect is kept with its reason.
-    await recordDiscarded(tx, messaging.commands.queue, verdicts.flatMap(refusals));
+    await Promise.all([
+      // 3. Store the events, expecting that nobody else has appended since.
+      appendEvents(tx, verdicts.flatMap(newEvents)),
+      // 4. What fails leaves no trace of having been here; the others go on.
+      this.letGo(tx, verdicts),
+      // 5. What goes out: the events, the commands that they set off, the replies.
+      messaging.outbox.add(
+        tx,
+        verdicts.flatMap((verdict) => outgoing(verdict, messaging)),
+      ),
+      // 6. What will never take effect is kept with its reason.
+      recordDiscarded(tx, messaging.commands.queue, verdicts.flatMap(refusals)),
+    ]);
     // 7. Rows that must never lag behind the events.
     const refusing = await projectAll(tx, projections, eventsOfStreams(verdicts));
     if (refusing) throw new RefusedByProjectionError(refusing.rejected);
@@ -101,7 +114,8 @@ export class CommandBatch {
    * nothing would not, so they are taken again on what the log says.
    */
   private async decideAll(tx: Transaction, turns: Turns): Promise<Map<string, Verdict[]>> {
-    const decided = this.decideTurns(turns, (stream) => this.context.cache.get(stream));
+    const { cache } = this.context;
+    const decided = this.decideTurns(turns, (stream) => (this.distrusted.has(stream) ? undefined : cache.get(stream)));
     const unsure = new Map([...turns].filter(([stream]) => !decided.get(stream)?.some(appends)));
     for (const [stream, verdicts] of await this.decideFresh(tx, unsure)) decided.set(stream, verdicts);
     return decided;
@@ -112,18 +126,10 @@ export class CommandBatch {
     const { cache, snapshots } = this.context;
     const actors = new Map([...turns].flatMap(([stream, [first]]) => (first ? [[stream, first.actor]] : [])));
     const states = await loadActors(tx, actors, (stream) => cache.get(stream), snapshots);
+    for (const [stream, { sequence }] of states) {
+      if (cache.get(stream)?.sequence === sequence) this.distrusted.delete(stream);
+    }
     return this.decideTurns(turns, (stream) => states.get(stream));
-  }
-
-  /** Where the cached state turns out to lag behind, the actor decides again: nobody can append while it has its turn. */
-  private async append(tx: Transaction, turns: Turns, decided: Map<string, Verdict[]>): Promise<void> {
-    const moved = await appendEvents(tx, [...decided.values()].flat().flatMap(newEvents));
-    if (moved.size === 0) return;
-    this.conflicts += moved.size;
-    const again = await this.decideFresh(tx, new Map([...turns].filter(([stream]) => moved.has(stream))));
-    for (const [stream, verdicts] of again) decided.set(stream, verdicts);
-    const still = await appendEvents(tx, [...again.values()].flat().flatMap(newEvents));
-    if (still.size > 0) throw new ConcurrencyError([...still]);
   }
 
   /** The decisions by stream; none where the state is not known. */

@@ -7,7 +7,7 @@ export class ConcurrencyError extends Error {
   /** SQLSTATE of a serialisation failure: whoever gives up on it may try the whole message again. */
   readonly code = '40001';
 
-  constructor(streams: readonly string[]) {
+  constructor(readonly streams: readonly string[]) {
     super(`a stream has moved on: ${streams.join(', ')}; load it and decide again`);
   }
 }
@@ -97,25 +97,17 @@ const insertAlone: Statement = {
          RETURNING id`,
 };
 
-const takeBack: Statement = {
-  name: 'event-take-back',
-  text: `DELETE FROM event WHERE stream_id = ANY($1) AND id = ANY($2)`,
-};
-
 /**
  * Appends to any number of streams, each at the sequences of its messages.
- * @returns the streams that have moved on since they were loaded; nothing was appended to them
+ * @throws ConcurrencyError when one of the streams has moved on since it was loaded; the transaction must be rolled back
  */
-export async function appendEvents(tx: Transaction, events: readonly NewEvent[]): Promise<Set<string>> {
-  if (events.length === 0) return new Set();
+export async function appendEvents(tx: Transaction, events: readonly NewEvent[]): Promise<void> {
+  if (events.length === 0) return;
   const inserted = await tx.query<{ id: string }>(insertInTransaction, [...rowsOf(events), continuations(events)]);
-  if (inserted.length === events.length) return new Set();
+  if (inserted.length === events.length) return;
   const ids = new Set(inserted.map(({ id }) => id));
-  const moved = new Set(events.filter(({ message }) => !ids.has(message.id)).map(streamOf));
-  // Of several events of one stream the later ones may have found room; they were decided on a state that is not the last.
-  const stray = events.filter((event) => moved.has(streamOf(event)) && ids.has(event.message.id));
-  if (stray.length > 0) await tx.query(takeBack, [[...moved], stray.map(({ message }) => message.id)]);
-  return moved;
+  const moved = events.filter(({ message }) => !ids.has(message.id));
+  throw new ConcurrencyError([...new Set(moved.map(streamOf))]);
 }
 
 /**

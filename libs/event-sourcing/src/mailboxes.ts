@@ -3,7 +3,10 @@ import { DatabaseUnavailableError, TransientError } from '@starter/messaging';
 export interface MailboxOptions {
   /** Most commands in one transaction. Default 100. */
   readonly maxBatch?: number;
-  /** Transactions at the same time: while one waits for its commit the next is prepared. Default 2. */
+  /**
+   * Transactions at the same time. Default 1: what comes meanwhile makes the next batch larger, and that saves more than a
+   * second transaction gains, which also settles messages out of their order.
+   */
   readonly lanes?: number;
   /** Most commands that wait for one actor. Default 1 000. */
   readonly mailboxSize?: number;
@@ -41,7 +44,7 @@ export class Mailboxes<Work extends { readonly stream: string }, Result> {
     options: MailboxOptions = {},
   ) {
     this.maxBatch = options.maxBatch ?? 100;
-    this.lanes = options.lanes ?? 2;
+    this.lanes = options.lanes ?? 1;
     this.mailboxSize = options.mailboxSize ?? 1_000;
   }
 

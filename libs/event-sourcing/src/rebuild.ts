@@ -1,10 +1,11 @@
 import { groupBy, holdConsumer, inTransaction, type Statement, type Transaction } from '@starter/messaging';
 import type { DataSource } from 'typeorm';
 import type { RecordedEvent } from './actor.js';
-import { loadEvents, type StoredEvent, type StreamPosition } from './event-store.js';
-import { decodeStored, refuseGap } from './load-actors.js';
+import type { StoredEvent, StreamPosition } from './event-store.js';
+import { decodeStored } from './load-actors.js';
 import { mustNotRefuse, projectAll, type Projection } from './projection.js';
 import { ShadowTables } from './shadow-tables.js';
+import { StreamWindow } from './stream-window.js';
 
 export interface RebuildProgress {
   /** Events that are in the new tables. */
@@ -70,10 +71,9 @@ async function alone<T>(dataSource: DataSource, projection: string, work: () => 
   }
 }
 
-const selectPage: Statement = {
-  name: 'rebuild-page',
-  text: `SELECT stream_id AS stream, type, version, sequence::int AS sequence, id, data, recorded_at AS time
-           FROM event WHERE (stream_id, sequence) > ($1, $2) ORDER BY stream_id, sequence LIMIT $3`,
+const selectStreams: Statement = {
+  name: 'rebuild-streams',
+  text: `SELECT stream_id AS stream, 0 AS sequence FROM event WHERE stream_id > $1 GROUP BY 1 ORDER BY 1 LIMIT $2`,
 };
 
 const advance: Statement = {
@@ -104,6 +104,8 @@ const unpark = `
 const record = `
   INSERT INTO projection_rebuild (projection, events, started_at) VALUES ($1, $2, $3)
   ON CONFLICT (projection) DO UPDATE SET events = $2, started_at = $3, finished_at = clock_timestamp()`;
+
+type StreamRow = StreamPosition & Record<string, unknown>;
 
 /** So few streams that have moved are caught up while the consumer waits. */
 const fewStreams = 500;
@@ -138,54 +140,42 @@ class Rebuild {
     return this.events;
   }
 
-  /** The log in the order of its primary key. What is appended to a stream behind the page is caught up later. */
+  /** Every stream that is in the log now. What is appended behind its back is caught up later. */
   private async copyLog(): Promise<void> {
-    let last: StreamPosition = { stream: '', sequence: 0 };
-    let page = await this.read(last);
+    let last = '';
+    const window = new StreamWindow(async (tx, limit) => {
+      const streams = await tx.query<StreamRow>(selectStreams, [last, limit]);
+      last = streams.at(-1)?.stream ?? last;
+      return streams;
+    }, this.pageSize);
+    const read = () => inTransaction(this.options.dataSource, (tx) => window.next(tx));
+    let page = await read();
     while (page.length > 0) {
-      const [before, events] = [last, page];
-      last = page.at(-1) as StoredEvent;
-      [page] = await Promise.all([
-        page.length < this.pageSize ? [] : this.read(last),
-        this.inShadow((tx) => this.apply(tx, events, [before])),
-      ]);
+      const events = page;
+      [page] = await Promise.all([read(), this.inShadow((tx) => this.apply(tx, events))]);
     }
-  }
-
-  private read({ stream, sequence }: StreamPosition): Promise<StoredEvent[]> {
-    return inTransaction(this.options.dataSource, (tx) =>
-      tx.query<StoredEvent & Record<string, unknown>>(selectPage, [stream, sequence, this.pageSize]),
-    );
   }
 
   /** @returns how many streams had moved */
   private async catchUp(tx: Transaction): Promise<number> {
     let streams = 0;
     for (;;) {
-      const moved = await tx.query<StreamPosition & Record<string, unknown>>(selectMoved, [this.pageSize]);
+      const moved = await tx.query<StreamRow>(selectMoved, [this.pageSize]);
       streams += moved.length;
-      let before: readonly StreamPosition[] = moved;
-      for await (const page of loadEvents(tx, moved)) {
-        await this.apply(tx, page, before);
-        before = [...before, ...page.slice(-1)];
-      }
+      const left = [...moved];
+      const window = new StreamWindow((_, limit) => Promise.resolve(left.splice(0, limit)), this.pageSize);
+      for (let page = await window.next(tx); page.length > 0; page = await window.next(tx)) await this.apply(tx, page);
       if (moved.length < this.pageSize) return streams;
     }
   }
 
-  /** `before`: where the streams are, the newest last; a stream that is not named there has not begun. */
-  private async apply(tx: Transaction, page: readonly StoredEvent[], before: readonly StreamPosition[]): Promise<void> {
+  private async apply(tx: Transaction, page: readonly StoredEvent[]): Promise<void> {
     const { projection, onProgress } = this.options;
-    const heads = new Map(before.map(({ stream, sequence }) => [stream, sequence]));
-    for (const event of page) {
-      refuseGap(event, heads.get(event.stream) ?? 0);
-      heads.set(event.stream, event.sequence);
-    }
     const streams = groupBy(page, ({ stream }) => stream);
     const histories = [...streams.values()].map((events) => events.flatMap((event) => recorded(projection, event)));
     mustNotRefuse(projection, await projectAll(tx, [projection], histories));
-    const keys = [...streams.keys()];
-    await tx.query(advance, [keys, keys.map((stream) => heads.get(stream))]);
+    const heads = [...streams.values()].map((events) => events.at(-1)?.sequence);
+    await tx.query(advance, [[...streams.keys()], heads]);
     await this.shadow.refuseOtherWrites(tx.manager);
     this.events += page.length;
     onProgress?.({ events: this.events, total: Math.max(this.total, this.events) });

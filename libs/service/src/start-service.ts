@@ -106,6 +106,8 @@ function databaseModule(definition: Pick<ServiceDefinition, 'entities' | 'migrat
       entities: definition.entities,
       migrations: [CreateMessagingTables1760000000001, CreateIdempotencyKeys1760000000003, ...definition.migrations],
       poolSize: settings.DATABASE_POOL,
+      // Statements that are sent together share a round trip.
+      extra: { pipeline: true },
       retryAttempts: 30,
       retryDelay: 1_000,
       logging: false,

@@ -19,6 +19,7 @@ export async function openTestDataSource(
     url: database.url,
     migrations,
     poolSize: 20,
+    extra: { pipeline: true },
   }).initialize();
   await migrate(dataSource);
   return {

@@ -1,5 +1,5 @@
 import type { ClientBase, Pool, QueryResultRow } from 'pg';
-import type { DataSource, EntityManager } from 'typeorm';
+import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 
 /** The service's own database cannot be reached; no message is to blame, so it costs none an attempt. */
 export class DatabaseUnavailableError extends Error {
@@ -26,29 +26,50 @@ export interface Transaction {
 /**
  * Runs `work` in one transaction and commits; any throw rolls back and is rethrown. When the connection dies during the
  * commit the outcome is unknown: the caller's retry is made harmless by the inbox.
+ *
+ * Statements that do not need each other's answers are best sent together (`Promise.all`): on a connection with `pipeline`
+ * they share a round trip, and so does the beginning of the transaction with the first of them.
  */
 export async function inTransaction<T>(dataSource: DataSource, work: (tx: Transaction) => Promise<T>): Promise<T> {
   const runner = dataSource.createQueryRunner();
   const afterCommit: (() => void)[] = [];
+  let client: ClientBase | undefined;
   try {
-    const client = (await runner.connect()) as ClientBase;
-    await runner.startTransaction();
+    client = (await runner.connect()) as ClientBase;
+    const connection = client;
+    const begun = connection.query('BEGIN');
+    // Whatever follows fails as well, and tells.
+    begun.catch(() => undefined);
+    markOpen(runner, true);
     const result = await work({
       manager: runner.manager,
       query: async <Row extends QueryResultRow>(statement: Statement, values: readonly unknown[] = []) =>
-        (await client.query<Row>({ ...statement, values: values as unknown[] })).rows,
+        (await connection.query<Row>({ ...statement, values: values as unknown[] })).rows,
       afterCommit: (action) => afterCommit.push(action),
     });
-    await runner.commitTransaction();
+    await begun;
+    const { command } = await connection.query('COMMIT');
+    if (command !== 'COMMIT')
+      throw new Error('a statement of the transaction failed, and the failure was not passed on');
+    markOpen(runner, false);
     afterCommit.forEach((action) => action());
     return result;
   } catch (error) {
     // A roll-back on a dead connection fails as well; the first error is the one that tells what happened.
-    if (runner.isTransactionActive) await runner.rollbackTransaction().catch(() => undefined);
+    if (runner.isTransactionActive) await client?.query('ROLLBACK').catch(() => undefined);
+    markOpen(runner, false);
     throw isOutage(error) ? new DatabaseUnavailableError(error) : error;
   } finally {
     await runner.release();
   }
+}
+
+/**
+ * TypeORM's own way to open a transaction waits for the answer. Its manager has to know of ours all the same, or it would
+ * open one within it.
+ */
+function markOpen(runner: QueryRunner, open: boolean): void {
+  Object.assign(runner, { isTransactionActive: open, transactionDepth: open ? 1 : 0 });
 }
 
 /** One statement by itself, which is its own transaction; prepared, like those of {@link inTransaction}. */
