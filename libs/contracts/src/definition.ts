@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { personalFields } from './personal.js';
 
 /** Data as it travels. */
 export type JsonObject = Readonly<Record<string, z.core.util.JSONType>>;
@@ -17,6 +18,10 @@ export interface Definition<Kind extends 'command' | 'event', Schema extends z.Z
   /** Field of the data that names the actor a command is for. */
   readonly key?: keyof z.output<Schema> & string;
   readonly schema: Schema;
+  /** Field of a command that says whom its personal fields are about. */
+  readonly personalTo?: keyof z.output<Schema> & string;
+  /** Where its personal fields are, `email` or `variables.*`; absent when it has none. */
+  readonly personal?: readonly string[];
   /** How data of older versions is brought to this one; one step for each of them. */
   readonly upcast?: Upcasters;
   /** Data with its definition; it is checked against the schema when it is sent and again when it arrives. */
@@ -39,20 +44,27 @@ interface Options<Schema extends z.ZodObject> {
   readonly upcast?: Upcasters;
 }
 
+interface CommandOptions<Schema extends z.ZodObject> extends Options<Schema> {
+  readonly key?: keyof z.output<Schema> & string;
+  /** Required with fields that are `personal(…)`: their subject, whose key seals them and is destroyed to erase them. */
+  readonly personalTo?: keyof z.output<Schema> & string;
+}
+
 /**
  * A request to one service. Unknown fields are refused: a typo must not silently change what is asked.
- * @throws Error when the steps of `upcast` are not those from version 1 to the current one
+ * @throws Error when the steps of `upcast` are not those from version 1 to the current one, or `personalTo` is missing
  */
 export function defineCommand<Schema extends z.ZodObject>(
   type: string,
-  options: Options<Schema> & { readonly key?: keyof z.output<Schema> & string },
+  options: CommandOptions<Schema>,
 ): Definition<'command', Schema> {
   return define('command', type, { ...options, schema: options.schema.strict() as unknown as Schema });
 }
 
 /**
  * A fact. Unknown fields are dropped on arrival: the owner may add a field without breaking its readers.
- * @throws Error when the steps of `upcast` are not those from version 1 to the current one
+ * @throws Error when the steps of `upcast` are not those from version 1 to the current one, or a field is `personal(…)`,
+ * which would let plain text into a log
  */
 export function defineEvent<Schema extends z.ZodObject>(
   type: string,
@@ -81,13 +93,21 @@ export const retireEvent = (
 function define<Kind extends 'command' | 'event', Schema extends z.ZodObject>(
   kind: Kind,
   type: string,
-  options: Options<Schema> & { readonly key?: keyof z.output<Schema> & string },
+  options: CommandOptions<Schema>,
 ): Definition<Kind, Schema> {
   requireSteps(type, options);
+  const { personal, plain } = personalFields(type, options.schema);
+  if (plain.length > 0 && kind === 'event') {
+    throw new Error(`${type} would bring plain text into a log; make these fields \`sealed\`: ${plain.join(', ')}`);
+  }
+  if (plain.length > 0 && options.personalTo === undefined) {
+    throw new Error(`${type} has personal fields; name the field that says whom they are about as personalTo`);
+  }
   const definition: Definition<Kind, Schema> = {
     kind,
     type,
     ...options,
+    ...(personal.length > 0 ? { personal } : {}),
     of: (data) => ({ definition, data }),
   };
   return definition;

@@ -1,5 +1,5 @@
 import { type DynamicModule, Inject, Module, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import { keyOf, Messaging, ValidationError } from '@starter/messaging';
+import { keyOf, Messaging, ValidationError, type PersonalData } from '@starter/messaging';
 import type { Actor } from './actor.js';
 import { ActorRuntime } from './actor-runtime.js';
 import type { Projection } from './projection.js';
@@ -23,7 +23,8 @@ export class ActorRuntimeModule implements OnApplicationShutdown {
 export interface ActorFeature {
   /** Actors whose commands come straight from the service's queue. */
   readonly actors: readonly Actor<unknown>[];
-  readonly inlineProjections?: readonly Projection[];
+  /** A function gets what it needs to seal, open or erase personal data. */
+  readonly inlineProjections?: readonly (Projection | ((personalData: PersonalData) => Projection))[];
   /** Routing keys of commands that do not arrive under their own type (replies). */
   readonly addresses?: Readonly<Record<string, string>>;
 }
@@ -48,7 +49,8 @@ export class ActorModule implements OnModuleInit {
   }
 
   onModuleInit(): void {
-    for (const projection of this.feature.inlineProjections ?? []) {
+    for (const inline of this.feature.inlineProjections ?? []) {
+      const projection = typeof inline === 'function' ? inline(this.messaging.personalData) : inline;
       this.feature.actors.forEach((actor) => checkTypes(projection, actor));
       this.runtime.project(projection);
     }

@@ -15,6 +15,7 @@ import type { Verdict, Work } from './execution.js';
 import { loadActors } from './load-actors.js';
 import { outgoing } from './outgoing.js';
 import { projectAll, type Projection } from './projection.js';
+import { sealCommands } from './seal-commands.js';
 import type { Snapshots } from './snapshots.js';
 import { withinTime } from './time-limit.js';
 
@@ -75,28 +76,30 @@ export class CommandBatch {
     // 1. The actors' turns, and which of the messages have taken effect before.
     const streams = [...new Set(batch.map(({ stream }) => stream))];
     const [, fresh] = await Promise.all([tx.query(takeTurns, [streams]), this.admit(tx, batch)]);
-    // 2. The actors as they are now, and what they decide.
-    const turns = groupBy(fresh, ({ stream }) => stream);
+    // 2. Nobody from here on sees personal data in plain text.
+    const { works, refused, sealedAs } = await sealCommands(tx, fresh, messaging.personalData);
+    // 3. The actors as they are now, and what they decide.
+    const turns = groupBy(works, ({ stream }) => stream);
     const decided = refusal === undefined ? await this.decideAll(tx, turns) : refuseAll(turns, refusal);
-    const verdicts = [...decided.values()].flat();
+    const verdicts = [...[...decided.values()].flat(), ...refused];
     await Promise.all([
-      // 3. Store the events, expecting that nobody else has appended since.
+      // 4. Store the events, expecting that nobody else has appended since.
       appendEvents(tx, verdicts.flatMap(newEvents)),
-      // 4. What fails leaves no trace of having been here; the others go on.
+      // 5. What fails leaves no trace of having been here; the others go on.
       this.letGo(tx, verdicts),
-      // 5. What goes out: the events, the commands that they set off, the replies.
+      // 6. What goes out: the events, the commands that they set off, the replies.
       messaging.outbox.add(
         tx,
         verdicts.flatMap((verdict) => outgoing(verdict, messaging)),
       ),
-      // 6. What will never take effect is kept with its reason.
+      // 7. What will never take effect is kept with its reason.
       recordDiscarded(tx, messaging.commands.queue, verdicts.flatMap(refusals)),
     ]);
-    // 7. Rows that must never lag behind the events.
+    // 8. Rows that must never lag behind the events.
     const refusing = await projectAll(tx, projections, eventsOfStreams(verdicts));
     if (refusing) throw new RefusedByProjectionError(refusing.rejected);
     const byWork = new Map(verdicts.map((verdict) => [verdict.work, verdict]));
-    return batch.map((work) => byWork.get(work) ?? { work, kind: 'duplicate' });
+    return batch.map((work) => byWork.get(sealedAs.get(work) ?? work) ?? { work, kind: 'duplicate' });
   }
 
   private async admit(tx: Transaction, batch: readonly Work[]): Promise<Work[]> {

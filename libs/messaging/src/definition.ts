@@ -11,6 +11,10 @@ export interface MessageDefinition<Data = unknown> {
   readonly owner: string;
   readonly key?: string;
   readonly schema: z.ZodType<Data>;
+  /** Where its personal fields are: `email`, `variables.*`. */
+  readonly personal?: readonly string[];
+  /** Field that says whom they are about; with it plain text is sealed, without it they come sealed. */
+  readonly personalTo?: string;
   /** Step n takes the JSON data of version n to version n + 1; without a step older data cannot be read. */
   readonly upcast?: Readonly<Record<number, (data: never) => unknown>>;
 }

@@ -7,8 +7,10 @@ import type { Logger } from './logger.js';
 import { newCounters } from './message-counters.js';
 import { Outbox } from './outbox/outbox.js';
 import { OutboxRelay } from './outbox/outbox-relay.js';
+import { KeyCreated, KeyErased, keyTopic } from './personal/key-messages.js';
+import { PersonalData } from './personal/personal-data.js';
 import type { CommandTransport } from './transport/command-transport.js';
-import type { EventTransport } from './transport/event-transport.js';
+import type { EventTransport, TopicDeclaration } from './transport/event-transport.js';
 
 export interface MessagingOptions {
   /** Names the command queue `<service>.commands`, the topic `<service>.events` and the source of every message. */
@@ -21,6 +23,8 @@ export interface MessagingOptions {
   readonly partitions: number;
   /** Most commands of the service handled at the same time. Default 100. */
   readonly prefetch?: number;
+  /** Master key of personal data: 32 bytes in base64, the same in all services. Default: none can be sealed or opened. */
+  readonly personalDataKey?: string;
 }
 
 interface EventConsumer {
@@ -39,17 +43,21 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   readonly counters = newCounters();
   readonly outbox = new Outbox();
   readonly relay: OutboxRelay;
+  readonly personalData: PersonalData;
   /** Register handlers before the application has started. */
   readonly commands: CommandConsumer;
   private readonly eventConsumers: EventConsumer[] = [];
-  private readonly topics = new Set<string>();
+  private readonly topics = new Map<string, TopicDeclaration>();
 
   constructor(private readonly options: MessagingOptions) {
     this.service = options.service;
     this.topic = `${options.service}.events`;
-    this.topics.add(this.topic);
+    this.declareTopic({ name: this.topic });
     this.dataSource = options.dataSource;
     this.logger = options.logger;
+    const { personalDataKey: masterKey } = options;
+    this.personalData = new PersonalData({ ...options, outbox: this.outbox, ...(masterKey ? { masterKey } : {}) });
+    if (masterKey) this.declareTopic({ name: keyTopic(this.service), compacted: true });
     this.relay = new OutboxRelay({ ...options, outbox: this.outbox });
     this.commands = new CommandConsumer({
       ...options,
@@ -69,6 +77,17 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     return this.add(new OrderedEvents({ ...this.eventOptions(topic, consumer), ...options }));
   }
 
+  /** The keys of another service's subjects come here: what that one has sealed can be opened. */
+  followKeys(owner: string): void {
+    const topic = keyTopic(owner);
+    this.declareTopic({ name: topic, compacted: true });
+    this.personalData.follow(owner);
+    const { keys } = this.personalData;
+    this.reactTo(topic, `${this.service}.personal-keys`)
+      .on(KeyCreated, ({ data }) => keys.learnCreated(owner, data))
+      .on(KeyErased, ({ data }) => keys.learnErased(owner, data));
+  }
+
   /** Every consumer can receive now. */
   get ready(): boolean {
     const { commands, events } = this.options;
@@ -81,11 +100,8 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   }
 
   async onApplicationBootstrap(): Promise<void> {
-    const { events, partitions } = this.options;
-    await Promise.all([
-      this.commands.declare(),
-      events.declare([...this.topics].map((name) => ({ name, partitions }))),
-    ]);
+    if (this.personalData.enabled) await this.personalData.keys.check();
+    await Promise.all([this.commands.declare(), this.options.events.declare([...this.topics.values()])]);
     await Promise.all([this.commands.start(), ...this.eventConsumers.map((consumer) => consumer.start())]);
     this.relay.start();
   }
@@ -101,8 +117,12 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     return consumer;
   }
 
+  private declareTopic(topic: Omit<TopicDeclaration, 'partitions'>): void {
+    if (!this.topics.has(topic.name)) this.topics.set(topic.name, { ...topic, partitions: this.options.partitions });
+  }
+
   private eventOptions(topic: string, consumer: string) {
-    this.topics.add(topic);
+    this.declareTopic({ name: topic });
     const { dataSource, events, logger } = this.options;
     return { topic, consumer, dataSource, transport: events, logger, counters: this.counters };
   }

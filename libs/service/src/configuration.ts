@@ -20,7 +20,15 @@ export const baseSettings = z.object({
   /** Database connections of a service instance. */
   DATABASE_POOL: z.coerce.number().int().min(2).max(1_000).default(10),
 });
-export type BaseSettings = z.output<typeof baseSettings>;
+export type BaseSettings = z.output<typeof baseSettings> & { readonly PERSONAL_DATA_KEY?: string };
+
+/** Of a service that seals or opens personal data, with `CreatePersonalKeys…` among its migrations. Nobody else needs the key. */
+export const personalDataSettings = baseSettings.extend({
+  /** Seals the keys that personal data is encrypted with; the same in all services that have it. */
+  PERSONAL_DATA_KEY: z
+    .string()
+    .refine((text) => Buffer.from(text, 'base64').length === 32, 'must be 32 bytes in base64: openssl rand -base64 32'),
+});
 
 /**
  * Reads the settings from environment variables; an empty one counts as not set.

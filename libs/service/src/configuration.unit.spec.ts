@@ -1,4 +1,4 @@
-import { baseSettings, readSettings } from './configuration.js';
+import { baseSettings, personalDataSettings, readSettings } from './configuration.js';
 
 const DATABASE_URL = 'postgresql://user:secret@db:5432/users';
 
@@ -20,4 +20,15 @@ it('names every variable that is missing or wrong, without its value', () => {
     readSettings(baseSettings, { PORT: '99999', KAFKA_BROKERS: 'nowhere', RABBITMQ_URL: 'http://secret' });
   expect(read).toThrow(/PORT: .*\n.*DATABASE_URL: .*\n.*RABBITMQ_URL: .*\n.*KAFKA_BROKERS.*: must be HOST:PORT/);
   expect(read).not.toThrow(/secret/);
+});
+
+it('gives the key of personal data only to services that ask for it, and says how to make one', () => {
+  const PERSONAL_DATA_KEY = Buffer.alloc(32).toString('base64');
+  expect(readSettings(baseSettings, { DATABASE_URL, PERSONAL_DATA_KEY })).not.toHaveProperty('PERSONAL_DATA_KEY');
+  expect(readSettings(personalDataSettings, { DATABASE_URL, PERSONAL_DATA_KEY })).toMatchObject({ PERSONAL_DATA_KEY });
+  for (const wrong of ['', 'c2hvcnQ=']) {
+    const read = () => readSettings(personalDataSettings, { DATABASE_URL, PERSONAL_DATA_KEY: wrong });
+    expect(read).toThrow(wrong === '' ? /PERSONAL_DATA_KEY: / : /PERSONAL_DATA_KEY: .*openssl rand -base64 32/);
+    expect(read).not.toThrow(/c2hvcnQ/);
+  }
 });

@@ -1,4 +1,4 @@
-export { baseSettings, readSettings, type BaseSettings } from './configuration.js';
+export { baseSettings, personalDataSettings, readSettings, type BaseSettings } from './configuration.js';
 export { readCursor, writeCursor } from './cursor.js';
 export { messagingLogger, createPino } from './logging.js';
 export { earlierAnswer, idempotencyKeyOf } from './idempotency-key.js';

@@ -68,6 +68,7 @@ export async function startService<Settings extends BaseSettings>(
         logger,
         partitions: settings.EVENT_PARTITIONS,
         prefetch: settings.COMMAND_PREFETCH,
+        ...(settings.PERSONAL_DATA_KEY === undefined ? {} : { personalDataKey: settings.PERSONAL_DATA_KEY }),
       }),
       TerminusModule.forRoot({ errorLogStyle: 'json', logger: false }),
       definition.module(settings),

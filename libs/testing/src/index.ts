@@ -5,6 +5,7 @@ export { eventually } from './eventually.js';
 export { fixtureProblems, schemaFingerprint } from './fixture-problems.js';
 export { given } from './given.js';
 export { givenEvents } from './given-events.js';
+export { personalDataOf, sealAs, sealedText, testPersonalDataKey } from './sealed.js';
 export { seededRandom, testSeed } from './seeded-random.js';
 export { openTestDataSource, type TestDataSource } from './test-data-source.js';
 export { createTestDatabase, type TestDatabase } from './test-database.js';

@@ -18,7 +18,7 @@ export interface Received<Data = unknown> {
 export type MessageHandler<Data> = (received: Received<Data>) => Promise<Outcome | void>;
 
 export interface DispatcherOptions extends TriageContext {
-  /** Records a message that is refused for good, before it is acknowledged. */
+  /** Records a message that is refused for good, its personal data left out, before it is acknowledged. */
   readonly discarded: (message: Message, reason: string) => Promise<void>;
 }
 
@@ -61,7 +61,7 @@ export class Dispatcher {
     const outcome = triage(error, attempt, this.options.failurePolicy);
     if (outcome.kind !== 'discard') return outcome;
     try {
-      await this.options.discarded(message, outcome.reason);
+      await this.options.discarded(this.handlers.redact(message), outcome.reason);
       return outcome;
     } catch (recordError) {
       return retryBlameless(outageRetryMs, `the refusal could not be recorded: ${errorText(recordError)}`);

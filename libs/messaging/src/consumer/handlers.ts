@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import { decode, type MessageDefinition } from '../definition.js';
 import type { Message } from '../message.js';
+import { redact } from '../personal/personal-fields.js';
 
 /** No handler is registered for the type. */
 export class UnknownTypeError extends Error {
@@ -43,5 +44,11 @@ export class Handlers<Handler> {
     }
     const { definition, handler } = registered;
     return { handler, data: decode(definition, message) };
+  }
+
+  /** The message without plain personal data, as far as its definition is known here. */
+  redact<M extends Message>(message: M): M {
+    const definition = this.byType.get(message.type)?.definition;
+    return definition ? { ...message, ...redact(definition, message) } : message;
   }
 }

@@ -127,7 +127,8 @@ export class OrderedEvents {
         if (outcome.kind !== 'done') refusal = outcome;
       }
     }
-    return { message, attempt, fromParking, settle, data, handler, refusal };
+    const kept = refusal?.kind === 'discard' ? this.handlers.redact(message) : message;
+    return { message: kept, attempt, fromParking, settle, data, handler, refusal };
   }
 
   private async sweep(): Promise<void> {

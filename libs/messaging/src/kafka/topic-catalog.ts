@@ -15,6 +15,17 @@ const deadLetterConfig = [
   { name: 'max.message.bytes', value: String(4 * 1024 * 1024) },
 ];
 
+/**
+ * An older record of a key may be read for about a minute more: the log is cut into segments of that length, and a segment
+ * is compacted once it is closed, by the next record that comes.
+ */
+const compactedConfig = [
+  { name: 'cleanup.policy', value: 'compact' },
+  { name: 'segment.ms', value: '60000' },
+  { name: 'max.compaction.lag.ms', value: '60000' },
+  { name: 'min.cleanable.dirty.ratio', value: '0.01' },
+];
+
 /** Which topics there are and with how many partitions. Connects only while it asks. */
 export class TopicCatalog {
   private readonly counts = new Map<string, number>();
@@ -38,7 +49,11 @@ export class TopicCatalog {
         admin,
         unknown
           .filter(({ name }) => !before.has(name))
-          .map(({ name, partitions }) => ({ topic: name, numPartitions: partitions })),
+          .map(({ name, partitions, compacted }) => ({
+            topic: name,
+            numPartitions: partitions,
+            ...(compacted ? { configEntries: compactedConfig } : {}),
+          })),
       );
       // Another service may have created one at the same time, with a count of its own.
       assertCounts(unknown, this.counts);

@@ -15,7 +15,7 @@ export class MemoryConsumerGroup {
   private rebalancing: Promise<void> | undefined;
 
   constructor(
-    private readonly partitions: readonly (readonly StoredRecord[])[],
+    private readonly partitions: readonly (readonly (StoredRecord | undefined)[])[],
     private readonly rebalanceDrainMs: number,
   ) {
     this.committed = partitions.map(() => 0);
@@ -93,7 +93,13 @@ export class MemoryConsumerGroup {
   private readFromCommitted(partition: number): { next: () => StoredRecord | undefined } {
     const records = this.partitions[partition] ?? [];
     let position = this.committed[partition] ?? 0;
-    return { next: () => (position < records.length ? records[position++] : undefined) };
+    return {
+      next: () => {
+        // Holes of a compacted topic.
+        while (position < records.length && !records[position]) position += 1;
+        return position < records.length ? records[position++] : undefined;
+      },
+    };
   }
 
   private takeAway(member: GroupMember): void {

@@ -5,7 +5,10 @@ import { missingTopic, partitionCountMismatch } from '../transport/topic-problem
 import { MemoryConsumerGroup } from './memory-consumer-group.js';
 
 interface Topic {
-  readonly partitions: StoredRecord[][];
+  /** By offset; a compacted topic has holes where a later record of the key took over. */
+  readonly partitions: (StoredRecord | undefined)[][];
+  /** Of a compacted topic, where the latest record of each key is. */
+  readonly latest?: Map<string, bigint>;
   readonly groups: Map<string, MemoryConsumerGroup>;
 }
 
@@ -34,9 +37,10 @@ export class MemoryEventLog {
       const existing = this.topics.get(name)?.partitions.length ?? partitions;
       if (existing !== partitions) throw new TerminalError(partitionCountMismatch(name, existing, partitions));
     }
-    for (const { name, partitions } of topics) {
+    for (const { name, partitions, compacted } of topics) {
       if (this.topics.has(name)) continue;
-      this.topics.set(name, { partitions: Array.from({ length: partitions }, () => []), groups: new Map() });
+      const latest = compacted ? { latest: new Map<string, bigint>() } : {};
+      this.topics.set(name, { partitions: Array.from({ length: partitions }, () => []), groups: new Map(), ...latest });
     }
   }
 
@@ -47,10 +51,15 @@ export class MemoryEventLog {
 
   /** Appends bytes as they are, as a plain client could; call {@link wake} when the last of them is in. */
   append(topic: string, partition: number, record: EventRecord): bigint {
-    const records = this.topic(topic).partitions[partition];
+    const { partitions, latest } = this.topic(topic);
+    const records = partitions[partition];
     if (!records) throw new TerminalError(`topic "${topic}" has no partition ${partition}`);
     const offset = BigInt(records.length);
     records.push({ ...record, partition, offset, timestamp: Date.now() });
+    const key = `${partition} ${record.key?.toString('base64') ?? ''}`;
+    const before = latest?.get(key);
+    if (before !== undefined) records[Number(before)] = undefined;
+    latest?.set(key, offset);
     return offset;
   }
 
@@ -61,7 +70,9 @@ export class MemoryEventLog {
 
   /** Every record of the topic, partition by partition: for tests and tools. */
   read(topic: string): StoredRecord[] {
-    return this.topic(topic).partitions.flat();
+    return this.topic(topic)
+      .partitions.flat()
+      .filter((record) => record !== undefined);
   }
 
   /** Committed offset per partition: the next record that the group would read. */

@@ -12,6 +12,8 @@ export interface TopicDeclaration {
   readonly name: string;
   /** Changing it would remap keys: an existing topic with another count is an error. */
   readonly partitions: number;
+  /** Only the latest record of each key is kept, and that one for ever. Fixed when the topic is created. Default: all are. */
+  readonly compacted?: boolean;
 }
 
 export interface SubscribeOptions {

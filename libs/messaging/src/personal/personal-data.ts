@@ -1,0 +1,184 @@
+import type { DataSource } from 'typeorm';
+import type { Transaction } from '../database/transaction.js';
+import type { MessageDefinition } from '../definition.js';
+import { TerminalError, TransientError, ValidationError } from '../errors.js';
+import type { Message } from '../message.js';
+import type { Outbox } from '../outbox/outbox.js';
+import { MasterKey } from './master-key.js';
+import { replaceFields, textsAt } from './personal-fields.js';
+import { PersonalKeys } from './personal-keys.js';
+import { nameOf, openText, sealText, subjectOfText, type Subject } from './sealed-text.js';
+
+export interface PersonalDataOptions {
+  readonly service: string;
+  readonly dataSource: DataSource;
+  readonly outbox: Outbox;
+  /** PERSONAL_DATA_KEY: 32 bytes in base64, the same in all services. Without it nothing can be sealed or opened. */
+  readonly masterKey?: string;
+}
+
+/** Data that fits the schema of its definition, decoded or as it travels. */
+export interface PersonalItem {
+  readonly definition: Pick<MessageDefinition, 'type' | 'personal' | 'personalTo'>;
+  readonly data: unknown;
+}
+
+/** The subject was erased: there is no key for it any more, and there will be none. */
+export class ErasedSubjectError extends Error {
+  override readonly name = 'ErasedSubjectError';
+}
+export const erasedReason = (subject: string): string => `the subject ${subject} was erased`;
+
+/** Sealed by another service whose key has not arrived here yet: try again in a moment. */
+export class KeyNotArrivedError extends TransientError {}
+
+/** Seals the personal fields of commands, and opens what is sealed where it is needed. */
+export class PersonalData {
+  private readonly keysOrNone: PersonalKeys | undefined;
+  private readonly masterKey: MasterKey | undefined;
+  private readonly followed = new Set<string>();
+
+  constructor(private readonly options: PersonalDataOptions) {
+    if (options.masterKey === undefined) return;
+    this.masterKey = new MasterKey(options.masterKey);
+    this.keysOrNone = new PersonalKeys({ ...options, masterKey: this.masterKey });
+  }
+
+  /** Whether it has the master key. */
+  get enabled(): boolean {
+    return this.masterKey !== undefined;
+  }
+
+  /** @throws Error without the master key */
+  get keys(): PersonalKeys {
+    if (this.keysOrNone) return this.keysOrNone;
+    throw new Error(`${this.options.service} seals or opens personal data; set PERSONAL_DATA_KEY for it`);
+  }
+
+  /** Another service's keys arrive here from now on. */
+  follow(owner: string): void {
+    this.followed.add(owner);
+  }
+
+  /**
+   * The data of each item with its plain personal fields sealed, undefined where the subject was erased. Any number of items
+   * costs the same few statements, and none when all keys are in memory.
+   * @throws ValidationError when a sealed field is of somebody else than the item
+   */
+  async seal(tx: Transaction, items: readonly PersonalItem[]): Promise<unknown[]> {
+    const subjects = new Set(items.filter(hasPlainText).map(subjectOf));
+    items.forEach(refuseOthers);
+    if (subjects.size === 0) return items.map(({ data }) => data);
+    const keys = await this.keys.toSealFor(tx, [...subjects]);
+    return items.map((item) => {
+      if (!hasPlainText(item)) return item.data;
+      const subject = subjectOf(item);
+      const key = keys.get(subject);
+      if (!key) return undefined;
+      const owned = { owner: this.options.service, subject };
+      return replaceFields(item.data, item.definition.personal ?? [], (value) =>
+        typeof value === 'string' && !subjectOfText(value) ? sealText(key, owned, value) : value,
+      );
+    });
+  }
+
+  /**
+   * A message that may be stored and sent.
+   * @throws ErasedSubjectError, ValidationError
+   */
+  async sealMessage(tx: Transaction, definition: PersonalItem['definition'], message: Message): Promise<Message> {
+    const item = { definition, data: message.data };
+    const [data] = await this.seal(tx, [item]);
+    if (data === undefined) throw new ErasedSubjectError(`${erasedReason(subjectOf(item))}; it cannot be used again`);
+    return { ...message, data };
+  }
+
+  /**
+   * The plain texts, `null` where the subject was erased; one query, and never from memory.
+   * @throws KeyNotArrivedError; TerminalError when a text cannot be opened here, or was changed
+   */
+  async open(texts: readonly string[]): Promise<(string | null)[]> {
+    const subjects = texts.map(sealedFor);
+    const distinct = new Map(subjects.map((subject) => [nameOf(subject), subject]));
+    const keys = await this.keys.stored([...distinct.values()]);
+    return texts.map((text, index) => {
+      const subject = subjects[index] as Subject;
+      const key = keys.get(nameOf(subject));
+      if (key === undefined) throw this.missing(subject);
+      return key && openText(key, text);
+    });
+  }
+
+  /**
+   * Data with its personal fields opened; `null` when one of their subjects was erased.
+   * @throws what `open` throws
+   */
+  async openData<Data>({ personal = [] }: Pick<MessageDefinition, 'personal'>, data: Data): Promise<Data | null> {
+    const opened = await this.open(textsAt(data, personal));
+    if (opened.includes(null)) return null;
+    const texts = opened.values();
+    return replaceFields(data, personal, () => texts.next().value) as Data;
+  }
+
+  /**
+   * Keyed hashes of sealed texts of this service, by which equal ones are found without opening them; undefined where the
+   * subject was erased. `normalise` decides what counts as equal.
+   */
+  async fingerprints(
+    tx: Transaction,
+    texts: readonly string[],
+    normalise: (text: string) => string,
+  ): Promise<(string | undefined)[]> {
+    const subjects = texts.map((text) => sealedFor(text).subject);
+    const keys = await this.keys.inUse(tx, [...new Set(subjects)]);
+    return texts.map((text, index) => {
+      const key = keys.get(subjects[index] ?? '');
+      return key ? this.fingerprint(normalise(openText(key, text))) : undefined;
+    });
+  }
+
+  /** @throws Error without the master key */
+  fingerprint(text: string): string {
+    if (this.masterKey) return this.masterKey.fingerprint(text);
+    throw new Error(`${this.options.service} hashes personal data; set PERSONAL_DATA_KEY for it`);
+  }
+
+  /** Destroys the keys of these subjects of this service: whatever was sealed for them is noise, wherever it is. */
+  async erase(tx: Transaction, subjects: readonly string[]): Promise<void> {
+    await this.keys.erase(tx, subjects);
+  }
+
+  private missing(subject: Subject): Error {
+    const what = `the key of ${nameOf(subject)} is not here`;
+    if (this.followed.has(subject.owner)) return new KeyNotArrivedError(`${what} yet`);
+    return subject.owner === this.options.service
+      ? new TerminalError(`${what}; restore the table personal_key`)
+      : new TerminalError(`${what}; follow the keys of ${subject.owner}: messaging.followKeys('${subject.owner}')`);
+  }
+}
+
+export function subjectOf({ definition: { type, personalTo = '' }, data }: PersonalItem): string {
+  const subject = (data as Readonly<Record<string, unknown>>)[personalTo];
+  if (typeof subject === 'string' && /^[\w.-]+$/.test(subject)) return subject;
+  throw new ValidationError(`${type}: ${personalTo} must be letters, digits, "-", "_" and "."; it names the subject`);
+}
+
+const hasPlainText = ({ definition: { personal = [], personalTo }, data }: PersonalItem): boolean =>
+  personalTo !== undefined && textsAt(data, personal).some((text) => !subjectOfText(text));
+
+/** Else one could make somebody else's data one's own, and it would be erased with the wrong person. */
+function refuseOthers(item: PersonalItem): void {
+  const { type, personal = [], personalTo } = item.definition;
+  if (personalTo === undefined) return;
+  const others = textsAt(item.data, personal).filter(
+    (text) => (subjectOfText(text)?.subject ?? subjectOf(item)) !== subjectOf(item),
+  );
+  if (others.length === 0) return;
+  throw new ValidationError(`${type} for ${subjectOf(item)} holds what was sealed for somebody else; seal it anew`);
+}
+
+function sealedFor(text: string): Subject {
+  const subject = subjectOfText(text);
+  if (subject) return subject;
+  throw new TerminalError('a text that is not sealed was to be opened; only sealed texts are stored');
+}
