@@ -9,13 +9,14 @@ import {
 } from '@starter/demo';
 import { createMessage, newMessageId, toMessage, type CommandTransport, type Message } from '@starter/messaging';
 import type { Transports } from '@starter/service';
-import { eventually } from '@starter/testing';
+import { eventually, sealedText } from '@starter/testing';
 import amqp, { type ConsumeMessage } from 'amqplib';
 import kafkajs from 'kafkajs';
 import { randomUUID } from 'node:crypto';
 import { DataSource } from 'typeorm';
 
 const { Kafka, logLevel } = kafkajs;
+const sealed = expect.stringMatching(/^sealed:v1:user-service\//) as unknown;
 
 const modes: BrokerMode[] = process.env['NATIVE_BROKERS'] === 'missing' ? ['memory'] : ['memory', 'native'];
 
@@ -180,6 +181,13 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     const database = services.users.app.get(DataSource);
     await eventually(async () => expect(await discardReason(database, badData.id)).toContain('userId: Invalid UUID'));
     await eventually(async () => expect(await discardReason(database, unknownField.id)).toContain('role'));
+    const [kept] = await database.query<{ message: Message }[]>(
+      'SELECT message FROM inbox_discarded WHERE message_id = $1',
+      [unknownField.id],
+    );
+    const redacted = '[redacted]';
+    const { subject: userId } = unknownField;
+    expect(kept?.message.data).toEqual({ userId, email: redacted, name: redacted, role: redacted });
     const deadLetter = await takeDeadLetter(outside.commands, commandQueue('user-service'), unknownVersion.id);
     expect(deadLetter).toMatchObject({ id: unknownVersion.id, version: 99, data: unknownVersion.data });
   });
@@ -187,7 +195,7 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
   it('tells a workflow that its command was refused', async () => {
     const workflowId = randomUUID();
     const invalid = {
-      ...toMessage(SendEmail.of({ to: uniqueEmail(), template: 'welcome', variables: {} }), { source: 'x' }),
+      ...toMessage(SendEmail.of({ to: sealedText('nobody'), template: 'welcome', variables: {} }), { source: 'x' }),
     };
     const message: Message = {
       ...invalid,
@@ -252,7 +260,7 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
         appId: 'user-service',
         headers: { version: 1, subject: userId },
       });
-      expect(JSON.parse(String(registerUser?.content))).toEqual({ userId, email, name: 'Ada Lovelace' });
+      expect(JSON.parse(String(registerUser?.content))).toEqual({ userId, email: sealed, name: sealed });
       expect(sendEmail?.properties).toMatchObject({ correlationId: commandId, replyTo: 'orchestrator.replies' });
 
       const ofThis = () => records.filter(({ headers }) => headers['ce_correlationid'] === commandId);
@@ -262,7 +270,7 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
         {
           key: `user-${userId}`,
           headers: { ce_specversion: '1.0', ce_type: 'user.registered', ce_sequence: '1', ce_causationid: commandId },
-          data: { userId, email, name: 'Ada Lovelace' },
+          data: { userId, email: sealed, name: sealed },
         },
         { key: `user-${userId}`, headers: { ce_type: 'user.activated', ce_sequence: '2' }, data: { userId } },
       ]);

@@ -69,7 +69,7 @@ export async function play(scenario: Scenario): Promise<Played> {
     }
   };
   const requests = Promise.all(Array.from({ length: concurrency }, registerNext));
-  const progress = await untilDone(scenario, requests, refused, ({ registered, mails, active }) =>
+  const progress = await untilDone(scenario, requests, { accepted, refused }, ({ registered, mails, active }) =>
     bar.update(active, { registered, mails }),
   );
   await requests;
@@ -98,7 +98,7 @@ interface Progress {
 async function untilDone(
   { users, userDatabase, catcher }: Scenario,
   requests: Promise<unknown>,
-  refused: readonly Refusal[],
+  { accepted, refused }: Pick<Played, 'accepted' | 'refused'>,
   report: (progress: Progress) => void,
 ): Promise<Progress> {
   const addresses = new Set(users.map(({ email }) => email.toLowerCase()));
@@ -114,8 +114,8 @@ async function untilDone(
       `SELECT count(*)::int AS registered,
               count(*) FILTER (WHERE status = 'active')::int AS active,
               count(*) FILTER (WHERE status = 'deactivated')::int AS deactivated
-         FROM user_directory WHERE lower(email) = ANY($1)`,
-      [[...addresses]],
+         FROM user_directory WHERE user_id = ANY($1)`,
+      [accepted.map(({ userId }) => userId)],
     );
     const progress = { registered: 0, active: 0, deactivated: 0, ...row, mails: catcher.countFor(addresses) };
     report(progress);

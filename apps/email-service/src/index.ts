@@ -1,10 +1,11 @@
 import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
-import { baseSettings, type ServiceDefinition } from '@starter/service';
+import { CreatePersonalKeys1760000000004 } from '@starter/messaging';
+import { personalDataSettings, type ServiceDefinition } from '@starter/service';
 import { z } from 'zod';
 import { EmailModule } from './email/email.module.js';
 import { senderFormat } from './email/mailer.js';
 
-const settings = baseSettings.extend({
+const settings = personalDataSettings.extend({
   /** `smtps://` for TLS, `smtp://…?requireTLS=true` for STARTTLS. */
   SMTP_URL: z.url({ protocol: /^smtps?$/ }).default('smtp://127.0.0.1:1025'),
   MAIL_FROM: z
@@ -19,6 +20,6 @@ export const emailService: ServiceDefinition<z.output<typeof settings>> = {
   defaultPort: 3002,
   settings,
   entities: [],
-  migrations: [CreateEventStore1760000000002],
+  migrations: [CreateEventStore1760000000002, CreatePersonalKeys1760000000004],
   module: ({ SMTP_URL, MAIL_FROM }) => EmailModule.forRoot({ url: SMTP_URL, from: MAIL_FROM }),
 };

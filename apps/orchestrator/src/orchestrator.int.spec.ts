@@ -10,7 +10,7 @@ import {
   type Message,
 } from '@starter/messaging';
 import { readSettings, startService, type RunningService } from '@starter/service';
-import { createTestDatabase, eventually, type TestDatabase } from '@starter/testing';
+import { createTestDatabase, eventually, sealedText, type TestDatabase } from '@starter/testing';
 import { orchestrator } from './index.js';
 
 const commands = new MemoryCommandTransport();
@@ -30,7 +30,7 @@ async function answerCommands(): Promise<void> {
   });
   await commands.consume(queue, async ({ message }) => {
     const { to } = message.data as { to?: string };
-    const answer = to === refused ? { failure: '550 no such user' } : { result: { done: message.type } };
+    const answer = to === sealedText(refused) ? { failure: '550 no such user' } : { result: { done: message.type } };
     for (let times = 0; times < 2; times += 1) {
       const reply = replyFor(message, answer, 'spec');
       if (reply && message.replyTo) await commands.send(reply, { routingKey: message.replyTo.address });
@@ -54,8 +54,8 @@ afterAll(async () => {
 
 const inputFor = (email: string) => ({
   userId: newMessageId(),
-  email,
-  name: 'Ada',
+  email: sealedText(email),
+  name: sealedText('Ada'),
   registeredAt: '2026-01-02T03:04:05.678Z',
 });
 const post = (body: unknown, headers: Record<string, string> = {}) =>
@@ -98,7 +98,7 @@ it('runs a workflow that was asked for over HTTP and tells every step', async ()
   expect(body).toMatchObject({
     id,
     name: 'user-onboarding',
-    input: { email: 'ada@example.com' },
+    input: { email: sealedText('ada@example.com') },
     steps: [
       { path: '0.0', purpose: 'run', command: 'email.send', state: 'succeeded', result: { done: 'email.send' } },
       { path: '0.1', purpose: 'run', command: 'user.activate', state: 'succeeded' },
@@ -163,7 +163,8 @@ it('refuses what it cannot run', async () => {
   const unknown = await post({ workflow: 'no-such', input: {} });
   expect(unknown.status).toBe(404);
   expect(await unknown.json()).toMatchObject({ detail: 'There is no workflow "no-such"; there are: user-onboarding.' });
-  const wrong = await post({ workflow: 'user-onboarding', input: inputFor('no address') });
+  const plain = { ...inputFor('ada@example.com'), email: 'ada@example.com' };
+  const wrong = await post({ workflow: 'user-onboarding', input: plain });
   expect(wrong.status).toBe(400);
   expect(await wrong.json()).toMatchObject({ errors: [{ field: 'input.email' }] });
   expect((await post({ workflow: 'user-onboarding' })).status).toBe(400);

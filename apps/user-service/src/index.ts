@@ -1,5 +1,6 @@
 import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
-import { baseSettings, type ServiceDefinition } from '@starter/service';
+import { CreatePersonalKeys1760000000004 } from '@starter/messaging';
+import { personalDataSettings, type ServiceDefinition } from '@starter/service';
 import { CreateUserTables1760000000100 } from './user/create-user-tables.migration.js';
 import { UserModule } from './user/user.module.js';
 import { UserRow } from './user/user.row.js';
@@ -8,8 +9,8 @@ export const userService: ServiceDefinition = {
   name: 'user-service',
   description: 'Registers users and tells who they are.',
   defaultPort: 3001,
-  settings: baseSettings,
+  settings: personalDataSettings,
   entities: [UserRow],
-  migrations: [CreateEventStore1760000000002, CreateUserTables1760000000100],
+  migrations: [CreateEventStore1760000000002, CreatePersonalKeys1760000000004, CreateUserTables1760000000100],
   module: () => UserModule,
 };

@@ -1,7 +1,12 @@
+import { sealedText } from '@starter/testing';
 import { z } from 'zod';
 import { defineCommand, defineEvent, RegisterUser, UserRegistered, dateTime, type JsonObject } from './index.js';
 
-const ada = { userId: '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f', email: 'ada@example.com', name: 'Ada' };
+const ada = {
+  userId: '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f',
+  email: sealedText('ada@example.com'),
+  name: sealedText('Ada'),
+};
 
 it('keeps a date a date through JSON', () => {
   const registeredAt = new Date('2026-01-02T03:04:05.678Z');

@@ -1,22 +1,25 @@
 import { z } from 'zod';
 import { defineCommand, defineEvent } from './definition.js';
+import { sealed } from './personal.js';
 
 const owner = 'email-service';
 const emailId = z.uuid();
-const to = z.email().max(254);
+/** Comes sealed by the service that knows the recipient, and is opened only to be sent. */
+const to = sealed;
 const template = z.enum(['welcome']);
+const variables = z.record(z.string(), sealed);
 
 /** The e-mail's id is the command's id: sending the same command twice is one e-mail. */
 export const SendEmail = defineCommand('email.send', {
   version: 1,
   owner,
-  schema: z.object({ to, template, variables: z.record(z.string(), z.string()) }),
+  schema: z.object({ to, template, variables }),
 });
 
 export const EmailRequested = defineEvent('email.requested', {
   version: 1,
   owner,
-  schema: z.object({ emailId, to, template, variables: z.record(z.string(), z.string()) }),
+  schema: z.object({ emailId, to, template, variables }),
 });
 
 /** Written before the mail server is asked, so that an attempt whose outcome was lost is known. */

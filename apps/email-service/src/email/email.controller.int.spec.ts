@@ -1,9 +1,10 @@
 import { SendEmail } from '@starter/contracts';
 import { MemoryCommandTransport, MemoryEventTransport, toMessage } from '@starter/messaging';
 import { readSettings, startService, type RunningService } from '@starter/service';
-import { createTestDatabase, eventually, type TestDatabase } from '@starter/testing';
+import { createTestDatabase, eventually, sealAs, testPersonalDataKey, type TestDatabase } from '@starter/testing';
 import type { AddressInfo } from 'node:net';
 import { SMTPServer } from 'smtp-server';
+import { DataSource } from 'typeorm';
 import { emailService } from '../index.js';
 
 const commands = new MemoryCommandTransport();
@@ -27,6 +28,7 @@ beforeAll(async () => {
     DATABASE_URL: database.url,
     SMTP_URL: `smtp://127.0.0.1:${(smtp.server.address() as AddressInfo).port}`,
     PORT: '0',
+    PERSONAL_DATA_KEY: testPersonalDataKey,
     LOG_LEVEL: 'silent',
   });
   service = await startService(emailService, { settings, transports: { commands, events } });
@@ -40,7 +42,12 @@ afterAll(async () => {
 });
 
 async function send(to: string): Promise<string> {
-  const draft = SendEmail.of({ to, template: 'welcome', variables: { name: 'Ada' } });
+  const recipient = { owner: 'user-service', subject: to.replace('@', '.') };
+  const { address = '', ...variables } = await sealAs(service.app.get(DataSource), recipient, {
+    address: to,
+    name: 'Ada',
+  });
+  const draft = SendEmail.of({ to: address, template: 'welcome', variables });
   const message = toMessage(draft, { source: 'spec' });
   await commands.send(message);
   return message.id;
@@ -95,7 +102,11 @@ describe('GET /emails/:id', () => {
 
 describe('the settings', () => {
   const read = (environment: Record<string, string>) =>
-    readSettings(emailService.settings, { DATABASE_URL: 'postgres://127.0.0.1/email', ...environment });
+    readSettings(emailService.settings, {
+      DATABASE_URL: 'postgres://127.0.0.1/email',
+      PERSONAL_DATA_KEY: testPersonalDataKey,
+      ...environment,
+    });
 
   it('have defaults for a mail catcher on this machine', () => {
     expect(read({})).toMatchObject({
@@ -116,6 +127,8 @@ describe('the settings', () => {
     ['MAIL_FROM', 'Starter <no-reply@example.com'],
     ['MAIL_FROM', 'Starter\r\nBcc: eve@example.com <no-reply@example.com>'],
     ['SMTP_URL', 'http://127.0.0.1'],
+    ['PERSONAL_DATA_KEY', 'too short'],
+    ['PERSONAL_DATA_KEY', ''],
   ])('refuse %s=%j and name the variable', (name, value) => {
     expect(() => read({ [name]: value })).toThrow(name);
   });

@@ -1,17 +1,19 @@
 import { Controller, Get, HttpStatus, Inject, Param } from '@nestjs/common';
 import { ApiParam, ApiResponse, ApiTags } from '@nestjs/swagger';
-import { SendEmail } from '@starter/contracts';
+import { EmailSent } from '@starter/contracts';
 import { ActorRuntime } from '@starter/event-sourcing';
+import { Messaging } from '@starter/messaging';
 import { openApi, ProblemException, SchemaPipe } from '@starter/service';
 import { z } from 'zod';
 import { emailDelivery } from './email.decider.js';
 
 const emailId = z.object({ id: z.uuid() });
-const { to, template } = SendEmail.schema.shape;
+const { template } = EmailSent.schema.shape;
 const email = z.object({
   id: z.uuid(),
   status: z.enum(['attempting', 'sent', 'failed']),
-  to,
+  /** Null when the recipient was erased. */
+  to: z.email().nullable(),
   template,
   /** Attempts begun. */
   attempts: z.int(),
@@ -24,7 +26,10 @@ const email = z.object({
 @ApiTags('emails')
 @Controller('emails')
 export class EmailController {
-  constructor(@Inject(ActorRuntime) private readonly runtime: ActorRuntime) {}
+  constructor(
+    @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
+    @Inject(Messaging) private readonly messaging: Messaging,
+  ) {}
 
   /** The state of one e-mail; its id is the id of the command that asked for it. */
   @Get(':id')
@@ -34,7 +39,10 @@ export class EmailController {
   @ApiResponse({ status: 404, description: 'No command with this id has arrived yet.' })
   async byId(@Param(new SchemaPipe(emailId)) { id }: z.output<typeof emailId>): Promise<z.output<typeof email>> {
     const { state } = await this.runtime.read(emailDelivery, id);
-    if (state.status !== 'new') return { id, ...state };
+    if (state.status !== 'new') {
+      const [to = null] = await this.messaging.personalData.open([state.to]);
+      return { id, ...state, to };
+    }
     const detail = `There is no e-mail ${id}; an e-mail has the id of its SendEmail command, ask again when that has arrived.`;
     throw new ProblemException(HttpStatus.NOT_FOUND, detail);
   }

@@ -1,6 +1,6 @@
 import { EmailAttempted, EmailFailed, EmailRequested, EmailSent, SendEmail, type DataOf } from '@starter/contracts';
 import type { RecordedEvent } from '@starter/event-sourcing';
-import { checkActor } from '@starter/testing';
+import { checkActor, sealedText } from '@starter/testing';
 import fc from 'fast-check';
 import { emailDelivery } from './email.decider.js';
 import { RecordEmailFailed, RecordEmailSent } from './email-outcome.js';
@@ -8,7 +8,7 @@ import { RecordEmailFailed, RecordEmailSent } from './email-outcome.js';
 const emailId = '01980000-0000-7000-8000-000000000001';
 const send = fc
   .constantFrom('ada@example.com', 'bob@example.com')
-  .map((to) => SendEmail.of({ to, template: 'welcome', variables: { name: 'Ada' } }));
+  .map((to) => SendEmail.of({ to: sealedText(to), template: 'welcome', variables: { name: sealedText('Ada') } }));
 const sent = fc.constantFrom('<1@example.com>', '<2@example.com>');
 const failed = fc.constantFrom('refused', 'not reached');
 const commands = fc.oneof(

@@ -1,14 +1,14 @@
 import { EmailAttempted, EmailFailed, EmailRequested, EmailSent, SendEmail } from '@starter/contracts';
 import type { Draft } from '@starter/messaging';
-import { given } from '@starter/testing';
+import { given, sealedText } from '@starter/testing';
 import { emailDelivery } from './email.decider.js';
 import { RecordEmailFailed, RecordEmailSent } from './email-outcome.js';
 
 const emailId = '01980000-0000-7000-8000-000000000001';
-const to = 'ada@example.com';
+const to = sealedText('ada@example.com');
 const template = 'welcome' as const;
 const messageId = `<${emailId}@example.com>`;
-const variables = { name: 'Ada' };
+const variables = { name: sealedText('Ada') };
 
 const send = SendEmail.of({ to, template, variables });
 const recordSent = RecordEmailSent.of({ emailId, messageId });

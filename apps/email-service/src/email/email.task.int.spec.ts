@@ -3,7 +3,10 @@ import { ActorRuntime, CreateEventStore1760000000002 } from '@starter/event-sour
 import {
   commandsExchange,
   CreateMessagingTables1760000000001,
+  CreatePersonalKeys1760000000004,
   createMessage,
+  inTransaction,
+  keyTopic,
   MemoryCommandBroker,
   MemoryCommandTransport,
   MemoryEventLog,
@@ -14,7 +17,14 @@ import {
   TransientError,
   type Message,
 } from '@starter/messaging';
-import { eventually, openTestDataSource, type TestDataSource } from '@starter/testing';
+import {
+  eventually,
+  openTestDataSource,
+  personalDataOf,
+  sealAs,
+  testPersonalDataKey,
+  type TestDataSource,
+} from '@starter/testing';
 import { jest } from '@jest/globals';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -24,6 +34,7 @@ import { EmailTask } from './email.task.js';
 import { Mailer } from './mailer.js';
 
 const replies = 'spec.replies';
+const recipient = { owner: 'user-service', subject: 'ada' };
 
 /** Answers of the mail server to the coming e-mails, in their order; after the last one it takes them all. */
 type Answer = 'take' | { readonly refuse: number };
@@ -38,6 +49,8 @@ let taken: string[];
 let asked: number;
 let answers: Answer[];
 let running: Messaging[];
+/** Sealed as user-service does it. */
+let ada: Record<'to' | 'name', string>;
 
 beforeEach(async () => {
   [taken, asked, answers, running] = [[], 0, [], []];
@@ -47,7 +60,13 @@ beforeEach(async () => {
     queues: [{ name: replies }],
     bindings: [{ exchange: commandsExchange, queue: replies, routingKey: replies }],
   });
-  database = await openTestDataSource([CreateMessagingTables1760000000001, CreateEventStore1760000000002]);
+  database = await openTestDataSource([
+    CreateMessagingTables1760000000001,
+    CreateEventStore1760000000002,
+    CreatePersonalKeys1760000000004,
+  ]);
+  const texts = { to: 'ada@example.com', name: 'Ada' };
+  ada = await sealAs(database.dataSource, recipient, texts);
   smtp = await startSmtpServer();
   const { port } = smtp.server.address() as AddressInfo;
   mailer = new Mailer({ url: `smtp://127.0.0.1:${port}`, from: 'Starter <no-reply@mail.example>' });
@@ -64,11 +83,14 @@ async function startSmtpServer(): Promise<SMTPServer> {
   const server = new SMTPServer({
     authOptional: true,
     logger: false,
-    onData: (stream, _, callback) => {
+    onData: (stream, { envelope }, callback) => {
       void text(stream).then((raw) => {
         asked += 1;
         const answer = answers.shift() ?? 'take';
-        if (answer !== 'take') return callback(Object.assign(new Error('refused'), { responseCode: answer.refuse }));
+        if (answer !== 'take')
+          return callback(
+            Object.assign(new Error(`refused ${JSON.stringify(envelope.rcptTo)}`), { responseCode: answer.refuse }),
+          );
         taken.push(/^Message-ID: (.+)$/im.exec(raw)?.[1]?.trim() ?? '');
         callback();
       });
@@ -94,6 +116,7 @@ async function startInstance(sender: Pick<Mailer, 'send'> = mailer, prefetch = 1
     logger: silentLogger,
     partitions: 2,
     prefetch,
+    personalDataKey: testPersonalDataKey,
   });
   const runtime = new ActorRuntime(messaging);
   const task = new EmailTask(messaging, runtime, sender, { maxRetries: 3, backoff: { baseMs: 10 } });
@@ -103,8 +126,8 @@ async function startInstance(sender: Pick<Mailer, 'send'> = mailer, prefetch = 1
   return { messaging, runtime, task };
 }
 
-const sendEmail = (variables: Record<string, string> = { name: 'Ada' }): Message =>
-  toMessage(SendEmail.of({ to: 'ada@example.com', template: 'welcome', variables }), {
+const sendEmail = (variables: Record<string, string> = { name: ada.name }): Message =>
+  toMessage(SendEmail.of({ to: ada.to, template: 'welcome', variables }), {
     source: 'spec',
     replyTo: { address: replies, subject: 'workflow-1' },
   });
@@ -143,7 +166,7 @@ describe('SendEmail', () => {
 
     const messageId = `<${command.id}@mail.example>`;
     expect(taken).toEqual([messageId]);
-    const sent = { emailId: command.id, to: 'ada@example.com', template: 'welcome', messageId };
+    const sent = { emailId: command.id, to: ada.to, template: 'welcome', messageId };
     expect(receivedReplies()).toEqual([
       { type: 'command.succeeded', subject: 'workflow-1', data: { requestId: command.id, result: sent } },
     ]);
@@ -242,6 +265,37 @@ describe('SendEmail', () => {
     expect(await storedEvents(command.id)).toEqual(['email.requested', 'email.attempted', 'email.failed']);
     expect(await outcomeOf(instance, command.id)).toMatchObject({ status: 'failed', attempts: 1, reason });
     expect(asked).toBe(1);
+    const published = log.read('email-service.events').map(({ value }) => String(value));
+    expect(JSON.stringify([receivedReplies(), published])).not.toContain('ada@example.com');
+    expect(JSON.stringify(receivedReplies())).toContain('[address]');
+  });
+
+  it('fails for good when the recipient was erased, without asking the server', async () => {
+    const owner = personalDataOf(recipient.owner, database.dataSource);
+    await inTransaction(database.dataSource, (tx) => owner.erase(tx, [recipient.subject]));
+    const instance = await startInstance();
+    const command = sendEmail();
+    await deliver(command);
+    const reason = 'the recipient was erased';
+    await eventually(() => expect(receivedReplies()).toMatchObject([{ type: 'command.failed', data: { reason } }]));
+    expect(await outcomeOf(instance, command.id)).toMatchObject({ status: 'failed', reason });
+    expect(asked).toBe(0);
+  });
+
+  it('waits for the key of a recipient, which costs no attempt', async () => {
+    const [[key]] = await database.dataSource.query<[[{ wrapped_key: string }]]>(
+      'DELETE FROM personal_key RETURNING wrapped_key',
+    );
+    const instance = await startInstance();
+    const command = sendEmail();
+    await deliver(command);
+    await eventually(() => expect(instance.messaging.counters.retried).toBeGreaterThan(0));
+    const { subject, owner } = recipient;
+    const data = { subject, wrappedKey: key.wrapped_key };
+    const created = createMessage({ type: 'personal-data.key-created', version: 1, source: owner, subject, data });
+    await new MemoryEventTransport(log).publish(keyTopic(owner), [created]);
+    await eventually(() => expect(receivedReplies()).toMatchObject([{ type: 'command.succeeded' }]));
+    expect(await outcomeOf(instance, command.id)).toMatchObject({ status: 'sent', attempts: 1 });
   });
 
   it('tries again after transient failures and counts the attempts', async () => {
@@ -283,7 +337,7 @@ describe('SendEmail', () => {
 
   it('fails without asking the server when a variable of the template is missing', async () => {
     const instance = await startInstance();
-    const command = sendEmail({ nickname: 'Ada' });
+    const command = sendEmail({ nickname: ada.name });
     await deliver(command);
     await eventually(() => expect(receivedReplies()).toMatchObject([{ type: 'command.failed' }]));
     const reason = expect.stringMatching(/^template welcome was given wrong variables: name: /) as string;

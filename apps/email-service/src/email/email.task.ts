@@ -6,8 +6,10 @@ import {
   causedBy,
   DatabaseUnavailableError,
   done,
+  KeyNotArrivedError,
   KeyedQueue,
   retry,
+  retryBlameless,
   toMessage,
   type DataOf,
   type Draft,
@@ -23,8 +25,15 @@ import { emailDelivery } from './email.decider.js';
 import { PermanentMailError, TransientMailError } from './mail-error.js';
 import type { Mailer } from './mailer.js';
 import { render } from './templates.js';
+import { withhold } from './withhold.js';
 
 const outageRetryMs = 1_000;
+const keyRetryMs = 500;
+
+/** Who seals what is in a `SendEmail`. */
+const recipients = 'user-service';
+
+type Email = DataOf<typeof SendEmail>;
 
 /**
  * Sends the e-mail of a `SendEmail` command: record the attempt, hand the e-mail to the mail server, record the outcome.
@@ -38,6 +47,8 @@ const outageRetryMs = 1_000;
  * - after the outcome is recorded: the actor says so, and nothing is sent.
  *
  * The outcome, its event, the reply and the inbox row are one transaction.
+ *
+ * Address and variables come sealed and are opened here, right before they are sent; nothing else of the service sees them.
  */
 export class EmailTask implements OnModuleInit, OnApplicationShutdown {
   private readonly deliveries = new KeyedQueue();
@@ -52,6 +63,7 @@ export class EmailTask implements OnModuleInit, OnApplicationShutdown {
   ) {}
 
   onModuleInit(): void {
+    this.messaging.followKeys(recipients);
     // A duplicate that is delivered at the same time waits, and then finds the outcome.
     this.messaging.commands.handle(SendEmail, (received) =>
       this.deliveries.run(received.message.id, () => this.deliver(received)),
@@ -62,30 +74,48 @@ export class EmailTask implements OnModuleInit, OnApplicationShutdown {
     this.stopping = true;
   }
 
-  private async deliver({ data, message }: Received<DataOf<typeof SendEmail>>): Promise<Outcome> {
+  private async deliver({ data, message }: Received<Email>): Promise<Outcome> {
+    let opened: Email | null;
+    try {
+      opened = await this.messaging.personalData.openData(SendEmail, data);
+    } catch (error) {
+      // It travels on another way than the command and may be a little slower; that is no attempt.
+      if (error instanceof KeyNotArrivedError) return retryBlameless(keyRetryMs, error.message);
+      throw error;
+    }
     const attempt = await this.runtime.execute(emailDelivery, { id: message.id, command: { data, message } });
     if (attempt.kind !== 'applied' || attempt.state.status !== 'attempting') return done;
+    if (opened === null) {
+      await this.recordFailed(message, 'the recipient was erased');
+      return done;
+    }
     let messageId: string;
     try {
-      messageId = await this.mailer.send(message.id, { to: data.to, ...render(data) });
+      messageId = await this.mailer.send(message.id, { to: opened.to, ...render(opened) });
     } catch (error) {
-      return this.notSent(message, attempt.state.attempts, error);
+      return this.notSent(message, attempt.state.attempts, error, (text) => withhold(text, opened));
     }
     await this.recordSent(message, messageId);
     return done;
   }
 
   /** Attempts are those of the actor: unlike the deliveries of the broker, they survive a redrive and count no outages. */
-  private async notSent(message: Message, attempts: number, error: unknown): Promise<Outcome> {
+  private async notSent(
+    message: Message,
+    attempts: number,
+    error: unknown,
+    reasonOf: (text: string) => string,
+  ): Promise<Outcome> {
     if (error instanceof PermanentMailError) {
-      await this.recordFailed(message, error.message);
+      await this.recordFailed(message, reasonOf(error.message));
       return done;
     }
     if (!(error instanceof TransientMailError)) throw error;
+    const reason = reasonOf(error.message);
     const { maxRetries = 3, backoff } = this.retries;
     // When the service stops it is the mailer that cuts off what is under way, which says nothing about the e-mail.
-    if (attempts <= maxRetries || this.stopping) return retry(backoffDelay(attempts, backoff), error.message);
-    await this.recordFailed(message, `not sent in ${attempts} attempts: ${error.message}`);
+    if (attempts <= maxRetries || this.stopping) return retry(backoffDelay(attempts, backoff), reason);
+    await this.recordFailed(message, `not sent in ${attempts} attempts: ${reason}`);
     return done;
   }
 

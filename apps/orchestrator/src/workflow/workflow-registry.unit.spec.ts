@@ -1,4 +1,5 @@
 import { ActivateUser, DeactivateUser, EmailSent, SendEmail, UserRegistered } from '@starter/contracts';
+import { sealedText } from '@starter/testing';
 import { z } from 'zod';
 import { commands, workflows } from '../workflows/index.js';
 import { chain, task, workflow, type Workflow } from './builder.js';
@@ -24,12 +25,13 @@ it('holds the workflows of this service, all of which can run', () => {
 
 it('starts a workflow with its definition and with what the schema knows of the input, in wire form', () => {
   const userId = '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f';
-  const registered = { userId, email: 'ada@example.com', name: 'Ada', registeredAt: new Date(0), extra: 1 };
+  const [email, name] = [sealedText('ada@example.com'), sealedText('Ada')];
+  const registered = { userId, email, name, registeredAt: new Date(0), extra: 1 };
   expect(startOf(onboarding, userId, registered).data).toEqual({
     workflowId: userId,
     workflow: 'user-onboarding',
     definition: onboarding.definition,
-    input: { userId, email: 'ada@example.com', name: 'Ada', registeredAt: '1970-01-01T00:00:00.000Z' },
+    input: { userId, email, name, registeredAt: '1970-01-01T00:00:00.000Z' },
   });
 });
 

@@ -6,15 +6,20 @@ import {
   WorkflowFailed,
   WorkflowStuck,
 } from '@starter/contracts';
-import { converse } from '@starter/testing';
+import { converse, sealedText } from '@starter/testing';
 import { startOf } from '../workflow/workflow-registry.js';
 import { workflowInstance } from '../workflow/workflow.decider.js';
 import { userOnboarding } from './user-onboarding.workflow.js';
 
 const workflowId = '01980000-0000-7000-8000-000000000001';
 const userId = '01980000-0000-7000-8000-000000000002';
-const ada = { userId, email: 'ada@example.com', name: 'Ada', registeredAt: new Date('2026-01-02T03:04:05.678Z') };
-const welcome = SendEmail.of({ to: ada.email, template: 'welcome', variables: { name: 'Ada' } });
+const ada = {
+  userId,
+  email: sealedText('ada@example.com'),
+  name: sealedText('Ada'),
+  registeredAt: new Date('2026-01-02T03:04:05.678Z'),
+};
+const welcome = SendEmail.of({ to: ada.email, template: 'welcome', variables: { name: ada.name } });
 const activate = ActivateUser.of({ userId });
 const deactivate = DeactivateUser.of({ userId, reason: 'the welcome e-mail could not be delivered' });
 

@@ -7,6 +7,7 @@ export class CreateUserTables1760000000100 implements MigrationInterface {
     await runner.query(`
       CREATE TABLE user_directory (
         user_id uuid PRIMARY KEY,
+        -- Sealed, like the name.
         email text NOT NULL,
         name text NOT NULL,
         status text NOT NULL,
@@ -16,7 +17,8 @@ export class CreateUserTables1760000000100 implements MigrationInterface {
       CREATE INDEX user_directory_newest ON user_directory (registered_at DESC, user_id DESC);
 
       CREATE TABLE email_reservation (
-        email text PRIMARY KEY,
+        -- Keyed hash of the address.
+        fingerprint text PRIMARY KEY,
         user_id uuid NOT NULL UNIQUE
       );`);
   }

@@ -1,8 +1,8 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
-import { RegisterUser } from '@starter/contracts';
-import { inTransaction, Messaging, newMessageId, toMessage } from '@starter/messaging';
+import { EraseUser, RegisterUser } from '@starter/contracts';
+import { inTransaction, Messaging, newMessageId, runStatement, toMessage, type Statement } from '@starter/messaging';
 import { earlierAnswer, ProblemException } from '@starter/service';
-import { reserveEmails } from './email-reservation.js';
+import { normalised, reserveEmails } from './email-reservation.js';
 
 export interface RegistrationRequest {
   readonly email: string;
@@ -15,26 +15,49 @@ export interface Accepted {
   readonly commandId: string;
 }
 
-/** Accepts a registration: once accepted, the command is in the outbox and will be handled. */
+const find: Statement = {
+  name: 'user-directory-find',
+  text: `SELECT FROM user_directory WHERE user_id = $1`,
+};
+
+/** Accepts registrations and erasures: once accepted, the command is in the outbox and will be handled. */
 @Injectable()
 export class Registration {
   constructor(@Inject(Messaging) private readonly messaging: Messaging) {}
 
   /** @throws ProblemException 409 when the address is taken, 422 when the key was used for another request */
   register(request: RegistrationRequest): Promise<Accepted> {
-    const { dataSource, service: source, outbox } = this.messaging;
+    const { dataSource, service: source, outbox, personalData } = this.messaging;
     const accepted = { userId: newMessageId(), commandId: newMessageId() };
     return inTransaction(dataSource, async (tx) => {
       const { email, name, idempotencyKey: key } = request;
-      const earlier = key === undefined ? undefined : await earlierAnswer(tx, key, [email, name], accepted);
+      // What is remembered of a request is a hash, and without a key one could find out from it who has registered.
+      const remembered = [email, name].map((text) => personalData.fingerprint(text));
+      const earlier = key === undefined ? undefined : await earlierAnswer(tx, key, remembered, accepted);
       if (earlier) return earlier;
-      if (!(await reserveEmails(tx, [{ email, userId: accepted.userId }]))) {
+      const fingerprint = personalData.fingerprint(normalised(email));
+      if (!(await reserveEmails(tx, [{ fingerprint, userId: accepted.userId }]))) {
         throw new ProblemException(HttpStatus.CONFLICT, 'The e-mail address is taken; use another one.');
       }
       const draft = RegisterUser.of({ userId: accepted.userId, email, name });
-      const message = toMessage(draft, { id: accepted.commandId, source });
+      const plain = toMessage(draft, { id: accepted.commandId, source });
+      // Sealed before it is stored: neither the outbox nor the broker ever sees who it is.
+      const message = await personalData.sealMessage(tx, RegisterUser, plain);
       await outbox.add(tx, [{ channel: 'command', address: RegisterUser.type, message }]);
       return accepted;
     });
+  }
+
+  /** @throws ProblemException 404 when the directory does not know the user */
+  async erase(userId: string): Promise<Accepted> {
+    const { dataSource, service: source, outbox } = this.messaging;
+    const message = toMessage(EraseUser.of({ userId }), { source });
+    const [known] = await runStatement(dataSource, find, [userId]);
+    if (!known) {
+      const detail = `There is no user ${userId}, or its registration has not arrived here yet; ask again in a moment.`;
+      throw new ProblemException(HttpStatus.NOT_FOUND, detail);
+    }
+    await inTransaction(dataSource, (tx) => outbox.add(tx, [{ channel: 'command', address: EraseUser.type, message }]));
+    return { userId, commandId: message.id };
   }
 }

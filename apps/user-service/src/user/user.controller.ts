@@ -1,14 +1,13 @@
-import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
+import { Body, Controller, Delete, Get, Headers, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
-import { RegisterUser } from '@starter/contracts';
+import { plain, RegisterUser } from '@starter/contracts';
 import { idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
 import { z } from 'zod';
 import { Registration, type Accepted } from './registration.js';
-import { UserQueries, type UserPage } from './user.queries.js';
-import type { UserRow } from './user.row.js';
+import { UserQueries, type User, type UserPage } from './user.queries.js';
 
 const { email, name } = RegisterUser.schema.shape;
-const registration = z.strictObject({ email, name });
+const registration = z.strictObject({ email: plain(email), name: plain(name) });
 const userId = z.object({ id: z.uuid() });
 const freshness = z.strictObject({
   atLeastVersion: z.coerce
@@ -25,9 +24,10 @@ const paging = z.strictObject({
 const accepted = z.object({ userId: z.uuid(), commandId: z.uuid() });
 const user = z.object({
   id: z.uuid(),
-  email: z.string(),
-  name: z.string(),
-  status: z.enum(['registered', 'active', 'deactivated']),
+  /** Null, like the name, when the user was erased. */
+  email: z.string().nullable(),
+  name: z.string().nullable(),
+  status: z.enum(['registered', 'active', 'deactivated', 'erased']),
   registeredAt: z.iso.datetime(),
   version: z.int(),
 });
@@ -57,6 +57,16 @@ export class UserController {
     return this.registrations.register({ ...body, ...(key === undefined ? {} : { idempotencyKey: key }) });
   }
 
+  /** Accepts the erasure of a user's personal data, here and in every other service; a second request changes nothing. */
+  @Delete(':id')
+  @HttpCode(202)
+  @ApiParam({ name: 'id', schema: openApi(userId.shape.id) })
+  @ApiResponse({ status: 202, schema: openApi(accepted) })
+  @ApiResponse({ status: 404, description: 'Unknown, or not arrived in the directory yet.' })
+  erase(@Param(new SchemaPipe(userId)) { id }: z.output<typeof userId>): Promise<Accepted> {
+    return this.registrations.erase(id);
+  }
+
   /** With `atLeastVersion` it waits until the directory contains that event of the user: read your writes. */
   @Get(':id')
   @ApiParam({ name: 'id', schema: openApi(userId.shape.id) })
@@ -67,7 +77,7 @@ export class UserController {
   byId(
     @Param(new SchemaPipe(userId)) { id }: z.output<typeof userId>,
     @Query(new SchemaPipe(freshness)) { atLeastVersion }: z.output<typeof freshness>,
-  ): Promise<UserRow> {
+  ): Promise<User> {
     return this.queries.byId(id, atLeastVersion);
   }
 

@@ -1,16 +1,20 @@
 import {
   ActivateUser,
   DeactivateUser,
+  EraseUser,
   RegisterUser,
   UserActivated,
   UserDeactivated,
+  UserErased,
   UserRegistered,
 } from '@starter/contracts';
 import { apply, defineActor, handle, on, reject } from '@starter/event-sourcing';
 
 export type UserState =
   | { readonly status: 'new' }
-  | { readonly status: 'registered' | 'active' | 'deactivated'; readonly email: string; readonly name: string };
+  /** E-mail address and name are sealed. */
+  | { readonly status: 'registered' | 'active' | 'deactivated'; readonly email: string; readonly name: string }
+  | { readonly status: 'erased' };
 
 export const user = defineActor<UserState>('user', {
   initialState: { status: 'new' },
@@ -21,16 +25,25 @@ export const user = defineActor<UserState>('user', {
     handle(ActivateUser, ({ data }, state) => {
       if (state.status === 'active') return [];
       if (state.status === 'registered') return [UserActivated.of(data)];
-      return reject(state.status === 'new' ? 'the user is not registered' : 'the user is deactivated');
+      return reject(state.status === 'new' ? 'the user is not registered' : `the user is ${state.status}`);
     }),
     handle(DeactivateUser, ({ data }, state) => {
-      if (state.status === 'deactivated') return [];
+      // Whoever is erased is gone for good: there is nothing left to do for a workflow that takes back what it did.
+      if (state.status === 'deactivated' || state.status === 'erased') return [];
       return state.status === 'new' ? reject('the user is not registered') : [UserDeactivated.of(data)];
+    }),
+    handle(EraseUser, ({ data }, state) => {
+      if (state.status === 'erased') return [];
+      return state.status === 'new' ? reject('the user is not registered') : [UserErased.of(data)];
     }),
   ),
   evolve: on(
     apply(UserRegistered, (_, { data }) => ({ status: 'registered', email: data.email, name: data.name })),
-    apply(UserActivated, (state) => (state.status === 'new' ? state : { ...state, status: 'active' })),
-    apply(UserDeactivated, (state) => (state.status === 'new' ? state : { ...state, status: 'deactivated' })),
+    apply(UserActivated, (state) => withStatus(state, 'active')),
+    apply(UserDeactivated, (state) => withStatus(state, 'deactivated')),
+    apply(UserErased, () => ({ status: 'erased' })),
   ),
 });
+
+const withStatus = (state: UserState, status: 'active' | 'deactivated'): UserState =>
+  'email' in state ? { ...state, status } : state;

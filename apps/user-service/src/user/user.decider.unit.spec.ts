@@ -1,20 +1,23 @@
 import {
   ActivateUser,
   DeactivateUser,
+  EraseUser,
   RegisterUser,
   UserActivated,
   UserDeactivated,
+  UserErased,
   UserRegistered,
 } from '@starter/contracts';
-import { given } from '@starter/testing';
+import { given, sealedText } from '@starter/testing';
 import { user } from './user.decider.js';
 
 const userId = '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f';
-const ada = { userId, email: 'ada@example.com', name: 'Ada' };
+const ada = { userId, email: sealedText('ada@example.com'), name: sealedText('Ada') };
 const time = '2026-01-02T03:04:05.678Z';
 const registered = UserRegistered.of({ ...ada, registeredAt: new Date(time) });
 const activated = UserActivated.of({ userId });
 const deactivated = UserDeactivated.of({ userId, reason: 'gone' });
+const erased = UserErased.of({ userId });
 
 it('registers a new user at the time of the command', () => {
   given(user).when(RegisterUser.of(ada), { time }).then(registered);
@@ -40,4 +43,24 @@ it('deactivates a registered or active user once', () => {
   given(user, registered, activated).when(command).then(deactivated);
   given(user, registered, deactivated).when(command).then();
   given(user).when(command).thenRejected('the user is not registered');
+});
+
+it('erases a user once, whatever the user was, and for good', () => {
+  const command = EraseUser.of({ userId });
+  for (const past of [[registered], [registered, activated], [registered, deactivated]]) {
+    given(user, ...past)
+      .when(command)
+      .then(erased);
+  }
+  given(user).when(command).thenRejected('the user is not registered');
+  given(user, registered, erased).when(command).then();
+  given(user, registered, erased).when(RegisterUser.of(ada)).then();
+  given(user, registered, erased).when(ActivateUser.of({ userId })).thenRejected('the user is erased');
+  expect(given(user, registered, erased).state).toEqual({ status: 'erased' });
+});
+
+it('has nothing to deactivate when the user is erased, so that a workflow that takes back what it did comes to its end', () => {
+  given(user, registered, erased)
+    .when(DeactivateUser.of({ userId, reason: 'gone' }))
+    .then();
 });

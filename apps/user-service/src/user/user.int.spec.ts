@@ -1,6 +1,6 @@
 import { MemoryCommandBroker, MemoryCommandTransport, MemoryEventLog, MemoryEventTransport } from '@starter/messaging';
-import { baseSettings, startService, type RunningService } from '@starter/service';
-import { createTestDatabase, eventually, type TestDatabase } from '@starter/testing';
+import { readSettings, startService, type RunningService } from '@starter/service';
+import { createTestDatabase, eventually, sealedText, testPersonalDataKey, type TestDatabase } from '@starter/testing';
 import { randomUUID } from 'node:crypto';
 import { userService } from '../index.js';
 
@@ -19,7 +19,12 @@ beforeAll(async () => {
   const log = new MemoryEventLog();
   const start = () =>
     startService(userService, {
-      settings: baseSettings.parse({ PORT: '0', DATABASE_URL: database.url, LOG_LEVEL: 'silent' }),
+      settings: readSettings(userService.settings, {
+        PORT: '0',
+        DATABASE_URL: database.url,
+        LOG_LEVEL: 'silent',
+        PERSONAL_DATA_KEY: testPersonalDataKey,
+      }),
       transports: { commands: new MemoryCommandTransport(broker), events: new MemoryEventTransport(log) },
     });
   // Two instances on an empty database: the migrations of one wait for those of the other.
@@ -58,6 +63,7 @@ it.each([
   ['an empty name', { email: 'a@example.com', name: '  ' }, 400],
   ['an unknown field', { email: 'a@example.com', name: 'A', role: 'admin' }, 400],
   ['a character that cannot be stored', { email: 'nul@example.com', name: 'A\u0000B' }, 400],
+  ['a name that looks sealed', { email: 'a@example.com', name: sealedText('A') }, 400],
   ['a body of 1 MB', { email: 'a@example.com', name: 'x'.repeat(1_000_000) }, 413],
 ])('answers %s with a problem and stores nothing', async (_, body, status) => {
   const answer = await post(body);
@@ -142,6 +148,27 @@ it('says when to come back for a version that does not arrive', async () => {
   });
 });
 
+it('erases a user for both instances, and frees the address', async () => {
+  const email = uniqueEmail();
+  const { body } = await post({ email, name: 'Ada' });
+  const { userId } = body as { userId: string };
+  const from = async ({ url }: RunningService) =>
+    (await (await fetch(`${url}/users/${userId}?atLeastVersion=1`)).json()) as object;
+  for (const instance of [service, second]) {
+    expect(await from(instance)).toMatchObject({ email, name: 'Ada', status: 'registered' });
+  }
+  expect(await request(`/users/${userId}`, { method: 'DELETE' })).toMatchObject({ status: 202, body: { userId } });
+  await eventually(async () => {
+    for (const instance of [service, second]) {
+      expect(await from(instance)).toMatchObject({ email: null, name: null, status: 'erased' });
+    }
+  });
+  expect((await request(`/users/${userId}`, { method: 'DELETE' })).status).toBe(202);
+  await eventually(async () => expect((await post({ email, name: 'Ada' })).status).toBe(202));
+  expect((await request(`/users/${randomUUID()}`, { method: 'DELETE' })).status).toBe(404);
+  expect((await request('/users/me', { method: 'DELETE' })).status).toBe(400);
+});
+
 it.each(['0', 'x', '1.5', '99999999999'])('refuses GET /users/:id?atLeastVersion=%s', async (version) => {
   expect((await request(`/users/${randomUUID()}?atLeastVersion=${version}`)).status).toBe(400);
 });
@@ -152,7 +179,7 @@ it.each(['limit=0', 'limit=101', 'limit=x', 'after=x', 'sort=name'])('refuses GE
 
 it('describes itself, and is ready', async () => {
   const { body } = await request('/docs-json');
-  expect(body).toMatchObject({ paths: { '/users': { post: {}, get: {} }, '/users/{id}': { get: {} } } });
+  expect(body).toMatchObject({ paths: { '/users': { post: {}, get: {} }, '/users/{id}': { get: {}, delete: {} } } });
   expect(await request('/health/ready')).toMatchObject({ status: 200, body: { status: 'ok' } });
   expect((await request('/health/live')).status).toBe(200);
 });

@@ -2,6 +2,7 @@ import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { ActorModule, ProjectionModule } from '@starter/event-sourcing';
 import { emailReservation } from './email-reservation.js';
+import { erasure } from './erasure.js';
 import { Registration } from './registration.js';
 import { userDirectory } from './user-directory.js';
 import { UserController } from './user.controller.js';
@@ -9,7 +10,7 @@ import { user } from './user.decider.js';
 import { UserQueries } from './user.queries.js';
 import { UserRow } from './user.row.js';
 
-export const projections = { inline: [emailReservation], following: [userDirectory] };
+export const projections = { inline: [emailReservation, erasure], following: [userDirectory] };
 
 @Module({
   imports: [

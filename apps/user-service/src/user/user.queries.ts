@@ -1,14 +1,21 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { Projections, streamId } from '@starter/event-sourcing';
+import { Messaging } from '@starter/messaging';
 import { ProblemException, readCursor, writeCursor } from '@starter/service';
 import { Repository } from 'typeorm';
 import { userDirectory } from './user-directory.js';
 import { user } from './user.decider.js';
 import { UserRow } from './user.row.js';
 
+/** A user as people see it; whoever was erased has neither address nor name. */
+export interface User extends Omit<UserRow, 'email' | 'name'> {
+  readonly email: string | null;
+  readonly name: string | null;
+}
+
 export interface UserPage {
-  readonly users: UserRow[];
+  readonly users: User[];
   /** Pass it as `after` to read on; absent on the last page. */
   readonly next?: string;
 }
@@ -21,15 +28,17 @@ export class UserQueries {
   constructor(
     @InjectRepository(UserRow) private readonly users: Repository<UserRow>,
     @Inject(Projections) private readonly projections: Projections,
+    @Inject(Messaging) private readonly messaging: Messaging,
   ) {}
 
   /**
    * With `atLeastVersion` the answer contains that event of the user, however far behind the directory is.
    * @throws ProblemException 404; 503 when the event does not arrive in time
    */
-  async byId(id: string, atLeastVersion = 0): Promise<UserRow> {
+  async byId(id: string, atLeastVersion = 0): Promise<User> {
     const row = await this.users.findOneBy({ id });
-    if (row && row.version >= atLeastVersion) return row;
+    const [user] = row && row.version >= atLeastVersion ? await this.opened([row]) : [];
+    if (user) return user;
     if (atLeastVersion > 0) {
       await this.await(id, atLeastVersion);
       return this.byId(id);
@@ -56,8 +65,16 @@ export class UserQueries {
       query.where('(user.registeredAt, user.id) < (:registeredAt, :id)', { registeredAt, id });
     }
     const rows = await query.getMany();
-    const users = rows.slice(0, limit);
-    const last = users.at(-1);
+    const last = rows.slice(0, limit).at(-1);
+    const users = await this.opened(rows.slice(0, limit));
     return rows.length > limit && last ? { users, next: writeCursor(last.registeredAt, last.id) } : { users };
+  }
+  /** The key counts and not the row, which may say a moment longer what the user was before. */
+  private async opened(rows: readonly UserRow[]): Promise<User[]> {
+    const texts = await this.messaging.personalData.open(rows.flatMap(({ email, name }) => [email, name]));
+    return rows.map((row, index): User => {
+      const [email = null, name = null] = texts.slice(2 * index);
+      return email === null ? { ...row, email, name: null, status: 'erased' } : { ...row, email, name };
+    });
   }
 }

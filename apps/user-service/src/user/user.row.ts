@@ -6,6 +6,7 @@ export class UserRow {
   @PrimaryColumn('uuid', { name: 'user_id' })
   id: string;
 
+  /** Sealed, like the name. */
   @Column('text')
   email: string;
 
@@ -13,7 +14,7 @@ export class UserRow {
   name: string;
 
   @Column('text')
-  status: 'registered' | 'active' | 'deactivated';
+  status: 'registered' | 'active' | 'deactivated' | 'erased';
 
   @Column('timestamptz', { name: 'registered_at' })
   registeredAt: Date;

@@ -1,0 +1,17 @@
+import { UserActivated, UserDeactivated, UserErased, UserRegistered } from '@starter/contracts';
+import { defineProjection, ignore, on, project } from '@starter/event-sourcing';
+import type { PersonalData } from '@starter/messaging';
+
+/** Inline: the key is destroyed in the very transaction that says so, and the other services are told in it. */
+export const erasure = (personalData: PersonalData) =>
+  defineProjection('erasure', {
+    handlers: on(
+      project(UserErased, async (tx, events) => {
+        await personalData.erase(
+          tx,
+          events.map(({ data }) => data.userId),
+        );
+      }),
+      ignore(UserRegistered, UserActivated, UserDeactivated),
+    ),
+  });
