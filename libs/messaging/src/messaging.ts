@@ -84,8 +84,8 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     this.personalData.follow(owner);
     const { keys } = this.personalData;
     this.reactTo(topic, `${this.service}.personal-keys`)
-      .on(KeyCreated, ({ data }) => keys.learnCreated(owner, data))
-      .on(KeyErased, ({ data }) => keys.learnErased(owner, data));
+      .on(KeyCreated, ({ data }) => keys.learnCreated({ owner, ...data }))
+      .on(KeyErased, ({ data }) => keys.learnErased({ owner, ...data }));
   }
 
   /** Every consumer can receive now. */

@@ -1,4 +1,4 @@
-import { inTransaction, Outbox, PersonalData, type OutboxEntry } from '@starter/messaging';
+import { inTransaction, keyTopic, Outbox, PersonalData } from '@starter/messaging';
 import type { DataSource } from 'typeorm';
 
 /** A PERSONAL_DATA_KEY for specs. */
@@ -16,21 +16,17 @@ export async function sealAs(
 ): Promise<Record<string, string>> {
   const personalData = personalDataOf(owner, dataSource);
   const definition = { type: 'spec', personal: ['texts.*'], personalTo: 'subject' };
-  const [sealed] = await inTransaction(dataSource, (tx) =>
-    personalData.seal(tx, [{ definition, data: { subject, texts } }]),
-  );
+  const [sealed] = await inTransaction(dataSource, async (tx) => {
+    const result = await personalData.seal(tx, [{ definition, data: { subject, texts } }]);
+    await tx.manager.query('DELETE FROM outbox WHERE address = $1 AND ordering_key = $2', [keyTopic(owner), subject]);
+    return result;
+  });
   return (sealed as { texts: Record<string, string> }).texts;
 }
 
-/** What a process of this service would have, without anything to send. */
+/** What a process of this service would have, with nothing in memory. The database needs the tables of messaging, too. */
 export const personalDataOf = (
   service: string,
   dataSource: DataSource,
   masterKey = testPersonalDataKey,
-): PersonalData => new PersonalData({ service, dataSource, outbox: new DroppedOutbox(), masterKey });
-
-class DroppedOutbox extends Outbox {
-  override add(_tx: unknown, _entries: readonly OutboxEntry[]): Promise<void> {
-    return Promise.resolve();
-  }
-}
+): PersonalData => new PersonalData({ service, dataSource, outbox: new Outbox(), masterKey });

@@ -1,6 +1,11 @@
 import { UserActivated, UserDeactivated, UserErased, UserRegistered } from '@starter/contracts';
 import { projectAll } from '@starter/event-sourcing';
-import { CreatePersonalKeys1760000000004, inTransaction, type PersonalData } from '@starter/messaging';
+import {
+  CreateMessagingTables1760000000001,
+  CreatePersonalKeys1760000000004,
+  inTransaction,
+  type PersonalData,
+} from '@starter/messaging';
 import { givenEvents, openTestDataSource, personalDataOf, sealAs, type TestDataSource } from '@starter/testing';
 import { CreateUserTables1760000000100 } from './create-user-tables.migration.js';
 import { emailReservation } from './email-reservation.js';
@@ -16,7 +21,11 @@ let bob: User;
 let cyd: User;
 let dan: User;
 beforeAll(async () => {
-  database = await openTestDataSource([CreateUserTables1760000000100, CreatePersonalKeys1760000000004]);
+  database = await openTestDataSource([
+    CreateMessagingTables1760000000001,
+    CreatePersonalKeys1760000000004,
+    CreateUserTables1760000000100,
+  ]);
   personalData = personalDataOf('user-service', database.dataSource);
   ada = await sealed('018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5a', 'ada@example.com', 'Ada');
   bob = await sealed('018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5b', 'bob@example.com', 'Bob');

@@ -1,18 +1,30 @@
 import { LRUCache } from 'lru-cache';
 import { randomBytes } from 'node:crypto';
 import type { DataSource } from 'typeorm';
+import { Coalesced } from '../coalesced.js';
 import { runStatement, type Statement, type Transaction } from '../database/transaction.js';
-import { createMessage } from '../message.js';
+import { createMessage, type Message } from '../message.js';
 import type { Outbox, OutboxEntry } from '../outbox/outbox.js';
 import { KeyCreated, KeyErased, keyTopic } from './key-messages.js';
 import type { MasterKey } from './master-key.js';
 import { nameOf, type Subject } from './sealed-text.js';
 
-// Sorted, so that transactions that need the same keys wait for each other in one order and never in a circle.
-const insert: Statement = {
+// One statement for both tables, because each is a round trip in the transaction of a request. Sorted, so that transactions
+// that need the same keys wait for each other in one order and never in a circle.
+const create: Statement = {
   name: 'personal-key-create',
+  text: `WITH new AS (SELECT * FROM unnest($2::text[], $3::text[], $4::json[]) AS new (subject, wrapped_key, message)),
+              created AS (INSERT INTO personal_key (owner, subject, wrapped_key)
+                          SELECT $1::text, subject, wrapped_key FROM new ORDER BY subject
+                          ON CONFLICT DO NOTHING RETURNING subject),
+              told AS (INSERT INTO outbox (channel, address, ordering_key, message)
+                       SELECT 'event', $5::text, subject, message FROM new JOIN created USING (subject))
+         SELECT subject FROM created`,
+};
+const learn: Statement = {
+  name: 'personal-key-learn',
   text: `INSERT INTO personal_key (owner, subject, wrapped_key)
-         SELECT $1, * FROM unnest($2::text[], $3::text[]) ORDER BY 2 ON CONFLICT DO NOTHING RETURNING subject`,
+         SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) ORDER BY 1, 2 ON CONFLICT DO NOTHING`,
 };
 const select: Statement = {
   name: 'personal-key-find',
@@ -23,7 +35,7 @@ const select: Statement = {
 const erase: Statement = {
   name: 'personal-key-erase',
   text: `INSERT INTO personal_key AS known (owner, subject, erased_at)
-         SELECT $1, subject, now() FROM unnest($2::text[]) AS subject ORDER BY 2
+         SELECT DISTINCT owner, subject, now() FROM unnest($1::text[], $2::text[]) AS gone (owner, subject) ORDER BY 1, 2
          ON CONFLICT (owner, subject) DO UPDATE SET wrapped_key = NULL, erased_at = coalesce(known.erased_at, now())`,
 };
 const selectAny: Statement = {
@@ -33,6 +45,10 @@ const selectAny: Statement = {
 
 type Row = Subject & { readonly wrappedKey: string | null } & Record<string, unknown>;
 type Query = (statement: Statement, values: readonly unknown[]) => Promise<Row[]>;
+
+export interface WrappedKey extends Subject {
+  readonly wrappedKey: string;
+}
 
 /** `null` = erased. */
 export type Keys = ReadonlyMap<string, Buffer | null>;
@@ -50,7 +66,26 @@ export class PersonalKeys {
   private readonly cache = new LRUCache<string, Buffer>({ max: 10_000, ttl: 600_000 });
   private readonly uncommitted = new WeakMap<Transaction, Map<string, Buffer>>();
 
-  constructor(private readonly options: PersonalKeysOptions) {}
+  private readonly asked: Coalesced<Subject, Row | undefined>;
+  private readonly created: Coalesced<WrappedKey, undefined>;
+  private readonly erased: Coalesced<Subject, undefined>;
+
+  constructor(private readonly options: PersonalKeysOptions) {
+    const { dataSource } = options;
+    const run: Query = (statement, values) => runStatement(dataSource, statement, values);
+    this.asked = new Coalesced(async (subjects) => {
+      const found = new Map((await run(select, columnsOf(subjects))).map((row) => [nameOf(row), row]));
+      return subjects.map((subject) => found.get(nameOf(subject)));
+    });
+    this.created = new Coalesced<WrappedKey, undefined>(async (keys) => {
+      await run(learn, [...columnsOf(keys), keys.map(({ wrappedKey }) => wrappedKey)]);
+      return [];
+    });
+    this.erased = new Coalesced<Subject, undefined>(async (subjects) => {
+      await run(erase, columnsOf(subjects));
+      return [];
+    });
+  }
 
   /**
    * Keys of subjects of this service, made where there are none yet. One that is in memory is taken from there: it may have
@@ -74,28 +109,32 @@ export class PersonalKeys {
 
   /** What the database says now, by `owner/subject`, without those that it does not know. */
   async stored(subjects: readonly Subject[]): Promise<Keys> {
-    const rows = await this.find((...query) => runStatement(this.options.dataSource, ...query), subjects);
-    return new Map(rows.map((row) => [nameOf(row), this.unwrap(row)]));
+    const rows = await Promise.all(subjects.map((subject) => this.asked.call(subject)));
+    return new Map(rows.flatMap((row) => (row ? [[nameOf(row), this.unwrap(row)]] : [])));
   }
 
   /** Destroys the keys of subjects of this service, which can never have one again. */
   async erase(tx: Transaction, subjects: readonly string[]): Promise<void> {
     const { service, outbox } = this.options;
     if (subjects.length === 0) return;
-    await tx.query(erase, [service, subjects]);
+    await tx.query(erase, columnsOf(subjects.map((subject) => ({ owner: service, subject }))));
     tx.afterCommit(() => subjects.forEach((subject) => this.cache.delete(subject)));
     await outbox.add(
       tx,
-      subjects.map((subject) => this.entry(KeyErased.type, { subject })),
+      subjects.map((subject): OutboxEntry => {
+        return { channel: 'event', address: keyTopic(service), message: this.message(KeyErased.type, { subject }) };
+      }),
     );
   }
 
-  async learnCreated(owner: string, { subject, wrappedKey }: { subject: string; wrappedKey: string }): Promise<void> {
-    await runStatement(this.options.dataSource, insert, [owner, [subject], [wrappedKey]]);
+  /** A key of another service. */
+  learnCreated(key: WrappedKey): Promise<void> {
+    return this.created.call(key);
   }
 
-  async learnErased(owner: string, { subject }: { subject: string }): Promise<void> {
-    await runStatement(this.options.dataSource, erase, [owner, [subject]]);
+  /** A key of another service is gone. */
+  learnErased(subject: Subject): Promise<void> {
+    return this.erased.call(subject);
   }
 
   /** @throws TerminalError when the keys in the database were wrapped in another master key */
@@ -116,15 +155,14 @@ export class PersonalKeys {
 
   private async create(tx: Transaction, subjects: readonly string[]): Promise<ReadonlyMap<string, Buffer>> {
     if (subjects.length === 0) return new Map();
-    const { service: owner, masterKey, outbox } = this.options;
+    const { service: owner, masterKey } = this.options;
     const made = new Map(subjects.map((subject) => [subject, randomBytes(32)]));
-    const wrapped = new Map([...made].map(([subject, key]) => [subject, masterKey.wrap({ owner, subject }, key)]));
-    const rows = await tx.query<{ subject: string }>(insert, [owner, [...wrapped.keys()], [...wrapped.values()]]);
-    const created = new Map(rows.map(({ subject }) => [subject, made.get(subject) as Buffer]));
-    await outbox.add(
-      tx,
-      rows.map(({ subject }) => this.entry(KeyCreated.type, { subject, wrappedKey: wrapped.get(subject) })),
+    const wrapped = [...made].map(([subject, key]) => masterKey.wrap({ owner, subject }, key));
+    const messages = subjects.map((subject, index) =>
+      JSON.stringify(this.message(KeyCreated.type, { subject, wrappedKey: wrapped[index] })),
     );
+    const rows = await tx.query<{ subject: string }>(create, [owner, subjects, wrapped, messages, keyTopic(owner)]);
+    const created = new Map(rows.map(({ subject }) => [subject, made.get(subject) as Buffer]));
     this.remember(tx, created);
     return created;
   }
@@ -136,15 +174,11 @@ export class PersonalKeys {
   ): Promise<void> {
     const { service: owner } = this.options;
     const missing = subjects.filter((subject) => !keys.has(subject)).map((subject) => ({ owner, subject }));
-    const rows = await this.find((...query) => tx.query(...query), missing);
+    if (missing.length === 0) return;
+    const rows = await tx.query<Row>(select, columnsOf(missing));
     const found = new Map(rows.map((row) => [row.subject, this.unwrap(row)]));
     for (const [subject, key] of found) keys.set(subject, key);
     this.remember(tx, new Map([...found].flatMap(([subject, key]) => (key ? [[subject, key]] : []))));
-  }
-
-  private async find(query: Query, subjects: readonly Subject[]): Promise<Row[]> {
-    if (subjects.length === 0) return [];
-    return query(select, [subjects.map(({ owner }) => owner), subjects.map(({ subject }) => subject)]);
   }
 
   private unwrap({ owner, subject, wrappedKey }: Row): Buffer | null {
@@ -158,9 +192,12 @@ export class PersonalKeys {
     tx.afterCommit(() => keys.forEach((key, subject) => this.cache.set(subject, key)));
   }
 
-  private entry(type: string, data: { subject: string; wrappedKey?: string | undefined }): OutboxEntry {
-    const { service } = this.options;
-    const message = createMessage({ type, version: 1, source: service, subject: data.subject, data });
-    return { channel: 'event', address: keyTopic(service), message };
+  private message(type: string, data: { subject: string; wrappedKey?: string | undefined }): Message {
+    return createMessage({ type, version: 1, source: this.options.service, subject: data.subject, data });
   }
 }
+
+const columnsOf = (subjects: readonly Subject[]): unknown[][] => [
+  subjects.map(({ owner }) => owner),
+  subjects.map(({ subject }) => subject),
+];
