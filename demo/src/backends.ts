@@ -20,6 +20,8 @@ import type { DemoOptions } from './options.js';
 export interface Backends {
   /** Of the real brokers, for clients of one's own. */
   readonly urls?: { readonly rabbitMq: string; readonly kafka: string };
+  /** The brokers, when they are in this process. */
+  readonly memory?: { readonly broker: MemoryCommandBroker; readonly log: MemoryEventLog };
   /** URL of the service's own database, created when it is not there. */
   databaseFor(service: string): Promise<string>;
   transportsFor(service: string): Promise<Transports>;
@@ -60,12 +62,13 @@ async function transports(
   { brokers }: DemoOptions,
   begin: (name: string, start: (options: { dataDir?: string }) => Promise<Backend>) => Promise<string>,
   report: Report,
-): Promise<Pick<Backends, 'transportsFor' | 'urls'>> {
+): Promise<Pick<Backends, 'transportsFor' | 'urls' | 'memory'>> {
   if (brokers === 'memory') {
     const broker = new MemoryCommandBroker();
     const log = new MemoryEventLog();
     report('brokers        in memory, in this process');
     return {
+      memory: { broker, log },
       transportsFor: () =>
         Promise.resolve({ commands: new MemoryCommandTransport(broker), events: new MemoryEventTransport(log) }),
     };

@@ -69,6 +69,10 @@ export class MemoryCommandBroker {
     return queue;
   }
 
+  get queueNames(): string[] {
+    return [...this.queues.keys()];
+  }
+
   /** What lies ready in a queue, oldest first, without taking it: for operations and for tests. */
   messages(queue: string): AmqpMessage[] {
     return this.queue(queue).messages();

@@ -68,6 +68,10 @@ export class MemoryEventLog {
     for (const group of this.topic(topic).groups.values()) group.wake();
   }
 
+  get topicNames(): string[] {
+    return [...this.topics.keys()];
+  }
+
   /** Every record of the topic, partition by partition: for tests and tools. */
   read(topic: string): StoredRecord[] {
     return this.topic(topic)
