@@ -9,8 +9,16 @@ export interface Setting {
   readonly quick: boolean;
 }
 
+/** What was measured of one thing alone. */
+export interface Figures {
+  readonly title: string;
+  readonly figures: Readonly<Record<string, number>>;
+}
+
 export interface Suite {
   readonly comparisons: readonly Comparison[];
+  /** What cannot be compared is only reported. @throws WrongWorkError */
+  readonly report?: () => Promise<Figures>;
   /** Removes what the comparisons have shared. */
   close(): Promise<void>;
 }

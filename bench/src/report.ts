@@ -1,4 +1,5 @@
 import Table from 'cli-table3';
+import type { Figures } from './benchmark.js';
 import type { Ratio, Result } from './rounds.js';
 
 /** Rates as a table, below it the ratios with their targets. */
@@ -8,6 +9,12 @@ export function report({ title, unit, rates, ratios }: Result): string {
     table.push([name, figure(median), `${figure(min)} – ${figure(max)}`]);
   }
   return [table.toString(), ...ratios.map(ratioLine), ''].join('\n');
+}
+
+export function reportFigures({ title, figures }: Figures): string {
+  const table = new Table({ head: [title, ''], style: { head: [], border: [], compact: true } });
+  for (const [name, value] of Object.entries(figures)) table.push([name, figure(value)]);
+  return `${table.toString()}\n`;
 }
 
 /** `ours / raw insert 0.93 (target ≥ 0.80) ok` */

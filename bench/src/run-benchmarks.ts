@@ -1,22 +1,23 @@
 import { append } from './append/append.benchmark.js';
-import type { Benchmark } from './benchmark.js';
+import type { Benchmark, Figures } from './benchmark.js';
 import { command } from './command/command.benchmark.js';
 import { event } from './event/event.benchmark.js';
 import type { BenchOptions } from './options.js';
 import { profiled } from './profile.js';
-import { report } from './report.js';
+import { report, reportFigures } from './report.js';
+import { rebuild } from './rebuild/rebuild.benchmark.js';
 import { compare, measure, type Comparison, type Result } from './rounds.js';
 import type { Servers } from './servers.js';
 
-export const benchmarks: Readonly<Record<string, Benchmark>> = { append, command, event };
+export const benchmarks: Readonly<Record<string, Benchmark>> = { append, command, event, rebuild };
 
 /** What was measured; a benchmark with wrong work is left out, and `failed` counts it. */
 export async function runBenchmarks(
   options: BenchOptions,
   servers: Servers,
   say: (line: string) => void,
-): Promise<{ readonly results: Result[]; readonly failed: number }> {
-  const results: Result[] = [];
+): Promise<{ readonly results: (Result | Figures)[]; readonly failed: number }> {
+  const results: (Result | Figures)[] = [];
   let failed = 0;
   for (const name of options.names) {
     const suite = await benchmarks[name]?.({ servers, seed: options.seed, quick: options.quick });
@@ -31,6 +32,16 @@ export async function runBenchmarks(
         failed += 1;
         say(`FAILED ${comparison.title}: ${(error as Error).stack ?? String(error)}`);
       }
+    }
+    try {
+      const figures = await suite?.report?.();
+      if (figures) {
+        results.push(figures);
+        say(`\n${reportFigures(figures)}`);
+      }
+    } catch (error) {
+      failed += 1;
+      say(`FAILED ${name}: ${(error as Error).stack ?? String(error)}`);
     }
     await suite?.close();
   }
