@@ -43,6 +43,8 @@ interface TestLog {
   /** Committed offset per partition, 0 where there is none. */
   committed(topic: string, group: string): Promise<number[]>;
   victim(topic: string, group: string): Promise<Victim>;
+  /** Whether the broker compacts the topic, sooner or later. */
+  compacts(topic: string): Promise<boolean>;
   remove(topics: readonly string[]): Promise<void>;
   close(): Promise<void>;
 }
@@ -80,6 +82,10 @@ function memoryLog(): CrashingLog {
         return settle ? Promise.resolve(done) : new Promise(() => undefined);
       });
       return { received, kill: async () => transport.crash() };
+    },
+    compacts: async (topic) => {
+      const keys = log.read(topic).map(({ key }) => String(key));
+      return new Set(keys).size === keys.length;
     },
     remove: async () => undefined,
     close: async () => undefined,
@@ -144,6 +150,12 @@ function kafkaLog(brokers: string): TestLog {
       return partitions.map(({ offset }) => Math.max(0, Number(offset)));
     },
     victim: (topic, group) => startVictimProcess(brokers, topic, group),
+    compacts: (topic) =>
+      withAdmin(async (admin) => {
+        const resource = { type: kafkajs.ConfigResourceTypes.TOPIC, name: topic, configNames: ['cleanup.policy'] };
+        const { resources } = await admin.describeConfigs({ includeSynonyms: false, resources: [resource] });
+        return resources[0]?.configEntries[0]?.configValue === 'compact';
+      }),
     remove: (topics) =>
       withAdmin(async (admin) => {
         const existing = await admin.listTopics();
@@ -431,6 +443,24 @@ describe.each(adapters)('event transport: $name', ({ open, openCrashing }) => {
       ]);
       await expect(declared).rejects.toThrow(`topic "${name}" has 3 partitions but 4 are declared`);
       await expect(other.publish(fresh, [event('a')])).rejects.toThrow(TerminalError);
+    });
+
+    it('compacts a topic that is declared so, and hands over the latest record of each key, and what comes later', async () => {
+      const name = `conformance-${randomUUID()}`;
+      topics.push(name);
+      await transport.declare([{ name, partitions: 1, compacted: true }]);
+      await transport.publish(name, [...numbered('a', 3), ...numbered('b', 2, 10), event('a', { n: 4 })]);
+      expect(await log.compacts(name)).toBe(true);
+      const { deliveries, consumer } = await consume(name, newGroup(name));
+      const latest = () =>
+        Object.fromEntries(deliveries.map((delivery) => [delivery.message.subject, numberOf(delivery)]));
+      await until(() => latest()['a'] === 4 && latest()['b'] === 11);
+      await transport.publish(name, [event('b', { n: 12 })]);
+      await until(() => latest()['b'] === 12);
+      await consumer.close();
+      const kept = await newTopic(1);
+      await transport.publish(kept, numbered('a', 2));
+      expect(await log.compacts(kept)).toBe(false);
     });
 
     it('says what to do about a topic that does not exist', async () => {
