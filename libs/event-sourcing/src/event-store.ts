@@ -35,14 +35,14 @@ export interface StreamPosition {
 const pageSize = 5_000;
 
 // LATERAL, so that each stream is a range of the primary key that ends at the limit; a join would sort all that is left of
-// a long stream again for every page.
+// a long stream again for every page, and so would ordering by the output column, which the bare name `sequence` stands for.
 const select: Statement = {
   name: 'event-load',
   text: `SELECT event.* FROM unnest($1::text[], $2::bigint[]) AS wanted (stream_id, after_sequence)
           CROSS JOIN LATERAL (
             SELECT stream_id AS stream, type, version, sequence::int AS sequence, id, data, recorded_at AS time
               FROM event WHERE event.stream_id = wanted.stream_id AND sequence > after_sequence
-             ORDER BY sequence LIMIT $3) event
+             ORDER BY event.sequence LIMIT $3) event
           LIMIT $3`,
 };
 
@@ -78,13 +78,15 @@ const arrays = `unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[], $5::int
 
 // The primary key is the expected-version check: of two writers that append after the same event one inserts, the other
 // waits for its commit and inserts nothing. What has lost its predecessor (a database that was restored under a running
-// service) is not inserted either. Sorted, so that writers wait in the same order and never in a circle.
+// service) is not inserted either; asked by a scalar subquery, because of EXISTS in an OR a plan that was made while the
+// table was empty reads the whole table into a hash, for every batch until the next ANALYZE. Sorted, so that writers wait in
+// the same order and never in a circle.
 const insertInTransaction: Statement = {
   name: 'event-append',
   text: `INSERT INTO event (${columns})
          SELECT ${columns} FROM ${arrays}, $11::boolean[]) AS new (${columns}, continues)
           WHERE NOT continues
-             OR EXISTS (SELECT FROM event WHERE stream_id = new.stream_id AND sequence = new.sequence - 1)
+             OR (SELECT true FROM event WHERE stream_id = new.stream_id AND sequence = new.sequence - 1)
           ORDER BY stream_id, sequence ON CONFLICT DO NOTHING RETURNING id`,
 };
 // Without DO NOTHING a conflict undoes the statement, and the statement is the transaction.

@@ -8,7 +8,7 @@ const select: Statement = {
           CROSS JOIN LATERAL (
             SELECT stream_id AS stream, type, version, sequence::int AS sequence, id, data, recorded_at AS time
               FROM event WHERE event.stream_id = wanted.stream_id AND sequence > after_sequence
-             ORDER BY sequence LIMIT $3) event`,
+             ORDER BY event.sequence LIMIT $3) event`,
 };
 
 /** The next streams to read, each from its position on; fewer than `limit` = there are no more. */
