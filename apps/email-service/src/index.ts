@@ -5,6 +5,8 @@ import { z } from 'zod';
 import { EmailModule } from './email/email.module.js';
 import { senderFormat } from './email/mailer.js';
 
+export { emailDelivery } from './email/email.decider.js';
+
 const settings = personalDataSettings.extend({
   /** `smtps://` for TLS, `smtp://…?requireTLS=true` for STARTTLS. */
   SMTP_URL: z.url({ protocol: /^smtps?$/ }).default('smtp://127.0.0.1:1025'),

@@ -4,6 +4,8 @@ import { OrchestratorModule } from './orchestrator.module.js';
 import { CreateWorkflowDirectory1760000000200 } from './workflow/create-workflow-directory.migration.js';
 import { WorkflowRow } from './workflow/workflow.row.js';
 
+export { workflowInstance } from './workflow/workflow.decider.js';
+
 export const orchestrator: ServiceDefinition = {
   name: 'orchestrator',
   description: 'Runs workflows over the other services and tells where each of them is.',

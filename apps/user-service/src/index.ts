@@ -5,6 +5,8 @@ import { CreateUserTables1760000000100 } from './user/create-user-tables.migrati
 import { UserModule } from './user/user.module.js';
 import { UserRow } from './user/user.row.js';
 
+export { user } from './user/user.decider.js';
+
 export const userService: ServiceDefinition = {
   name: 'user-service',
   description: 'Registers users and tells who they are.',

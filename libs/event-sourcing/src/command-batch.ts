@@ -36,7 +36,7 @@ export interface BatchContext {
 // Per actor one transaction at a time over all processes, first come, first served; taken in one order, so that nobody waits
 // in a circle. Without it the processes would race for a busy actor, and all but one would decide in vain. A server that has
 // no room for so many locks fails the batch, and its halves need fewer.
-const takeTurns: Statement = {
+export const takeTurns: Statement = {
   name: 'actor-turns',
   text: `SELECT pg_advisory_xact_lock(turn)
            FROM (SELECT hashtextextended(stream, 0) AS turn FROM unnest($1::text[]) AS stream ORDER BY 1) AS turns`,

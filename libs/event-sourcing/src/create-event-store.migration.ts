@@ -20,6 +20,7 @@ export class CreateEventStore1760000000002 implements MigrationInterface {
         PRIMARY KEY (stream_id, sequence)
       );
       CREATE INDEX event_correlation ON event (correlation_id);
+      CREATE INDEX event_recorded ON event USING brin (recorded_at) WITH (autosummarize = on);
 
       -- States of actors with a long past: a help for loading, and nothing without the log.
       CREATE TABLE snapshot (
@@ -32,6 +33,16 @@ export class CreateEventStore1760000000002 implements MigrationInterface {
         taken_at timestamptz NOT NULL DEFAULT now()
       );
 
+      -- Why a stream does not begin with its first event: where the events up to a sequence are. A stream that went on and was
+      -- archived again has a row for each time.
+      CREATE TABLE archived_stream (
+        stream_id text NOT NULL,
+        up_to_sequence bigint NOT NULL,
+        file text NOT NULL,
+        archived_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (stream_id, up_to_sequence)
+      );
+
       CREATE TABLE projection_rebuild (
         projection text PRIMARY KEY,
         events bigint NOT NULL,
@@ -41,6 +52,6 @@ export class CreateEventStore1760000000002 implements MigrationInterface {
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP TABLE event, snapshot, projection_rebuild');
+    await runner.query('DROP TABLE event, snapshot, archived_stream, projection_rebuild');
   }
 }

@@ -1,5 +1,6 @@
 import { decode, errorText, TerminalError, type MessageDefinition, type Transaction } from '@starter/messaging';
 import type { Actor } from './actor.js';
+import { refuseArchived } from './archived-stream.js';
 import type { Loaded } from './actor-cache.js';
 import { evolve } from './decide.js';
 import { loadEvents, type StoredEvent } from './event-store.js';
@@ -13,7 +14,7 @@ export const initial = ({ initialState }: Actor<unknown>): Loaded<unknown> => ({
 /**
  * The states of these actors by stream, as the log says: `known` states are brought up to date, the others come from their
  * snapshots and the events after those.
- * @throws CorruptStreamError
+ * @throws CorruptStreamError, ArchivedStreamError
  */
 export async function loadActors(
   tx: Transaction,
@@ -31,7 +32,9 @@ export async function loadActors(
   for await (const page of loadEvents(tx, positions)) {
     for (const event of page) {
       const [actor, before] = [actors.get(event.stream), states.get(event.stream)];
-      if (actor && before) states.set(event.stream, fold(actor, before, event));
+      if (!actor || !before) continue;
+      if (before.sequence === 0) await refuseArchived(tx, event);
+      states.set(event.stream, fold(actor, before, event));
     }
   }
   const loadMs = performance.now() - started;
@@ -39,7 +42,8 @@ export async function loadActors(
   return states;
 }
 
-function fold(actor: Actor<unknown>, before: Loaded<unknown>, event: StoredEvent): Loaded<unknown> {
+/** @throws CorruptStreamError */
+export function fold(actor: Actor<unknown>, before: Loaded<unknown>, event: StoredEvent): Loaded<unknown> {
   refuseGap(event, before.sequence);
   const handler = actor.evolve.get(event.type);
   const data = handler && !handler.ignored ? decodeStored(handler.definition, event) : event.data;

@@ -1,6 +1,7 @@
 import { groupBy, holdConsumer, inTransaction, type Statement, type Transaction } from '@starter/messaging';
 import type { DataSource } from 'typeorm';
 import type { RecordedEvent } from './actor.js';
+import { alone } from './alone.js';
 import type { StoredEvent, StreamPosition } from './event-store.js';
 import { decodeStored } from './load-actors.js';
 import { mustNotRefuse, projectAll, type Projection } from './projection.js';
@@ -40,7 +41,8 @@ export async function rebuildProjection(options: RebuildOptions): Promise<number
   const { dataSource, projection } = options;
   const { name, tables } = projection;
   if (tables.length === 0) throw new Error(`projection ${name} cannot be rebuilt: it declares no tables of its own`);
-  return alone(dataSource, name, async () => {
+  const refusal = `projection ${name} is being rebuilt already; wait for that to end, or end it`;
+  return alone(dataSource, `rebuild ${name}`, refusal, async () => {
     const shadow = await ShadowTables.create(dataSource, name, tables);
     try {
       const rebuild = new Rebuild(options, shadow);
@@ -49,26 +51,6 @@ export async function rebuildProjection(options: RebuildOptions): Promise<number
       await shadow.drop(dataSource);
     }
   });
-}
-
-const lockSpace = 4_728_114;
-
-async function alone<T>(dataSource: DataSource, projection: string, work: () => Promise<T>): Promise<T> {
-  const guard = dataSource.createQueryRunner();
-  const lock = [lockSpace, projection];
-  try {
-    const [{ mine }] = (await guard.query(`SELECT pg_try_advisory_lock($1, hashtext($2)) AS mine`, lock)) as [
-      { mine: boolean },
-    ];
-    if (!mine) throw new Error(`projection ${projection} is being rebuilt already; wait for that to end, or end it`);
-    try {
-      return await work();
-    } finally {
-      await guard.query(`SELECT pg_advisory_unlock($1, hashtext($2))`, lock).catch(() => undefined);
-    }
-  } finally {
-    await guard.release();
-  }
 }
 
 const selectStreams: Statement = {
