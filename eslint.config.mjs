@@ -52,6 +52,12 @@ const boundaries = [
     because: 'the demo runs the apps as they are.',
   },
   {
+    folder: 'cli',
+    may: ['contracts', 'messaging', 'event-sourcing', 'service', ...apps],
+    because:
+      'the command line serves the operators of every service: it reads their logs with the actors that wrote them.',
+  },
+  {
     folder: 'bench',
     may: [...libs, ...apps],
     because: 'benchmarks measure the apps and libs as they are.',
@@ -64,7 +70,7 @@ const deepImport = {
   message: 'Import a package by its public index, @starter/<name>: its files are free to move.',
 };
 const leavesThePackage = {
-  regex: '^\\.\\./(.*/)?(src|dist|libs|apps|demo|bench|test|scripts)/',
+  regex: '^\\.\\./(.*/)?(src|dist|libs|apps|demo|cli|bench|test|scripts)/',
   message:
     'A relative import stays in its package: import other packages by name, so that package.json lists them and images hold them.',
 };
@@ -125,7 +131,7 @@ export default defineConfig(
   },
 
   {
-    files: ['{libs,apps}/*/src/**/*.ts', '{demo,bench}/src/**/*.ts'],
+    files: ['{libs,apps}/*/src/**/*.ts', '{demo,bench,cli}/src/**/*.ts'],
     ignores: ['**/*.spec.ts'],
     // A package that is not in the nearest package.json is missing in the image.
     rules: { 'import-x/no-extraneous-dependencies': 'error' },
