@@ -1,10 +1,11 @@
 import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
 import { baseSettings, type ServiceDefinition } from '@starter/service';
-import { OrchestratorModule } from './orchestrator.module.js';
+import { OrchestratorModule, projections } from './orchestrator.module.js';
 import { CreateWorkflowDirectory1760000000200 } from './workflow/create-workflow-directory.migration.js';
 import { WorkflowRow } from './workflow/workflow.row.js';
 
 export { workflowInstance } from './workflow/workflow.decider.js';
+export { projections };
 
 export const orchestrator: ServiceDefinition = {
   name: 'orchestrator',

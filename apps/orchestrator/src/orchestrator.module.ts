@@ -12,11 +12,13 @@ import { WorkflowQueries } from './workflow/workflow.queries.js';
 import { WorkflowRow } from './workflow/workflow.row.js';
 import { commands, workflows } from './workflows/index.js';
 
+export const projections = { inline: [workflowDirectory], following: [] };
+
 @Module({
   imports: [
     ActorModule.forFeature({
       actors: [workflowInstance],
-      inlineProjections: [workflowDirectory],
+      inlineProjections: projections.inline,
       addresses: { [CommandSucceeded.type]: workflowReplies, [CommandFailed.type]: workflowReplies },
     }),
     TypeOrmModule.forFeature([WorkflowRow]),

@@ -2,10 +2,11 @@ import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
 import { CreatePersonalKeys1760000000004 } from '@starter/messaging';
 import { personalDataSettings, type ServiceDefinition } from '@starter/service';
 import { CreateUserTables1760000000100 } from './user/create-user-tables.migration.js';
-import { UserModule } from './user/user.module.js';
+import { projections, UserModule } from './user/user.module.js';
 import { UserRow } from './user/user.row.js';
 
 export { user } from './user/user.decider.js';
+export { projections };
 
 export const userService: ServiceDefinition = {
   name: 'user-service',

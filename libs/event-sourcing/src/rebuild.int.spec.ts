@@ -256,6 +256,12 @@ it('refuses a log with a gap or a row that cannot be read', async () => {
   await expect(rebuild(asynchronous)).rejects.toThrow(/counter-owner-7 holds at sequence 1 .* that cannot be read/);
 });
 
+it('refuses a log of which a part is in a file', async () => {
+  await count('ann', 1);
+  await query(`INSERT INTO archived_stream (stream_id, up_to_sequence, file) VALUES ('counter-ann', 1, '/old.jsonl')`);
+  await expect(rebuild(asynchronous)).rejects.toThrow(/events of 1 streams were archived.*restore them first/);
+});
+
 it('refuses tables that are not its own or cannot be replaced', async () => {
   await expect(rebuild(defineProjection('none', { handlers: on(project(Counted, async () => {})) }))).rejects.toThrow(
     /cannot be rebuilt: it declares no tables/,

@@ -2,6 +2,7 @@ import { groupBy, holdConsumer, inTransaction, type Statement, type Transaction 
 import type { DataSource } from 'typeorm';
 import type { RecordedEvent } from './actor.js';
 import { alone } from './alone.js';
+import { archivedStreams } from './archived-stream.js';
 import type { StoredEvent, StreamPosition } from './event-store.js';
 import { decodeStored } from './load-actors.js';
 import { mustNotRefuse, projectAll, type Projection } from './projection.js';
@@ -34,7 +35,8 @@ export interface RebuildOptions {
  *
  * The end is one short transaction, in which the projection's consumer (an inline one: whoever appends) waits.
  * @returns how many events the new tables were made of
- * @throws Error when another rebuild of it is under way, when its tables cannot be replaced, when it does not know a type
+ * @throws Error when another rebuild of it is under way, when its tables cannot be replaced, when it does not know a type, when
+ * events were archived
  * @throws CorruptStreamError
  */
 export async function rebuildProjection(options: RebuildOptions): Promise<number> {
@@ -42,6 +44,7 @@ export async function rebuildProjection(options: RebuildOptions): Promise<number
   const { name, tables } = projection;
   if (tables.length === 0) throw new Error(`projection ${name} cannot be rebuilt: it declares no tables of its own`);
   const refusal = `projection ${name} is being rebuilt already; wait for that to end, or end it`;
+  await refuseArchivedLog(options);
   return alone(dataSource, `rebuild ${name}`, refusal, async () => {
     const shadow = await ShadowTables.create(dataSource, name, tables);
     try {
@@ -51,6 +54,13 @@ export async function rebuildProjection(options: RebuildOptions): Promise<number
       await shadow.drop(dataSource);
     }
   });
+}
+
+async function refuseArchivedLog({ dataSource, projection }: RebuildOptions): Promise<void> {
+  const streams = await inTransaction(dataSource, archivedStreams);
+  if (streams === 0) return;
+  const what = `projection ${projection.name} cannot be rebuilt: events of ${streams} streams were archived`;
+  throw new Error(`${what}, and their rows would be lost; restore them first (SELECT file FROM archived_stream)`);
 }
 
 const selectStreams: Statement = {
