@@ -52,7 +52,7 @@ export async function stopBackends() {
 /** Whether the patterns on the command line select nothing but `*.unit.spec.ts`, which need no backend. */
 function onlyUnitSpecs({ rootDir, testPathPatterns }) {
   const patterns = testPathPatterns.toExecutor({ rootDir });
-  const specs = ['apps', 'libs', 'demo', 'bench', 'test']
+  const specs = ['apps', 'libs', 'demo', 'bench', 'cli', 'test']
     .flatMap((folder) => filesBelow(join(rootDir, folder)))
     .filter((file) => file.endsWith('.spec.ts') && patterns.isMatch(file));
   return specs.length > 0 && specs.every((file) => file.endsWith('.unit.spec.ts'));
