@@ -1,3 +1,4 @@
+import { jest } from '@jest/globals';
 import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
 import { CreateMessagingTables1760000000001 } from '@starter/messaging';
 import { createTestDatabase, eventually, openTestDataSource, type TestDataSource } from '@starter/testing';
@@ -6,6 +7,10 @@ import { randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+
+// Each command is a process of its own.
+jest.setTimeout(180_000);
+const patience = { timeoutMs: 60_000 };
 
 let database: TestDataSource;
 let folder: string;
@@ -87,11 +92,6 @@ describe('show', () => {
     expect(rows[0]).toMatch(
       /^ +1 {2}2026-01-01T01:00:00\.000Z {2}user\.registered v1 +command-of-user\.registered +the-request +\{".*\}$/,
     );
-    expect((await json('show', stream)).map(({ type }) => type)).toEqual([
-      'user.registered',
-      'user.activated',
-      'user.deactivated',
-    ]);
   });
 
   it('says so when there is no such stream', async () => {
@@ -126,31 +126,37 @@ describe('tail', () => {
         .split('\n')
         .slice(0, -1)
         .map((line) => JSON.parse(line).sequence);
-    await eventually(() => Promise.resolve(expect(seen()).toEqual([3, 4])));
+    await eventually(() => expect(seen()).toEqual([3, 4]), patience);
     await append(stream, 5, 'user.activated', fromNow(1_000));
-    await eventually(() => Promise.resolve(expect(seen()).toEqual([3, 4, 5])));
+    await eventually(() => expect(seen()).toEqual([3, 4, 5]), patience);
     await append(stream, 6, 'user.activated', fromNow(-1_000));
-    await eventually(() => Promise.resolve(expect(seen()).toEqual([3, 4, 5, 6])));
+    await eventually(() => expect(seen()).toEqual([3, 4, 5, 6]), patience);
     await append(stream, 7, 'user.activated', fromNow(0));
-    await eventually(() => Promise.resolve(expect(seen()).toEqual([3, 4, 5, 6, 7])));
+    await eventually(() => expect(seen()).toEqual([3, 4, 5, 6, 7]), patience);
   });
 });
 
 describe('export', () => {
   it('is lines of JSON, on the standard output or in a file that is complete', async () => {
     const [a] = [await life(), await life()];
-    const { out } = await events('export', '--stream', a);
-    expect(out.trimEnd().split('\n')).toHaveLength(3);
+    const { out } = await events('export');
+    expect(out.trimEnd().split('\n')).toHaveLength(6);
     const file = join(folder, 'log.jsonl');
     expect(await events('export', '--to', file)).toMatchObject({ code: 0, out: `6 events in ${file}\n` });
-    expect((await readFile(file, 'utf8')).includes(out)).toBe(true);
+    expect(await readFile(file, 'utf8')).toBe(out);
     expect(await readdir(folder)).toEqual(['log.jsonl']);
-  });
-
-  it('is of a type and of a time, when that is wanted', async () => {
-    await life();
-    const some = await json('export', '--since', hour(2), '--until', hour(3), '--type', 'user.activated');
-    expect(some).toMatchObject([{ type: 'user.activated', recorded_at: '2026-01-01T02:00:00+00:00' }]);
+    const some = await json(
+      'export',
+      '--since',
+      hour(2),
+      '--until',
+      hour(3),
+      '--type',
+      'user.activated',
+      '--stream',
+      a,
+    );
+    expect(some).toMatchObject([{ stream_id: a, sequence: 2, recorded_at: '2026-01-01T02:00:00+00:00' }]);
   });
 
   it('takes no memory for what it has written, and ends when nobody reads on', async () => {
@@ -165,7 +171,7 @@ describe('export', () => {
       out: `40000 events in ${file}\n`,
     });
     const reader = start(['export']);
-    await eventually(() => Promise.resolve(expect(reader.out()).not.toBe('')));
+    await eventually(() => expect(reader.out()).not.toBe(''), patience);
     reader.child.stdout?.destroy();
     expect(await reader.exit).toMatchObject({ code: 0, error: '' });
   });
@@ -174,7 +180,6 @@ describe('export', () => {
 describe('state', () => {
   it('is an actor as it is or as it was', async () => {
     const stream = await life();
-    expect(await json('state', stream)).toMatchObject([{ stream, sequence: 3, state: { status: 'deactivated' } }]);
     expect(await json('state', stream, '--at-version', '2')).toMatchObject([
       { sequence: 2, state: { status: 'active' } },
     ]);
@@ -198,11 +203,12 @@ describe('archive and restore', () => {
   it('move the past of streams at rest to a file, and back', async () => {
     const stream = await life();
     const file = join(folder, 'past.jsonl');
-    const before = (await events('export')).out;
+    const log = () => database.dataSource.query<unknown[]>('SELECT * FROM event ORDER BY stream_id, sequence');
+    const before = await log();
     expect(await json('archive', '--before', hour(4), '--to', file, '--actor', 'user')).toEqual([
       { streams: 1, events: 2, skipped: 0, file },
     ]);
-    expect(await json('show', stream)).toMatchObject([{ sequence: 3 }]);
+    expect(await log()).toEqual(before.slice(2));
     const failed = await events('state', stream);
     expect(failed).toMatchObject({ code: 1, out: '' });
     const [, command = ''] = /npm run events -- (.*)$/m.exec(failed.error) ?? [];
@@ -212,21 +218,15 @@ describe('archive and restore', () => {
       out: '2 events of 1 streams are in the log again\n',
       error: '',
     });
-    expect((await events('export')).out).toBe(before);
-  });
-
-  it('ends with what is wrong when the file does', async () => {
-    const { code, error } = await events('restore', join(folder, 'none.jsonl'));
-    expect({ code, error }).toMatchObject({ code: 1, error: expect.stringContaining('no such file') });
+    expect(await log()).toEqual(before);
   });
 });
 
 describe('what is wrong is said', () => {
   it.each<[string, string[], string]>([
     ['a time', ['export', '--since', 'yesterday'], 'Write it like 2026-11-25T08:30:00Z'],
-    ['two moments', ['state', 'user-1', '--at-version', '1', '--at-time', '2026-01-01'], 'cannot be used with'],
+    ['a file that is not there', ['restore', 'none.jsonl'], 'no such file'],
     ['a stream of another service', ['state', 'email-1'], 'choose another one with --service'],
-    ['no archive to write', ['archive', '--before', '2026-01-01'], "required option '--to <file>' not specified"],
   ])('%s', async (_, args, message) => {
     const { code, out, error } = await events(...args);
     expect({ code, out, error }).toEqual({ code: 1, out: '', error: expect.stringContaining(message) });
