@@ -8,8 +8,9 @@ import { report, reportFigures } from './report.js';
 import { rebuild } from './rebuild/rebuild.benchmark.js';
 import { compare, measure, type Comparison, type Result } from './rounds.js';
 import type { Servers } from './servers.js';
+import { snapshot } from './snapshot/snapshot.benchmark.js';
 
-export const benchmarks: Readonly<Record<string, Benchmark>> = { append, command, event, rebuild };
+export const benchmarks: Readonly<Record<string, Benchmark>> = { append, command, event, snapshot, rebuild };
 
 /** What was measured; a benchmark with wrong work is left out, and `failed` counts it. */
 export async function runBenchmarks(
