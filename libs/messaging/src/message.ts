@@ -1,3 +1,4 @@
+import { randomFillSync } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 
 /**
@@ -38,16 +39,44 @@ export interface ReplyAddress {
   readonly subject: string;
 }
 
-export type MessageFields<Data = unknown> = Pick<Message<Data>, 'type' | 'version' | 'source' | 'data'> &
-  Partial<Omit<Message<Data>, 'type' | 'version' | 'source' | 'data'>>;
+export type MessageFields<Data = unknown> = Pick<Message<Data>, 'type' | 'version' | 'source' | 'data'> & {
+  readonly [Field in keyof Omit<Message, 'type' | 'version' | 'source' | 'data'>]?: Message[Field] | undefined;
+};
 
 /** Time-ordered, so that index inserts of outbox and inbox stay at the right edge. */
-export const newMessageId = (): string => uuidv7();
+export const newMessageId = (): string => uuidv7({ random: randomBytes16() });
+
+// Of many ids at a time: the call to the system for each one took five times as long as the rest of the id.
+const pool = new Uint8Array(16 * 256);
+let used = pool.length;
+
+function randomBytes16(): Uint8Array {
+  if (used === pool.length) {
+    randomFillSync(pool);
+    used = 0;
+  }
+  return pool.subarray(used, (used += 16));
+}
 
 /** Fills in id, time and correlation; a message that nothing caused starts a correlation of its own. */
 export function createMessage<Data>(fields: MessageFields<Data>): Message<Data> {
   const id = fields.id ?? newMessageId();
-  return { time: new Date().toISOString(), correlationId: id, ...fields, id };
+  const message: { -readonly [Field in keyof Message<Data>]: Message<Data>[Field] } = {
+    id,
+    type: fields.type,
+    version: fields.version,
+    source: fields.source,
+    time: fields.time ?? new Date().toISOString(),
+    correlationId: fields.correlationId ?? id,
+    data: fields.data,
+  };
+  // Assigned one by one, not spread: this runs for every message, and spreads took most of its time.
+  if (fields.subject !== undefined) message.subject = fields.subject;
+  if (fields.sequence !== undefined) message.sequence = fields.sequence;
+  if (fields.causationId !== undefined) message.causationId = fields.causationId;
+  if (fields.replyTo !== undefined) message.replyTo = fields.replyTo;
+  if (fields.traceparent !== undefined) message.traceparent = fields.traceparent;
+  return message;
 }
 
 /** The envelope fields that a message inherits from the one it answers or follows. */
