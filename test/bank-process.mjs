@@ -5,7 +5,7 @@ import { DataSource } from 'typeorm';
 // commands at once, some of them twice, and tells what became of them.
 const [url, commands, actors] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
 
-const dataSource = await new DataSource({ type: 'postgres', url, poolSize: 3 }).initialize();
+const dataSource = await new DataSource({ type: 'postgres', url, poolSize: 3, extra: { pipeline: true } }).initialize();
 const { runtime } = newBank(dataSource, { mailboxSize: 2 * commands });
 process.send('ready');
 await new Promise((resolve) => process.once('message', resolve));

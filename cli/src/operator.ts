@@ -50,7 +50,7 @@ export async function withDatabase<T>(
     url: databaseUrl,
     applicationName: 'operator',
     // Times that PostgreSQL writes as text read the same wherever it runs.
-    extra: { options: '-c TimeZone=UTC' },
+    extra: { options: '-c TimeZone=UTC', pipeline: true },
   });
   await dataSource.initialize().catch((error: unknown) => {
     const what = `the database of ${service} cannot be reached: ${(error as Error).message}`;

@@ -35,8 +35,16 @@ export class StreamWindow {
    * @throws CorruptStreamError when a stream has a gap
    */
   async next(tx: Transaction): Promise<StoredEvent[]> {
-    await this.fill(tx);
-    if (this.open.size === 0) return [];
+    for (;;) {
+      await this.fill(tx);
+      if (this.open.size === 0) return [];
+      const page = await this.read(tx);
+      // Nothing where all that were open had been read to their ends just before: there may be more of them.
+      if (page.length > 0) return page;
+    }
+  }
+
+  private async read(tx: Transaction): Promise<StoredEvent[]> {
     const most = Math.ceil(this.pageSize / this.open.size);
     const positions = [[...this.open.keys()], [...this.open.values()], most];
     const page = await tx.query<StoredEvent & Record<string, unknown>>(select, positions);

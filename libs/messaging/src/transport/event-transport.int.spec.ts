@@ -891,7 +891,13 @@ describe.each(adapters)('event transport: $name', ({ open, openCrashing }) => {
     try {
       await client.declare([{ name: 'restart', partitions: 2 }]);
       await impatient.declare([{ name: 'restart', partitions: 2 }]);
-      await impatient.publish('restart', numbered('warm-up', 1, 0));
+      const warmUp = () => impatient.publish('restart', numbered('warm-up', 1, 0));
+      await until(() =>
+        warmUp().then(
+          () => true,
+          () => false,
+        ),
+      );
       const received = new Set<number>();
       const finish = gate<Outcome>();
       let failing = true;
