@@ -23,7 +23,7 @@ export interface ActorRuntimeOptions extends MailboxOptions, ActorCacheOptions {
 interface Attempt {
   /** Why a projection refuses its only command. */
   readonly refusal?: string;
-  /** The actors that had moved on are known. */
+  /** The actors of which one had moved on are read from the log. */
   readonly distrusting?: true;
 }
 
@@ -94,7 +94,7 @@ export class ActorRuntime {
       passivated: this.cache.passivated,
       /** Commands that wait for their turn. */
       mailboxDepth: this.mailboxes.depth,
-      /** Decisions that were taken again because another process had appended. */
+      /** Batches that were decided again because another process had appended. */
       conflicts: this.conflicts,
       transactions: this.transactions,
       snapshots: this.snapshots.taken,
@@ -125,7 +125,7 @@ export class ActorRuntime {
       return await inTransaction(this.messaging.dataSource, (tx) => this.batch.execute(tx, works, attempt.refusal));
     } catch (error) {
       if (error instanceof ConcurrencyError && !attempt.distrusting) {
-        this.conflicts += error.streams.length;
+        this.conflicts += 1;
         this.batch.distrust(error.streams);
         return this.inOneTransaction(works, { ...attempt, distrusting: true });
       }

@@ -2,6 +2,7 @@ import {
   admitOnce,
   groupBy,
   recordDiscarded,
+  together,
   type Discarded,
   type Messaging,
   type Statement,
@@ -55,7 +56,7 @@ type Turns = ReadonlyMap<string, readonly Work[]>;
 
 /** Commands of many actors in one transaction: a fixed number of statements, however many commands. */
 export class CommandBatch {
-  /** Actors whose cached state lagged behind the log, because other processes append to them as well. */
+  /** Actors whose cached state may lag behind the log, because other processes append to them as well. */
   private readonly distrusted = new Set<string>();
 
   constructor(private readonly context: BatchContext) {}
@@ -69,7 +70,7 @@ export class CommandBatch {
   /**
    * @param refusal what a projection has said to the only command before; it is recorded instead of decided
    * @throws RefusedByProjectionError
-   * @throws ConcurrencyError when an actor has moved on that was not distrusted; nothing may be committed then
+   * @throws ConcurrencyError when an actor has moved on that was not distrusted; nothing can be committed then
    */
   async execute(tx: Transaction, batch: readonly Work[], refusal?: string): Promise<Verdict[]> {
     const { messaging, projections } = this.context;
@@ -82,7 +83,7 @@ export class CommandBatch {
     const turns = groupBy(works, ({ stream }) => stream);
     const decided = refusal === undefined ? await this.decideAll(tx, turns) : refuseAll(turns, refusal);
     const verdicts = [...[...decided.values()].flat(), ...refused];
-    await Promise.all([
+    const written = [
       // 4. Store the events, expecting that nobody else has appended since.
       appendEvents(tx, verdicts.flatMap(newEvents)),
       // 5. What fails leaves no trace of having been here; the others go on.
@@ -94,7 +95,9 @@ export class CommandBatch {
       ),
       // 7. What will never take effect is kept with its reason.
       recordDiscarded(tx, messaging.commands.queue, verdicts.flatMap(refusals)),
-    ]);
+    ];
+    if (projections.length === 0) tx.commitBehind();
+    await together(...written);
     // 8. Rows that must never lag behind the events.
     const refusing = await projectAll(tx, projections, eventsOfStreams(verdicts));
     if (refusing) throw new RefusedByProjectionError(refusing.rejected);

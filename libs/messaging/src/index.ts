@@ -11,6 +11,7 @@ export {
   DatabaseUnavailableError,
   inTransaction,
   runStatement,
+  together,
   type Statement,
   type Transaction,
 } from './database/transaction.js';

@@ -1,4 +1,4 @@
-import type { ClientBase, Pool, QueryResultRow } from 'pg';
+import type { ClientBase, Pool, QueryResult, QueryResultRow } from 'pg';
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 
 /** The service's own database cannot be reached; no message is to blame, so it costs none an attempt. */
@@ -21,14 +21,16 @@ export interface Transaction {
   query<Row extends QueryResultRow>(statement: Statement, values?: readonly unknown[]): Promise<Row[]>;
   /** Runs after the commit, never after a roll-back. It must not throw. */
   afterCommit(action: () => void): void;
+  /** Sends COMMIT right behind the statements that are under way: wait for them, and send no more. */
+  commitBehind(): void;
 }
 
 /**
  * Runs `work` in one transaction and commits; any throw rolls back and is rethrown. When the connection dies during the
  * commit the outcome is unknown: the caller's retry is made harmless by the inbox.
  *
- * Statements that do not need each other's answers are best sent together (`Promise.all`): on a connection with `pipeline`
- * they share a round trip, and so does the beginning of the transaction with the first of them.
+ * Statements that do not need each other's answers are best sent {@link together}: on a connection with `pipeline` they share
+ * a round trip, and so does the beginning of the transaction with the first of them, and its end with the last.
  */
 export async function inTransaction<T>(dataSource: DataSource, work: (tx: Transaction) => Promise<T>): Promise<T> {
   const runner = dataSource.createQueryRunner();
@@ -41,14 +43,17 @@ export async function inTransaction<T>(dataSource: DataSource, work: (tx: Transa
     // Whatever follows fails as well, and tells.
     begun.catch(() => undefined);
     markOpen(runner, true);
+    let committed: Promise<QueryResult> | undefined;
+    const commit = () => (committed ??= connection.query('COMMIT'));
     const result = await work({
       manager: runner.manager,
       query: async <Row extends QueryResultRow>(statement: Statement, values: readonly unknown[] = []) =>
         (await connection.query<Row>({ ...statement, values: values as unknown[] })).rows,
       afterCommit: (action) => afterCommit.push(action),
+      commitBehind: () => void commit().catch(() => undefined),
     });
     await begun;
-    const { command } = await connection.query('COMMIT');
+    const { command } = await commit();
     if (command !== 'COMMIT')
       throw new Error('a statement of the transaction failed, and the failure was not passed on');
     markOpen(runner, false);
@@ -62,6 +67,15 @@ export async function inTransaction<T>(dataSource: DataSource, work: (tx: Transa
   } finally {
     await runner.release();
   }
+}
+
+/**
+ * Waits for statements that were sent together.
+ * @throws what the first of them that failed has thrown; those behind it fail only because the transaction is over then
+ */
+export async function together(...statements: readonly Promise<unknown>[]): Promise<void> {
+  for (const statement of statements) statement.catch(() => undefined);
+  for (const statement of statements) await statement;
 }
 
 /**
