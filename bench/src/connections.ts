@@ -4,6 +4,8 @@ import { DataSource, type EntitySchema, type MixedList } from 'typeorm';
 /** A pool whose connections are open already. */
 export async function openPool(url: string, size: number): Promise<Pool> {
   const pool = new Pool({ connectionString: url, max: size, idleTimeoutMillis: 0 });
+  // A pool has ended before its connections have: dropping the database may be what ends them.
+  pool.on('error', () => undefined);
   await fill(pool, size);
   return pool;
 }
