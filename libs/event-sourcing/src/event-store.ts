@@ -79,8 +79,9 @@ const columns = `stream_id, sequence, id, type, version, data, correlation_id, c
 // reads the whole table into a hash, for every batch until the next ANALYZE.
 //
 // One array per column and `unnest`: one plan and one round trip for any number of events. Against a list of VALUES that is
-// one prepared statement instead of one per number of events, and no limit of 65 535 parameters. Sorted, so that writers
-// wait in the same order and never in a circle.
+// one prepared statement instead of one per number of events, and no limit of 65 535 parameters. The data is one JSON array:
+// in a jsonb[] each quotation mark had to be escaped here and unescaped there. Sorted, so that writers wait in the same order
+// and never in a circle.
 const insertMany: Statement = {
   name: 'event-append',
   text: `INSERT INTO event (${columns})
@@ -89,8 +90,9 @@ const insertMany: Statement = {
                        OR (SELECT true FROM event WHERE stream_id = new.stream_id AND sequence = new.sequence - 1)
                      THEN sequence END,
                 id, type, version, data, correlation_id, causation_id, command, recorded_at
-           FROM unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[], $5::int[], $6::jsonb[], $7::text[], $8::text[],
-                       $9::text[], $10::timestamptz[], $11::boolean[]) AS new (${columns}, continues)
+           FROM ROWS FROM (unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[], $5::int[]), jsonb_array_elements($6),
+                           unnest($7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::boolean[]))
+             AS new (${columns}, continues)
           ORDER BY stream_id, sequence`,
 };
 // What a service with little to do appends. With arrays it takes the server 2.5 times as long: it finds that for arrays so
@@ -123,14 +125,8 @@ async function append(
   events: readonly NewEvent[],
   run: (insert: Statement, values: readonly unknown[]) => Promise<unknown>,
 ): Promise<void> {
-  const values = columnsOf(events);
-  const sent =
-    events.length === 1
-      ? run(
-          insertOne,
-          values.map(([value]) => value),
-        )
-      : run(insertMany, values);
+  const [only] = events;
+  const sent = only && events.length === 1 ? run(insertOne, rowOf(only)) : run(insertMany, columnsOf(events));
   await sent.catch((error: unknown) => refuse(error, events));
 }
 
@@ -152,7 +148,13 @@ function continuations(events: readonly NewEvent[]): boolean[] {
 
 const streamOf = ({ message }: NewEvent): string => message.subject ?? '';
 
-function columnsOf(events: readonly NewEvent[]): unknown[][] {
+function rowOf({ message, command }: NewEvent): unknown[] {
+  const { subject, sequence, id, type, version, data, correlationId, causationId, time } = message;
+  const json = JSON.stringify(data);
+  return [subject, sequence, id, type, version, json, correlationId, causationId, command, time, sequence !== 1];
+}
+
+function columnsOf(events: readonly NewEvent[]): unknown[] {
   const messages = events.map(({ message }) => message);
   return [
     messages.map(({ subject }) => subject),
@@ -160,7 +162,7 @@ function columnsOf(events: readonly NewEvent[]): unknown[][] {
     messages.map(({ id }) => id),
     messages.map(({ type }) => type),
     messages.map(({ version }) => version),
-    messages.map(({ data }) => JSON.stringify(data)),
+    JSON.stringify(messages.map(({ data }) => data)),
     messages.map(({ correlationId }) => correlationId),
     messages.map(({ causationId }) => causationId),
     events.map(({ command }) => command),
