@@ -17,6 +17,7 @@ export {
 } from './database/transaction.js';
 export { decode, keyOf, toMessage, type DataOf, type Draft, type MessageDefinition } from './definition.js';
 export * from './errors.js';
+export { failpoint, failpoints, type Failpoint } from './failpoint.js';
 export * from './failure-policy.js';
 export { groupBy } from './group-by.js';
 export { admitOnce, type InboxKey } from './inbox/inbox.js';

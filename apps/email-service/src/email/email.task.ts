@@ -6,6 +6,7 @@ import {
   causedBy,
   DatabaseUnavailableError,
   done,
+  failpoint,
   KeyNotArrivedError,
   KeyedQueue,
   retry,
@@ -95,6 +96,7 @@ export class EmailTask implements OnModuleInit, OnApplicationShutdown {
     } catch (error) {
       return this.notSent(message, attempt.state.attempts, error, (text) => withhold(text, opened));
     }
+    failpoint('email.after-send');
     await this.recordSent(message, messageId);
     return done;
   }

@@ -1,5 +1,6 @@
 import type { ClientBase, Pool, QueryResult, QueryResultRow } from 'pg';
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
+import { failpoint } from '../failpoint.js';
 
 /** The service's own database cannot be reached; no message is to blame, so it costs none an attempt. */
 export class DatabaseUnavailableError extends Error {
@@ -44,7 +45,10 @@ export async function inTransaction<T>(dataSource: DataSource, work: (tx: Transa
     begun.catch(() => undefined);
     markOpen(runner, true);
     let committed: Promise<QueryResult> | undefined;
-    const commit = () => (committed ??= connection.query('COMMIT'));
+    const commit = () => {
+      failpoint('transaction.before-commit');
+      return (committed = connection.query('COMMIT'));
+    };
     const result = await work({
       manager: runner.manager,
       query: async <Row extends QueryResultRow>(statement: Statement, values: readonly unknown[] = []) =>
@@ -53,10 +57,11 @@ export async function inTransaction<T>(dataSource: DataSource, work: (tx: Transa
       commitBehind: () => void commit().catch(() => undefined),
     });
     await begun;
-    const { command } = await commit();
+    const { command } = await (committed ?? commit());
     if (command !== 'COMMIT')
       throw new Error('a statement of the transaction failed, and the failure was not passed on');
     markOpen(runner, false);
+    failpoint('transaction.after-commit');
     afterCommit.forEach((action) => action());
     return result;
   } catch (error) {

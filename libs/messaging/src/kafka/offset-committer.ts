@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { failpoint } from '../failpoint.js';
 import { errorText, type Logger } from '../logger.js';
 
 /** Per partition the offset of the first record that has not settled. */
@@ -43,6 +44,7 @@ export class OffsetCommitter {
       const positions = new Map(this.waiting);
       this.waiting.clear();
       try {
+        failpoint('event.before-offset');
         await this.commit(positions);
       } catch (error) {
         // Usual while the group rebalances. If the partition is lost meanwhile, its next owner starts further back.

@@ -1,4 +1,5 @@
 import type { DataSource } from 'typeorm';
+import { failpoint, failpointSoon } from '../failpoint.js';
 import { backoffDelay } from '../failure-policy.js';
 import { errorText, type Logger } from '../logger.js';
 import type { CommandTransport } from '../transport/command-transport.js';
@@ -85,11 +86,16 @@ export class OutboxRelay {
   private async relayBatch(): Promise<number> {
     const rows = await this.take();
     if (rows.length === 0 || !this.lease.valid) return 0;
-    const { confirmed, failed } = await publishRows(rows, this.options);
+    failpoint('outbox.before-publish');
+    const publishing = publishRows(rows, this.options);
+    failpointSoon('outbox.before-confirm');
+    const { confirmed, failed } = await publishing;
+    failpoint('outbox.after-confirm');
     if (confirmed.length > 0) {
       await this.options.dataSource.query('DELETE FROM outbox WHERE position = ANY($1)', [
         confirmed.map((row) => row.position),
       ]);
+      failpoint('outbox.after-delete');
       this.published += confirmed.length;
       confirmed.forEach((row) => this.heldBack.delete(row.ordering_key));
     }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { TerminalError } from '../errors.js';
+import { failpoint } from '../failpoint.js';
 import { LinkedQueue } from '../linked-queue.js';
 import { errorText, type Logger } from '../logger.js';
 import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
@@ -153,6 +154,7 @@ export class RabbitMqConsumer implements Consumer {
     if (session.over) return;
     try {
       await carryOut(handled, publisher);
+      failpoint('command.before-ack');
       if (!session.over) session.acks.ack(deliveryTag);
     } catch (error) {
       logger.error('the outcome of a delivery could not be published, it goes back to the queue', {

@@ -1,0 +1,59 @@
+/** Every edge between the database and a broker, by the side on which the process ends. */
+export const failpoints = [
+  'transaction.before-commit',
+  'transaction.after-commit',
+  'outbox.before-publish',
+  'outbox.before-confirm',
+  'outbox.after-confirm',
+  'outbox.after-delete',
+  'command.before-ack',
+  'event.before-offset',
+  'email.after-send',
+] as const;
+export type Failpoint = (typeof failpoints)[number];
+
+const actions = {
+  /** As a power cut would: nothing is flushed, closed or told. */
+  kill: () => process.kill(process.pid, 'SIGKILL'),
+  /** Still there, but frozen until somebody sends SIGCONT. */
+  stop: () => process.kill(process.pid, 'SIGSTOP'),
+  throw: (point: Failpoint) => {
+    throw new Error(`the failpoint ${point} was told to throw`);
+  },
+} satisfies Record<string, (point: Failpoint) => unknown>;
+
+/**
+ * Ends, freezes or fails this process where `FAILPOINT` says: `<point>:<kill|stop|throw>`, `<point>:kill@7` for the seventh time
+ * that the point is passed; several separated by commas. Each fires once.
+ */
+export const failpoint: (point: Failpoint) => void = failpointsOf(process.env['FAILPOINT']);
+
+/** The same a moment later, when what was written before has left the process. */
+export const failpointSoon: (point: Failpoint) => void = process.env['FAILPOINT']
+  ? (point) => void setTimeout(() => failpoint(point), 1)
+  : () => undefined;
+
+/** @throws Error naming what may be written */
+export function failpointsOf(specification: string | undefined): (point: Failpoint) => void {
+  // An empty function is inlined: an unarmed failpoint costs nothing.
+  if (!specification) return () => undefined;
+  const left = new Map(specification.split(',').map(parse));
+  return (point) => {
+    const armed = left.get(point);
+    if (!armed || --armed.passes > 0) return;
+    left.delete(point);
+    armed.act(point);
+  };
+}
+
+function parse(text: string): [Failpoint, { passes: number; act: (point: Failpoint) => unknown }] {
+  const [, name, action, passes = '1'] = /^\s*([\w.-]+):(\w+)(?:@([1-9]\d*))?\s*$/.exec(text) ?? [];
+  const point = failpoints.find((known) => known === name);
+  if (!point || !action || !isAction(action)) {
+    const known = `${Object.keys(actions).join(' or ')} at ${failpoints.join(', ')}`;
+    throw new Error(`FAILPOINT holds "${text}"; write <point>:<action> or <point>:<action>@<n>, with ${known}`);
+  }
+  return [point, { passes: Number(passes), act: actions[action] }];
+}
+
+const isAction = (text: string): text is keyof typeof actions => Object.hasOwn(actions, text);
