@@ -311,4 +311,5 @@ it('passivates actors that are too many or idle, and loads them again', async ()
   await eventually(() => expect(runtime.metrics).toMatchObject({ active: 0, passivated: 3 }));
   const [id = ''] = ids;
   expect(await runtime.execute(account, execution(Withdraw.type, id, 5))).toMatchObject({ state: { balance: 5 } });
+  expect(runtime.metrics.reloads).toBe(4);
 });

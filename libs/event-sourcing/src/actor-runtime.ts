@@ -96,6 +96,8 @@ export class ActorRuntime {
       mailboxDepth: this.mailboxes.depth,
       /** Batches that were decided again because another process had appended. */
       conflicts: this.conflicts,
+      /** Actors that were read from the log before a decision: strangers, and those whose state was in doubt. */
+      reloads: this.batch.reloads,
       transactions: this.transactions,
       snapshots: this.snapshots.taken,
     };

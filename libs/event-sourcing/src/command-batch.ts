@@ -58,6 +58,8 @@ type Turns = ReadonlyMap<string, readonly Work[]>;
 export class CommandBatch {
   /** Actors whose cached state may lag behind the log, because other processes append to them as well. */
   private readonly distrusted = new Set<string>();
+  /** Actors that were read from the log before a decision. */
+  reloads = 0;
 
   constructor(private readonly context: BatchContext) {}
 
@@ -129,6 +131,7 @@ export class CommandBatch {
 
   private async decideFresh(tx: Transaction, turns: Turns): Promise<Map<string, Verdict[]>> {
     if (turns.size === 0) return new Map();
+    this.reloads += turns.size;
     const { cache, snapshots } = this.context;
     const actors = new Map([...turns].flatMap(([stream, [first]]) => (first ? [[stream, first.actor]] : [])));
     const states = await loadActors(tx, actors, (stream) => cache.get(stream), snapshots);
