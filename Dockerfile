@@ -19,7 +19,7 @@ RUN test -n "$SERVICE" && test -d "apps/$SERVICE" || \
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --workspace "apps/$SERVICE" --include-workspace-root=false
 # npm has linked exactly the workspace packages that the service uses; the others have no place in the image.
 RUN realpath --relative-to=. node_modules/@starter/* > /packages \
-    && rm -r $(ls -d libs/* apps/* demo bench cli | grep -vxFf /packages) package-lock.json .npmrc
+    && rm -r $(ls -d libs/* apps/* demo bench chaos cli | grep -vxFf /packages) package-lock.json .npmrc
 
 FROM base AS build
 COPY --from=manifests /app ./

@@ -62,6 +62,11 @@ const boundaries = [
     may: [...libs, ...apps],
     because: 'benchmarks measure the apps and libs as they are.',
   },
+  {
+    folder: 'chaos',
+    may: [...libs, ...apps, 'demo'],
+    because: 'the chaos suite breaks the system as it is, and reads what is left without the help of the services.',
+  },
 ];
 
 /** An import that matches `regex` is an error with this message. */
@@ -70,7 +75,7 @@ const deepImport = {
   message: 'Import a package by its public index, @starter/<name>: its files are free to move.',
 };
 const leavesThePackage = {
-  regex: '^\\.\\./(.*/)?(src|dist|libs|apps|demo|cli|bench|test|scripts)/',
+  regex: '^\\.\\./(.*/)?(src|dist|libs|apps|demo|cli|bench|chaos|test|scripts)/',
   message:
     'A relative import stays in its package: import other packages by name, so that package.json lists them and images hold them.',
 };
@@ -131,7 +136,7 @@ export default defineConfig(
   },
 
   {
-    files: ['{libs,apps}/*/src/**/*.ts', '{demo,bench,cli}/src/**/*.ts'],
+    files: ['{libs,apps}/*/src/**/*.ts', '{demo,bench,chaos,cli}/src/**/*.ts'],
     ignores: ['**/*.spec.ts'],
     // A package that is not in the nearest package.json is missing in the image.
     rules: { 'import-x/no-extraneous-dependencies': 'error' },

@@ -1,6 +1,6 @@
 /** `npm test` runs this with --experimental-vm-modules: the whole project and NestJS 12 are ESM. */
 export default {
-  testMatch: ['<rootDir>/{apps,libs,demo,bench,cli,test}/**/*.spec.ts'],
+  testMatch: ['<rootDir>/{apps,libs,demo,bench,chaos,cli,test}/**/*.spec.ts'],
   testPathIgnorePatterns: ['/node_modules/', '/dist/'],
   extensionsToTreatAsEsm: ['.ts'],
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },

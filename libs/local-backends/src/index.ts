@@ -1,4 +1,5 @@
-export { startKafka } from './kafka.js';
+export { freePorts } from './free-ports.js';
+export { startKafka, type KafkaBackendOptions } from './kafka.js';
 export { startPostgres } from './postgres.js';
 export { startRabbitMq } from './rabbitmq.js';
 export type { Backend, BackendOptions } from './backend.js';

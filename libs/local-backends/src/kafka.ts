@@ -11,12 +11,17 @@ import { startServer, type PreparedServer } from './server-process.js';
 /** ApiVersions, version 0, without a client id: every Kafka broker answers it, and before any authentication. */
 const apiVersionsRequest = Buffer.from([0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff]);
 
+export interface KafkaBackendOptions extends BackendOptions {
+  /** Port on the loopback to which clients are sent, that of a proxy for one; default: the broker's own. */
+  readonly advertisedPort?: number;
+}
+
 /**
  * Starts one Kafka broker in KRaft mode, which is its own controller. Takes the jars of KAFKA_HOME if that is set,
  * else Kafka 4.1.0 from Maven Central, kept in the user's cache folder.
  * @throws MissingPrerequisiteError when Java or the jars are not there and cannot be had
  */
-export async function startKafka(options: BackendOptions = {}): Promise<Backend> {
+export async function startKafka(options: KafkaBackendOptions = {}): Promise<Backend> {
   const java = await findJava();
   const jars = await kafkaJars();
   return startServer(
@@ -25,7 +30,8 @@ export async function startKafka(options: BackendOptions = {}): Promise<Backend>
       folder: 'kafka',
       user: undefined, // Neither Kafka nor Java objects to root.
       ports: 2,
-      prepare: (folder, ports) => prepare([java, ...jvmOptions, '-cp', join(jars, '*')], folder, ports),
+      prepare: (folder, ports) =>
+        prepare([java, ...jvmOptions, '-cp', join(jars, '*')], folder, ports, options.advertisedPort ?? ports[0]),
     },
     options,
   );
@@ -45,6 +51,7 @@ async function prepare(
   java: readonly [string, ...string[]],
   folder: DataFolder,
   [port = 0, controllerPort = 0]: readonly number[],
+  advertisedPort = port,
 ): Promise<PreparedServer> {
   const configuration = await folder.write(
     'server.properties',
@@ -52,6 +59,7 @@ async function prepare(
 node.id=1
 controller.quorum.voters=1@127.0.0.1:${controllerPort}
 listeners=PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}
+advertised.listeners=PLAINTEXT://127.0.0.1:${advertisedPort},CONTROLLER://127.0.0.1:${controllerPort}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=${folder.file('data')}

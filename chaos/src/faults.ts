@@ -1,0 +1,223 @@
+import type { ServiceName } from '@starter/contracts';
+import type { Failpoint } from '@starter/messaging';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from 'pg';
+import type { Behind } from './backends.js';
+import { copyCommands, copyEvents, publishPoison, publishWithGap } from './copies.js';
+import type { Random } from './random.js';
+import { whenReady, type System } from './system.js';
+import type { Weather } from './tcp-proxy.js';
+
+export interface FaultContext {
+  readonly system: System;
+  readonly random: Random;
+  /** Kills for this fault. */
+  readonly kills: number;
+  /** 1 in the long form; the short one waits less. */
+  readonly scale: number;
+}
+
+export interface Fault {
+  readonly name: string;
+  /** Its share of the kills of a run; 0 when it kills no service. */
+  readonly killShare: number;
+  /** Takes part in the short form. */
+  readonly short?: true;
+  /** Dead letters that it leaves. */
+  readonly deadLetters?: number;
+  /** While load runs; resolves when the fault is over. */
+  inject(context: FaultContext): Promise<void>;
+}
+
+/** A process that is to die at a point which it does not pass any more dies all the same. */
+const mostPatienceMs = 20_000;
+
+const everyService: readonly ServiceName[] = ['user-service', 'email-service', 'orchestrator'];
+
+/** Kills services at a named point, each life after a number of passes that chance decides. */
+function killAt(name: string, points: Partial<Record<ServiceName, readonly Failpoint[]>>, short = false): Fault {
+  return {
+    name,
+    killShare: 1,
+    ...(short ? { short } : {}),
+    inject: async ({ system, random, kills }) => {
+      const targets = everyService.filter((service) => points[service]);
+      await Promise.all(
+        targets.map(async (service, index) => {
+          const share = Math.floor(kills / targets.length) + (index < kills % targets.length ? 1 : 0);
+          if (share === 0) return;
+          const process = system.services[service];
+          const before = process.kills;
+          // The first of them comes at a moment of its own: it makes room for the life that has the failpoint.
+          process.killAt(
+            Array.from({ length: share - 1 }, () => `${random.of(points[service])}:kill@${random.upTo(12)}`),
+          );
+          let movedAt = performance.now();
+          for (let seen = process.kills; process.kills - before < share; await sleep(50)) {
+            if (process.kills > seen) [seen, movedAt] = [process.kills, performance.now()];
+            if (performance.now() - movedAt < mostPatienceMs) continue;
+            process.kill();
+            movedAt = performance.now();
+          }
+        }),
+      );
+    },
+  };
+}
+
+const each = (...points: readonly Failpoint[]): Record<ServiceName, readonly Failpoint[]> => ({
+  'user-service': points,
+  'email-service': points,
+  orchestrator: points,
+});
+
+type BackendName = 'rabbitMq' | 'kafka' | 'postgres';
+
+function restart(name: string, backend: BackendName, short = false): Fault {
+  return {
+    name,
+    killShare: 0,
+    ...(short ? { short } : {}),
+    inject: async ({ system, scale }) => {
+      const { server } = system.backends[backend];
+      // RabbitMQ 3.10 needs up to 5 s to write the name of a queue down; load has run for longer than that.
+      await sleep(2_000);
+      await server.kill();
+      await sleep(3_000 * scale);
+      await server.start();
+    },
+  };
+}
+
+function weather(name: string, change: Weather, ms: number): Fault {
+  return {
+    name,
+    killShare: 0,
+    inject: async ({ system, scale }) => {
+      for (const backend of ['rabbitMq', 'kafka', 'postgres'] as const) {
+        await under(system.backends[backend], change, ms * scale);
+        await sleep(1_000);
+      }
+    },
+  };
+}
+
+async function under({ proxy }: Behind, change: Weather, ms: number): Promise<void> {
+  proxy.set(change);
+  await sleep(ms);
+  proxy.clear();
+}
+
+export const faults: readonly Fault[] = [
+  killAt('kill -9 before commit', each('transaction.before-commit'), true),
+  killAt('kill -9 after commit, before relay', each('transaction.after-commit', 'outbox.before-publish'), true),
+  killAt('kill -9 after publish, before confirm', each('outbox.before-confirm'), true),
+  killAt('kill -9 after confirm, before delete', each('outbox.after-confirm'), true),
+  killAt(
+    'kill -9 after commit, before ack or offset',
+    {
+      'user-service': ['command.before-ack', 'event.before-offset'],
+      'email-service': ['command.before-ack', 'email.after-send'],
+      orchestrator: ['command.before-ack', 'event.before-offset'],
+    },
+    true,
+  ),
+  killAt('orchestrator killed between outcome and next command', {
+    orchestrator: ['transaction.before-commit', 'transaction.after-commit', 'outbox.before-publish'],
+  }),
+  {
+    name: 'each of two instances frozen by SIGSTOP in turn',
+    killShare: 0,
+    inject: async ({ system, scale }) => {
+      const second = await system.another('user-service');
+      second.start();
+      await whenReady(second);
+      // One of them holds the lease of the outbox.
+      for (const instance of [system.services['user-service'], second]) {
+        instance.signal('SIGSTOP');
+        await sleep(30_000 * scale);
+        instance.signal('SIGCONT');
+        await sleep(2_000);
+      }
+      await second.stop();
+    },
+  },
+  restart('RabbitMQ killed and restarted', 'rabbitMq', true),
+  restart('Kafka killed and restarted', 'kafka'),
+  restart('PostgreSQL killed and restarted', 'postgres'),
+  {
+    name: 'PostgreSQL backends terminated',
+    killShare: 0,
+    short: true,
+    inject: async ({ system, scale }) => {
+      for (let n = 0; n < 10 * scale; n++) {
+        await sleep(500);
+        await terminateBackends(system.backends.postgres.server.url);
+      }
+    },
+  },
+  {
+    name: 'commit answered with a dead connection',
+    killShare: 0,
+    inject: async ({ system, scale }) => {
+      const { proxy } = system.backends.postgres;
+      for (let n = 0; n < 10 * scale; n++) {
+        proxy.set({ kind: 'lost-answer', text: 'COMMIT' });
+        await sleep(200);
+        proxy.clear();
+        await sleep(800);
+      }
+    },
+  },
+  weather('connections half-open', { kind: 'half-open' }, 15_000),
+  weather('connections reset mid-frame', { kind: 'reset-mid-frame' }, 1_000),
+  weather('connections slow', { kind: 'slow', ms: 20, bytes: 4_096 }, 10_000),
+  {
+    name: 'every message delivered 3 times, shuffled in windows of 100',
+    killShare: 0,
+    short: true,
+    inject: async ({ system, random, scale }) => {
+      const stop = [await copyCommands(system, random), await copyEvents(system, random)];
+      await sleep(15_000 * scale);
+      for (const end of stop) await end();
+    },
+  },
+  {
+    name: 'one sequence missing for a while',
+    killShare: 0,
+    inject: async ({ system, scale }) => {
+      await publishWithGap(system, 8_000 * scale);
+    },
+  },
+  {
+    name: 'poison payloads',
+    killShare: 0,
+    short: true,
+    deadLetters: 3,
+    inject: async ({ system }) => publishPoison(system),
+  },
+  {
+    name: 'a new instance every 5 s, ended by SIGTERM',
+    killShare: 0,
+    inject: async ({ system, scale }) => {
+      for (let n = 0; n < 6 * scale; n++) {
+        const another = await system.another(n % 2 === 0 ? 'user-service' : 'orchestrator');
+        another.start();
+        await whenReady(another);
+        await sleep(2_000);
+        await another.stop();
+        if (another.exits.at(-1) !== 0)
+          throw new Error(`${another.name} ended with ${another.exits.at(-1)} on SIGTERM`);
+      }
+    },
+  },
+];
+
+async function terminateBackends(url: string): Promise<void> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  await client.query(
+    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname <> 'postgres'`,
+  );
+  await client.end();
+}

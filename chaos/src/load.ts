@@ -1,0 +1,70 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface Accepted {
+  readonly userId: string;
+  readonly email: string;
+}
+
+/** Registers users over HTTP as a client that does not give up would: the same key until there is an answer. */
+export class Load {
+  readonly accepted: Accepted[] = [];
+  /** Requests that had to be repeated. */
+  repeated = 0;
+  private running: Promise<unknown> | undefined;
+  private stopping = false;
+  private next = 0;
+
+  constructor(
+    private readonly urls: readonly string[],
+    private readonly prefix: string,
+    private readonly clients: number,
+    private readonly pauseMs: number,
+  ) {}
+
+  start(): void {
+    this.stopping = false;
+    this.running ??= Promise.all(Array.from({ length: this.clients }, () => this.client()));
+  }
+
+  /** Resolves when every request that was begun has its answer. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    await this.running;
+    this.running = undefined;
+  }
+
+  private async client(): Promise<void> {
+    while (!this.stopping) {
+      await this.register(this.next++);
+      await sleep(this.pauseMs);
+    }
+  }
+
+  private async register(n: number): Promise<void> {
+    const email = `${this.prefix}-${n}@example.com`;
+    for (let attempt = 0; ; attempt++) {
+      const url = this.urls[(n + attempt) % this.urls.length] ?? '';
+      try {
+        const response = await fetch(`${url}/users`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json', 'idempotency-key': email },
+          body: JSON.stringify({ email, name: `User ${n}` }),
+          signal: AbortSignal.timeout(5_000),
+        });
+        if (response.status === 202) {
+          const { userId } = (await response.json()) as { userId: string };
+          this.accepted.push({ userId, email });
+          return;
+        }
+        if (response.status < 500) throw new RefusedError(`${response.status} ${await response.text()}`);
+      } catch (error) {
+        if (error instanceof RefusedError) throw error;
+      }
+      this.repeated += 1;
+      await sleep(200);
+    }
+  }
+}
+
+/** A client that asks correctly is never refused, whatever breaks. */
+class RefusedError extends Error {}

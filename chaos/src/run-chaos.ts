@@ -1,0 +1,144 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { invariants, type Expected } from './checks.js';
+import type { Fault } from './faults.js';
+import { Load } from './load.js';
+import { Observer, type Progress } from './observation.js';
+import { Random } from './random.js';
+import { startSystem, type System } from './system.js';
+
+export interface ChaosOptions {
+  readonly seed: number;
+  /** Services killed in all, over the faults that kill some. */
+  readonly kills: number;
+  readonly faults: readonly Fault[];
+  /** How long faults last, beside their usual time. */
+  readonly scale: number;
+  readonly report: (line: string) => void;
+}
+
+export interface FaultResult {
+  readonly fault: string;
+  /** Users that were registered meanwhile. */
+  readonly sent: number;
+  /** Events that came of it. */
+  readonly effects: number;
+  /** Second copies on topics and in mailboxes, and requests that were repeated. */
+  readonly duplicates: number;
+  readonly kills: number;
+  /** Seconds from the end of the fault until nothing was under way any more. */
+  readonly recoveredIn: number;
+  /** What is wrong, by invariant. */
+  readonly problems: Readonly<Record<string, readonly string[]>>;
+}
+
+/** Without an operator, from the end of the fault. */
+const recoveryLimitSeconds = 30;
+const givesUpAfterSeconds = 120;
+
+export const recovery = `recovered in ≤ ${recoveryLimitSeconds} s`;
+
+export async function runChaos(options: ChaosOptions): Promise<FaultResult[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'chaos-'));
+  const system = await startSystem(folder);
+  const observer = new Observer(system);
+  let kept = false;
+  try {
+    await observer.open();
+    const campaign = new Campaign(options, system, observer);
+    const results: FaultResult[] = [];
+    for (const fault of options.faults) {
+      const result = await campaign.run(fault);
+      results.push(result);
+      kept ||= Object.values(result.problems).some((problems) => problems.length > 0);
+    }
+    return results;
+  } catch (error) {
+    kept = true;
+    throw error;
+  } finally {
+    await observer.close().catch(() => undefined);
+    await system.stop();
+    if (kept) options.report(`the logs of the services are in ${folder}`);
+    else await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** One fault after the other on the same system, so that nothing that one of them breaks stays unseen. */
+class Campaign {
+  private readonly random: Random;
+  private readonly load: Load;
+  private deadLetters = 0;
+  private before = { accepted: 0, effects: 0, duplicates: 0 };
+
+  constructor(
+    private readonly options: ChaosOptions,
+    private readonly system: System,
+    private readonly observer: Observer,
+  ) {
+    this.random = new Random(options.seed);
+    this.load = new Load([system.services['user-service'].url], `chaos-${options.seed}`, 4, 100);
+  }
+
+  async run(fault: Fault): Promise<FaultResult> {
+    const { options, system, observer, load, random } = this;
+    const killed = () => Object.values(system.services).reduce((total, { kills }) => total + kills, 0);
+    const killedBefore = killed();
+    load.start();
+    await sleep(1_000);
+    await fault.inject({ system, random, kills: this.killsOf(fault), scale: options.scale });
+    const over = performance.now();
+    await load.stop();
+    const progress = await this.settle(over);
+    const recoveredIn = (performance.now() - over) / 1000;
+    this.deadLetters += fault.deadLetters ?? 0;
+    const expected: Expected = { accepted: load.accepted, deadLetters: this.deadLetters };
+    const seen = await observer.observe();
+    const problems: Record<string, string[]> = {};
+    for (const [name, check] of Object.entries(invariants)) problems[name] = check(seen, expected);
+    problems[recovery] =
+      recoveredIn <= recoveryLimitSeconds ? [] : [`${recoveredIn.toFixed(0)} s; ${JSON.stringify(progress)}`];
+
+    const effects = await observer.effects();
+    const ids = new Set(seen.records.map(({ topic, id }) => `${topic} ${id}`));
+    const duplicates = seen.records.length - ids.size + seen.mailCopies - seen.mails.length + load.repeated;
+    const result = {
+      fault: fault.name,
+      sent: load.accepted.length - this.before.accepted,
+      effects: effects - this.before.effects,
+      duplicates: duplicates - this.before.duplicates,
+      kills: killed() - killedBefore,
+      recoveredIn,
+      problems,
+    };
+    this.before = { accepted: load.accepted.length, effects, duplicates };
+    const bad = Object.values(problems).flat();
+    options.report(
+      `${fault.name}: ${bad.length === 0 ? 'held' : `BROKEN\n  ${bad.join('\n  ')}`}; ` +
+        `${result.sent} sent, ${result.kills} kills, recovered in ${recoveredIn.toFixed(1)} s`,
+    );
+    return result;
+  }
+
+  private killsOf(fault: Fault): number {
+    const shares = this.options.faults.reduce((total, { killShare }) => total + killShare, 0);
+    return fault.killShare === 0 ? 0 : Math.max(3, Math.round((this.options.kills * fault.killShare) / shares));
+  }
+
+  /** Resolves when nothing is under way any more, or when it is too late for that. */
+  private async settle(since: number): Promise<Progress | undefined> {
+    let progress: Progress | undefined;
+    while (performance.now() - since < givesUpAfterSeconds * 1000) {
+      progress = await this.observer.progress().catch(() => undefined);
+      if (progress && this.isSettled(progress)) return progress;
+      await sleep(250);
+    }
+    return progress;
+  }
+
+  private isSettled({ active, running, outbox, parked, ready, lag }: Progress): boolean {
+    return active === this.load.accepted.length && running + outbox + parked + ready + lag === 0;
+  }
+}

@@ -1,0 +1,122 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createWriteStream, type WriteStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+
+export interface ServiceProcessOptions {
+  readonly name: string;
+  /** The built main of the service. */
+  readonly main: string;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly logFile: string;
+  readonly port: number;
+}
+
+/** A service as a process of its own, started again whenever it ends, as a supervisor would. */
+export class ServiceProcess {
+  readonly name: string;
+  readonly url: string;
+  private child: ChildProcess | undefined;
+  private ended: Promise<void> = Promise.resolve();
+  private readonly log: WriteStream;
+  private wanted = false;
+  /** `FAILPOINT` of the next lives, one each. */
+  private readonly plan: string[] = [];
+  /** Lives that ended without being asked to by SIGTERM. */
+  kills = 0;
+  /** Exit codes of the lives that were ended by SIGTERM. */
+  readonly exits: (number | null)[] = [];
+
+  constructor(private readonly options: ServiceProcessOptions) {
+    this.name = options.name;
+    this.url = `http://127.0.0.1:${options.port}`;
+    this.log = createWriteStream(options.logFile, { flags: 'a' });
+  }
+
+  get pid(): number | undefined {
+    return this.child?.pid;
+  }
+
+  /** Lives that are still to come with a failpoint. */
+  get planned(): number {
+    return this.plan.length;
+  }
+
+  start(): void {
+    this.wanted = true;
+    this.spawn();
+  }
+
+  /** Ends it now; each of its next lives ends at the failpoint that is written here. */
+  killAt(failpoints: readonly string[]): void {
+    this.plan.push(...failpoints);
+    this.kill();
+  }
+
+  /** The rest of the plan is not carried out. */
+  forget(): void {
+    this.plan.length = 0;
+  }
+
+  kill(): void {
+    this.child?.kill('SIGKILL');
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.child?.kill(signal);
+  }
+
+  /** Asks it to end, and does not start it again. */
+  async stop(): Promise<void> {
+    this.wanted = false;
+    const { child } = this;
+    child?.kill('SIGCONT');
+    child?.kill('SIGTERM');
+    const late = setTimeout(() => child?.kill('SIGKILL'), 40_000);
+    await this.ended;
+    clearTimeout(late);
+  }
+
+  async ready(): Promise<boolean> {
+    try {
+      return (await fetch(`${this.url}/health/ready`, { signal: AbortSignal.timeout(3_000) })).ok;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Resident memory in MiB; 0 when it does not run. */
+  async memory(): Promise<number> {
+    const status = await readFile(`/proc/${this.pid}/status`, 'utf8').catch(() => '');
+    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
+  }
+
+  private spawn(): void {
+    const failpoint = this.plan.shift();
+    const { main, environment, port } = this.options;
+    const child = spawn(process.execPath, ['--enable-source-maps', main], {
+      env: {
+        PATH: process.env['PATH'],
+        ...environment,
+        PORT: String(port),
+        ...(failpoint === undefined ? {} : { FAILPOINT: failpoint }),
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    child.stdout.pipe(this.log, { end: false });
+    child.stderr.pipe(this.log, { end: false });
+    this.child = child;
+    this.ended = new Promise((resolve) => {
+      child.once('exit', (code, signal) => {
+        this.log.write(`--- ${this.name} ended: ${signal ?? code}${failpoint ? ` (${failpoint})` : ''}\n`);
+        if (this.wanted) {
+          this.kills += 1;
+          // Not at once: a service that cannot start must not take the whole processor.
+          setTimeout(() => this.wanted && this.spawn(), signal === 'SIGKILL' ? 0 : 500);
+        } else {
+          this.exits.push(code);
+          resolve();
+        }
+      });
+    });
+  }
+}
