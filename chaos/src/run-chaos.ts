@@ -79,7 +79,7 @@ class Campaign {
     private readonly observer: Observer,
   ) {
     this.random = new Random(options.seed);
-    this.load = new Load([system.services['user-service'].url], `chaos-${options.seed}`, 4, 100);
+    this.load = new Load([system.services['user-service'].url], `chaos-${options.seed}`, 2, 100);
   }
 
   async run(fault: Fault): Promise<FaultResult> {

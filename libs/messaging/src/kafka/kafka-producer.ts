@@ -140,7 +140,11 @@ export class KafkaProducer {
     } catch (error) {
       // Its next sequence number is in doubt now. Used for other records, the broker would take them for duplicates and
       // drop them; a new producer has a new identity.
-      if (client === this.client) this.discard();
+      if (client === this.client) {
+        this.discard();
+        // Not only when there is more to publish: whoever waits until we are connected would wait for ever.
+        if (!this.ended) void this.connect();
+      }
       for (const { publication } of request) publication.reject(errorText(error));
     } finally {
       this.requestInFlight = false;

@@ -36,7 +36,11 @@ interface Victim {
 
 /** What the suite needs of a log besides the transport: a plain client, processes to kill, a broker to restart. */
 interface TestLog {
-  connect(options?: { publishTimeoutMs?: number; sessionTimeoutMs?: number }): Promise<EventTransport>;
+  connect(options?: {
+    publishTimeoutMs?: number;
+    sessionTimeoutMs?: number;
+    maxRecordBytes?: number;
+  }): Promise<EventTransport>;
   put(topic: string, record: { key: string | null; value: Buffer; headers: Record<string, string> }): Promise<void>;
   /** All records of the topic, in the order of offsets within each partition. */
   read(topic: string): Promise<PlainRecord[]>;
@@ -871,6 +875,15 @@ describe.each(adapters)('event transport: $name', ({ open, openCrashing }) => {
       const successor = await consume(topic, group);
       await until(() => successor.deliveries.length === 2);
       expect(successor.numbers()).toEqual([2, 3]);
+    });
+
+    it('is connected again after the broker refused a publication, without being asked for another one', async () => {
+      const topic = await newTopic(1);
+      const other = await log.connect({ maxRecordBytes: 3_000_000 });
+      // More than the topic takes; a log in memory takes it.
+      await other.publish(topic, [event('a', { text: 'x'.repeat(2_000_000) })]).catch(() => undefined);
+      await until(() => other.connected);
+      await other.close();
     });
 
     it('closes its consumers with the transport, and refuses what comes later', async () => {
