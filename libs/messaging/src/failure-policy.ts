@@ -42,6 +42,12 @@ export function backoffDelay(n: number, backoff: Backoff = {}): number {
   return Math.round(full * (1 - jitter * Math.random()));
 }
 
+/** Milliseconds that the retries of a policy take at most, without the attempts themselves. */
+export function longestRetryMs({ maxRetries = 3, backoff = {} }: FailurePolicy = {}): number {
+  const delays = Array.from({ length: maxRetries }, (_, n) => backoffDelay(n + 1, { ...backoff, jitter: 0 }));
+  return delays.reduce((total, delay) => total + delay, 0);
+}
+
 /** True when the same work may succeed later: time limits, broken connections, locks, a server that restarts. */
 export function isTransient(error: unknown): boolean {
   return causesOf(error).some(

@@ -22,6 +22,7 @@ export * from './failure-policy.js';
 export { groupBy } from './group-by.js';
 export { admitOnce, type InboxKey } from './inbox/inbox.js';
 export { recordDiscarded, type Discarded } from './inbox/discarded.js';
+export { checkInboxRetention, RetentionJob, retryHorizonMs, type RetainedTable } from './inbox/retention.js';
 export { holdConsumer } from './inbox/sequence.js';
 export { connectKafka, type KafkaOptions } from './kafka/kafka-event-transport.js';
 export { consumerGroupId } from './kafka/consumer-group-id.js';

@@ -3,6 +3,14 @@ import type { DataSource } from 'typeorm';
 import { CommandConsumer } from './consumer/command-consumer.js';
 import { EventReactor } from './consumer/event-reactor.js';
 import { OrderedEvents, type OrderedEventsOptions } from './consumer/ordered-events.js';
+import {
+  checkInboxRetention,
+  defaultDiscardedRetentionMs,
+  defaultInboxRetentionMs,
+  RetentionJob,
+  retryHorizonMs,
+  type RetainedTable,
+} from './inbox/retention.js';
 import type { Logger } from './logger.js';
 import { newCounters } from './message-counters.js';
 import { Outbox } from './outbox/outbox.js';
@@ -25,6 +33,12 @@ export interface MessagingOptions {
   readonly prefetch?: number;
   /** Master key of personal data: 32 bytes in base64, the same in all services. Default: none can be sealed or opened. */
   readonly personalDataKey?: string;
+  /** How long the ids of messages are known, so that a second copy has no effect. Default 30 days. */
+  readonly inboxRetentionMs?: number;
+  /** How long refused messages are kept. Default 90 days. */
+  readonly discardedRetentionMs?: number;
+  /** Other tables of the service whose old rows nobody needs. */
+  readonly retained?: readonly RetainedTable[];
 }
 
 interface EventConsumer {
@@ -46,6 +60,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   readonly personalData: PersonalData;
   /** Register handlers before the application has started. */
   readonly commands: CommandConsumer;
+  private readonly retention: RetentionJob;
   private readonly eventConsumers: EventConsumer[] = [];
   private readonly topics = new Map<string, TopicDeclaration>();
 
@@ -59,6 +74,14 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     this.personalData = new PersonalData({ ...options, outbox: this.outbox, ...(masterKey ? { masterKey } : {}) });
     if (masterKey) this.declareTopic({ name: keyTopic(this.service), compacted: true });
     this.relay = new OutboxRelay({ ...options, outbox: this.outbox });
+    const { inboxRetentionMs = defaultInboxRetentionMs, discardedRetentionMs = defaultDiscardedRetentionMs } = options;
+    checkInboxRetention(inboxRetentionMs, retryHorizonMs());
+    const retained: RetainedTable[] = [
+      { table: 'inbox', column: 'received_at', retentionMs: inboxRetentionMs },
+      { table: 'inbox_discarded', column: 'discarded_at', retentionMs: discardedRetentionMs },
+      ...(options.retained ?? []),
+    ];
+    this.retention = new RetentionJob(this.dataSource, retained, this.logger);
     this.commands = new CommandConsumer({
       ...options,
       transport: options.commands,
@@ -104,12 +127,13 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     await Promise.all([this.commands.declare(), this.options.events.declare([...this.topics.values()])]);
     await Promise.all([this.commands.start(), ...this.eventConsumers.map((consumer) => consumer.start())]);
     this.relay.start();
+    this.retention.start();
   }
 
   /** Takes nothing new, finishes what is in hand, and only then stops publishing. */
   async beforeApplicationShutdown(): Promise<void> {
     await Promise.all([this.commands.stop(), ...this.eventConsumers.map((consumer) => consumer.stop())]);
-    await this.relay.stop();
+    await Promise.all([this.relay.stop(), this.retention.stop()]);
   }
 
   private add<T extends EventConsumer>(consumer: T): T {

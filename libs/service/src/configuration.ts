@@ -17,6 +17,12 @@ export const baseSettings = z.object({
   EVENT_PARTITIONS: z.coerce.number().int().min(1).max(1_000).default(4),
   /** Most commands of a service instance handled at the same time. */
   COMMAND_PREFETCH: z.coerce.number().int().min(1).max(10_000).default(100),
+  /** How long a message is known, so that a second copy has no effect; longer than any copy may be under way. */
+  INBOX_RETENTION_DAYS: z.coerce.number().positive().max(3_650).default(30),
+  /** How long refused messages are kept with their reason. */
+  DISCARDED_RETENTION_DAYS: z.coerce.number().positive().max(3_650).default(90),
+  /** How long a request with the same Idempotency-Key gets the first answer. */
+  IDEMPOTENCY_KEY_RETENTION_DAYS: z.coerce.number().positive().max(3_650).default(7),
   /** Database connections of a service instance. */
   DATABASE_POOL: z.coerce.number().int().min(2).max(1_000).default(10),
 });

@@ -11,7 +11,8 @@ export class CreateIdempotencyKeys1760000000003 implements MigrationInterface {
         fingerprint text NOT NULL,
         answer json NOT NULL,
         answered_at timestamptz NOT NULL DEFAULT now()
-      );`);
+      );
+      CREATE INDEX idempotency_key_answered ON idempotency_key USING brin (answered_at) WITH (autosummarize = on);`);
   }
 
   async down(runner: QueryRunner): Promise<void> {

@@ -68,6 +68,7 @@ export async function startService<Settings extends BaseSettings>(
         logger,
         partitions: settings.EVENT_PARTITIONS,
         prefetch: settings.COMMAND_PREFETCH,
+        ...retentionOf(settings),
         ...(settings.PERSONAL_DATA_KEY === undefined ? {} : { personalDataKey: settings.PERSONAL_DATA_KEY }),
       }),
       TerminusModule.forRoot({ errorLogStyle: 'json', logger: false }),
@@ -96,6 +97,17 @@ export async function startService<Settings extends BaseSettings>(
     messaging: app.get(Messaging),
     app,
     stop: () => app.close(),
+  };
+}
+
+const day = 86_400_000;
+
+function retentionOf(settings: BaseSettings) {
+  const retentionMs = settings.IDEMPOTENCY_KEY_RETENTION_DAYS * day;
+  return {
+    inboxRetentionMs: settings.INBOX_RETENTION_DAYS * day,
+    discardedRetentionMs: settings.DISCARDED_RETENTION_DAYS * day,
+    retained: [{ table: 'idempotency_key', column: 'answered_at', retentionMs }],
   };
 }
 

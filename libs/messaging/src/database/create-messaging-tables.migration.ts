@@ -28,6 +28,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         received_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (consumer, message_id)
       );
+      -- For the purge: rows come in the order of their time, so that a summary of each range of pages is enough.
+      CREATE INDEX inbox_received ON inbox USING brin (received_at) WITH (autosummarize = on);
 
       -- Last sequence handled of each key; 0 when only later ones have arrived so far.
       CREATE TABLE inbox_sequence (
@@ -61,7 +63,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         message json NOT NULL,
         discarded_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (consumer, message_id)
-      );`);
+      );
+      CREATE INDEX inbox_discarded_at ON inbox_discarded USING brin (discarded_at) WITH (autosummarize = on);`);
   }
 
   async down(runner: QueryRunner): Promise<void> {

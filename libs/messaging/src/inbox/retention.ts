@@ -1,0 +1,113 @@
+import type { DataSource } from 'typeorm';
+import { inTransaction, type Statement, type Transaction } from '../database/transaction.js';
+import { longestRetryMs, type FailurePolicy } from '../failure-policy.js';
+import { errorText, type Logger } from '../logger.js';
+
+/** A table whose old rows nobody needs any more. */
+export interface RetainedTable {
+  readonly table: string;
+  /** Its instant; wants a BRIN index, which costs an insert next to nothing. */
+  readonly column: string;
+  /** Rows are kept for so long, in milliseconds. */
+  readonly retentionMs: number;
+}
+
+const day = 86_400_000;
+/** How long the inbox knows a message. A second copy that comes later takes effect again. */
+export const defaultInboxRetentionMs = 30 * day;
+export const defaultDiscardedRetentionMs = 90 * day;
+
+/**
+ * The longest time between the first delivery of a message and the last one that the system itself brings about, in
+ * milliseconds: every retry of the policy, and for each attempt its time limit and the time in which the broker notices
+ * that a process is gone. Redrives by hand come on top: they are checked when they are asked for.
+ */
+export function retryHorizonMs(policy: FailurePolicy = {}, attemptLimitMs = 30 * 60_000): number {
+  const { maxRetries = 3 } = policy;
+  const untilNoticedMs = 60_000;
+  return longestRetryMs(policy) + (maxRetries + 1) * (attemptLimitMs + untilNoticedMs);
+}
+
+/** @throws Error when the inbox would forget a message that may still come again */
+export function checkInboxRetention(retentionMs: number, horizonMs: number): void {
+  if (retentionMs > horizonMs) return;
+  const [retention, horizon] = [retentionMs, horizonMs].map((ms) => `${(ms / 3_600_000).toFixed(1)} h`);
+  throw new Error(
+    `the inbox keeps message ids for ${retention}, but a message may come again after ${horizon}, and would take effect twice: ` +
+      'keep them longer (INBOX_RETENTION_DAYS), or retry for less long',
+  );
+}
+
+const rowsPerBatch = 5_000;
+
+/**
+ * Deletes what is too old, a batch per transaction, so that no lock is held for long and vacuum keeps up. One instance of a
+ * service at a time: the others find the lock taken and wait for their next turn.
+ */
+export class RetentionJob {
+  private timer: NodeJS.Timeout | undefined;
+  private working: Promise<void> | undefined;
+  private stopping = false;
+  /** Rows deleted since the start. */
+  purged = 0;
+
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly tables: readonly RetainedTable[],
+    private readonly logger: Logger,
+    private readonly intervalMs = 60_000,
+  ) {}
+
+  start(): void {
+    this.timer ??= setInterval(() => void this.run(), this.intervalMs).unref();
+  }
+
+  /** Resolves when nothing that is too old is left, or when another instance is at it. */
+  run(): Promise<void> {
+    this.working ??= this.purgeAll().finally(() => (this.working = undefined));
+    return this.working;
+  }
+
+  async stop(): Promise<void> {
+    this.stopping = true;
+    clearInterval(this.timer);
+    await this.working;
+  }
+
+  private async purgeAll(): Promise<void> {
+    try {
+      for (const table of this.tables) {
+        while (!this.stopping && (await this.purgeBatch(table)) === rowsPerBatch);
+      }
+    } catch (error) {
+      this.logger.warn('old rows could not be deleted; it is tried again', { error: errorText(error) });
+    }
+  }
+
+  private purgeBatch({ table, column, retentionMs }: RetainedTable): Promise<number> {
+    return inTransaction(this.dataSource, async (tx) => {
+      if (!(await takeLock(tx, table))) return 0;
+      const rows = await tx.query({ name: `purge-${table}`, text: purgeText(table, column) }, [
+        retentionMs / 1000,
+        rowsPerBatch,
+      ]);
+      this.purged += rows.length;
+      return rows.length;
+    });
+  }
+}
+
+// By physical position: the rows of a batch lie together, and no other index is searched. The names are ours, not input.
+const purgeText = (table: string, column: string): string =>
+  `DELETE FROM ${table} WHERE ctid = ANY(ARRAY(
+     SELECT ctid FROM ${table} WHERE ${column} < now() - make_interval(secs => $1) LIMIT $2)) RETURNING 1`;
+
+const lock: Statement = {
+  name: 'purge-lock',
+  text: `SELECT pg_try_advisory_xact_lock(hashtextextended('purge ' || $1, 0)) AS taken`,
+};
+
+async function takeLock(tx: Transaction, table: string): Promise<boolean> {
+  const [row] = await tx.query<{ taken: boolean }>(lock, [table]);
+  return row?.taken ?? false;
+}
