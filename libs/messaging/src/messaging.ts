@@ -14,6 +14,7 @@ import {
 import type { Logger } from './logger.js';
 import { newCounters } from './message-counters.js';
 import { Outbox } from './outbox/outbox.js';
+import type { OutboxMarks } from './outbox/outbox-backlog.js';
 import { OutboxRelay } from './outbox/outbox-relay.js';
 import { KeyCreated, KeyErased, keyTopic } from './personal/key-messages.js';
 import { PersonalData } from './personal/personal-data.js';
@@ -39,6 +40,8 @@ export interface MessagingOptions {
   readonly discardedRetentionMs?: number;
   /** Other tables of the service whose old rows nobody needs. */
   readonly retained?: readonly RetainedTable[];
+  /** Past these {@link OutboxRelay.backlog} is `high`. Default: 50 000 rows, or 60 s. */
+  readonly outboxMarks?: OutboxMarks;
 }
 
 interface EventConsumer {

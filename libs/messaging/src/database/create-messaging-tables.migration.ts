@@ -6,21 +6,37 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
 
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
-      -- A queue: rows are deleted once the broker has confirmed them, so it is empty most of the time.
+      -- A queue: rows are deleted once the broker has confirmed them, so it is empty most of the time. A shard has one relay
+      -- at a time and one broker: the even ones Kafka, the odd ones RabbitMQ. Their number is part of the schema, because two
+      -- versions of a service that disagree about it would relay a key twice at once.
       CREATE TABLE outbox (
-        position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        position bigint GENERATED ALWAYS AS IDENTITY,
+        shard smallint NOT NULL GENERATED ALWAYS AS
+          (((hashtext(ordering_key) & 7) * 2 + (channel = 'command')::int)::smallint) STORED,
         channel text NOT NULL CHECK (channel IN ('command', 'event')),
         address text NOT NULL,
         ordering_key text NOT NULL,
         message json NOT NULL,
-        written_at timestamptz NOT NULL DEFAULT now()
+        written_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (shard, position)
       ) WITH (autovacuum_vacuum_scale_factor = 0.05, fillfactor = 100);
 
-      CREATE TABLE outbox_lease (
-        name text PRIMARY KEY,
-        holder uuid NOT NULL,
-        expires_at timestamptz NOT NULL
+      -- Instances that could relay; they share the shards evenly.
+      CREATE TABLE outbox_relay (
+        holder uuid PRIMARY KEY,
+        alive_until timestamptz NOT NULL
       );
+
+      CREATE TABLE outbox_lease (
+        shard smallint PRIMARY KEY,
+        holder uuid,
+        -- Grows with each change of holder: what a former one still wants to delete is not its own any more.
+        epoch bigint NOT NULL DEFAULT 0,
+        expires_at timestamptz NOT NULL DEFAULT '-infinity',
+        -- The holder has found nothing and sleeps: whoever writes and is another process wakes it.
+        resting boolean NOT NULL DEFAULT false
+      ) WITH (fillfactor = 50);
+      INSERT INTO outbox_lease (shard) SELECT generate_series(0, 15);
 
       CREATE TABLE inbox (
         consumer text NOT NULL,
@@ -68,6 +84,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP TABLE outbox, outbox_lease, inbox, inbox_sequence, inbox_parked, inbox_discarded');
+    await runner.query(
+      'DROP TABLE outbox, outbox_relay, outbox_lease, inbox, inbox_sequence, inbox_parked, inbox_discarded',
+    );
   }
 }

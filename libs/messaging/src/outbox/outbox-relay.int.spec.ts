@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { eventually, openTestDataSource, type TestDataSource } from '@starter/testing';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
 import { inTransaction } from '../database/transaction.js';
@@ -6,7 +7,8 @@ import { createMessage, type Message } from '../message.js';
 import type { CommandTransport } from '../transport/command-transport.js';
 import type { EventTransport } from '../transport/event-transport.js';
 import { Outbox } from './outbox.js';
-import { OutboxRelay } from './outbox-relay.js';
+import { OutboxRelay, type OutboxRelayOptions } from './outbox-relay.js';
+import { discardOutgoing } from './outbox-rows.js';
 
 let database: TestDataSource;
 beforeAll(async () => {
@@ -39,9 +41,22 @@ function recordingBroker(refuse: (message: Message) => boolean = () => false) {
   return { received, commands: commands as unknown as CommandTransport, events: events as unknown as EventTransport };
 }
 
-function startRelay(broker: ReturnType<typeof recordingBroker>, outbox = new Outbox(), leaseMs = 5_000) {
+function startRelay(
+  broker: ReturnType<typeof recordingBroker>,
+  outbox = new Outbox(),
+  leaseMs = 5_000,
+  options: Partial<OutboxRelayOptions> = {},
+) {
   const { dataSource } = database;
-  const relay = new OutboxRelay({ dataSource, outbox, ...broker, logger: silentLogger, pollMs: 20, leaseMs });
+  const relay = new OutboxRelay({
+    dataSource,
+    outbox,
+    ...broker,
+    logger: silentLogger,
+    pollMs: 20,
+    leaseMs,
+    ...options,
+  });
   relays.push(relay);
   relay.start();
   return relay;
@@ -99,14 +114,13 @@ it('sends again, with the same id, what was confirmed but not deleted', async ()
   const message = event('k', 1);
   await write(outbox, message);
   const { dataSource } = database;
-  const query = dataSource.query.bind(dataSource);
+  const { master } = dataSource.driver as unknown as { master: { query: (statement: { name: string }) => unknown } };
   let failures = 1;
-  const dying = Object.assign(Object.create(dataSource) as typeof dataSource, {
-    query: (sql: string, values?: unknown[]) =>
-      sql.startsWith('DELETE FROM outbox WHERE position') && failures-- > 0
-        ? Promise.reject(new Error('the connection died after the confirm'))
-        : query(sql, values),
-  });
+  const query = (statement: { name: string }) =>
+    statement.name === 'outbox-delete' && failures-- > 0
+      ? Promise.reject(new Error('the connection died after the confirm'))
+      : master.query(statement);
+  const dying = { driver: { master: { query } } } as unknown as typeof dataSource;
   const relay = new OutboxRelay({ dataSource: dying, outbox, ...broker, logger: silentLogger, pollMs: 20 });
   relays.push(relay);
   relay.start();
@@ -166,6 +180,129 @@ it('finds a row that was committed after rows with higher positions went out', a
   commitLate();
   await slow;
   await eventually(() => expect(broker.received.map(({ id }) => id)).toContain(late.id));
+});
+
+/** Brokers of two instances that write down in one list what arrives, and wait while `frozen`. */
+function sharedBroker() {
+  const arrived: Message[] = [];
+  const instance = () => {
+    const state = { frozen: false, refuse: false, asked: 0, thaw: (): void => undefined };
+    const publish = async (topic: string, messages: readonly Message[]) => {
+      state.asked += messages.length;
+      if (state.frozen) await new Promise<void>((resolve) => (state.thaw = resolve));
+      if (state.refuse) throw new Error('the broker refused');
+      arrived.push(...messages);
+      return messages.map((_, offset) => ({ topic, partition: 0, offset: String(offset) }));
+    };
+    return Object.assign(recordingBroker(), {
+      state,
+      events: { connected: true, publish } as unknown as EventTransport,
+    });
+  };
+  return { arrived, first: instance(), second: instance() };
+}
+
+it('lets a holder that was frozen delete nothing that its successor has in hand', async () => {
+  const { arrived, first, second } = sharedBroker();
+  const outbox = new Outbox();
+  first.state.frozen = true;
+  second.state.refuse = true;
+  const frozen = startRelay(first, outbox, 300);
+  const message = event('k', 1);
+  await write(outbox, message);
+  await eventually(() => expect(first.state.asked).toBe(1));
+  const successor = startRelay(second, outbox, 300);
+  await eventually(() => expect(successor.problems()).toMatchObject([{ id: message.id, key: 'k' }]));
+  first.state.frozen = false;
+  first.state.thaw();
+  await frozen.stop();
+  // It was confirmed to the frozen one, who believed to hold the lease; it is the successor's all the same.
+  expect(arrived).toEqual([message]);
+  expect(await rowsLeft()).toBe(1);
+  second.state.refuse = false;
+  await eventually(async () => expect(await rowsLeft()).toBe(0));
+  expect(arrived).toEqual([message, message]);
+});
+
+it('keeps the order of first arrivals per key while holders freeze and are succeeded', async () => {
+  const { arrived, first, second } = sharedBroker();
+  const outbox = new Outbox();
+  startRelay(first, outbox, 300);
+  startRelay(second, outbox, 300);
+  const keys = Array.from({ length: 30 }, (_, n) => `key-${n}`);
+  for (let sequence = 1; sequence <= 40; sequence += 1) {
+    const { state } = sequence % 20 < 10 ? first : second;
+    if (sequence % 10 === 5) {
+      await eventually(() => expect(relays.map(({ metrics }) => metrics.shards)).toEqual([8, 8]));
+      state.frozen = true;
+    }
+    await write(outbox, ...keys.map((key) => event(key, sequence)));
+    if (sequence % 10 === 9) {
+      // Only when somebody else has published what it has in hand.
+      await eventually(() => expect(new Set(arrived.map(({ id }) => id)).size).toBe(sequence * keys.length));
+      state.frozen = false;
+      state.thaw();
+    }
+  }
+  await eventually(async () => expect(await rowsLeft()).toBe(0));
+  for (const key of keys) {
+    const ofKey = arrived.filter(({ subject }) => subject === key).map(({ sequence }) => sequence ?? 0);
+    expect([...new Set(ofKey)]).toEqual(Array.from({ length: 40 }, (_, n) => n + 1));
+  }
+});
+
+it('shares the shards evenly over the instances, and shares those of one that has gone', async () => {
+  const shares = () => relays.map((relay) => relay.metrics.shards).sort((a, b) => a - b);
+  startRelay(recordingBroker(), new Outbox(), 400);
+  await eventually(() => expect(shares()).toEqual([16]));
+  startRelay(recordingBroker(), new Outbox(), 400);
+  await eventually(() => expect(shares()).toEqual([8, 8]));
+  startRelay(recordingBroker(), new Outbox(), 400);
+  await eventually(() => expect(shares()).toEqual([4, 6, 6]));
+  await relays.shift()?.stop();
+  await eventually(() => expect(shares()).toEqual([8, 8]));
+});
+
+it('wakes the instance that holds the shard, long before that one would look', async () => {
+  const patient = { pollMs: 60_000 };
+  const [holder, writer] = [recordingBroker(), recordingBroker()];
+  // Somebody else is alive, so that each leaves shards to the other.
+  const other = randomUUID();
+  await database.dataSource.query(`INSERT INTO outbox_relay VALUES ($1, 'infinity')`, [other]);
+  const written = new Outbox();
+  startRelay(holder, new Outbox(), 60_000, patient);
+  await eventually(() => expect(relays[0]?.metrics.shards).toBe(8));
+  startRelay(writer, written, 60_000, patient);
+  await eventually(() => expect(relays[1]?.metrics.shards).toBe(6));
+  let sequence = 0;
+  await eventually(async () => {
+    sequence += 1;
+    await write(written, ...Array.from({ length: 20 }, (_, n) => event(`key-${n}`, sequence)));
+    expect(holder.received).not.toHaveLength(0);
+  });
+  await database.dataSource.query(`DELETE FROM outbox_relay WHERE holder = $1`, [other]);
+});
+
+it('shows what no broker takes, and an operator lets go of it', async () => {
+  const poison = event('poisoned', 1);
+  const broker = recordingBroker(({ id }) => id === poison.id);
+  const outbox = new Outbox();
+  const relay = startRelay(broker, outbox);
+  const behind = event('poisoned', 2);
+  await write(outbox, poison, behind);
+  await eventually(() =>
+    expect(relay.problems()).toMatchObject([{ id: poison.id, error: 'Error: the broker refused' }]),
+  );
+  expect(relay.metrics).toMatchObject({ heldKeys: 1, published: 0 });
+  expect(await discardOutgoing(database.dataSource, poison.id, 'nobody can read it')).toBe(true);
+  await eventually(() => expect(broker.received).toEqual([behind]));
+  await eventually(() => expect(relay.problems()).toEqual([]));
+  expect(await discardOutgoing(database.dataSource, poison.id, 'again')).toBe(false);
+  const kept = await database.dataSource.query<object[]>(
+    `SELECT consumer, reason FROM inbox_discarded WHERE message_id = $1`,
+    [poison.id],
+  );
+  expect(kept).toEqual([{ consumer: 'outbox', reason: 'nobody can read it' }]);
 });
 
 it('has one relay at work, and another takes over when it is gone', async () => {

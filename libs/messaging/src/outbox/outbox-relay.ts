@@ -4,9 +4,14 @@ import { backoffDelay } from '../failure-policy.js';
 import { errorText, type Logger } from '../logger.js';
 import type { CommandTransport } from '../transport/command-transport.js';
 import type { EventTransport } from '../transport/event-transport.js';
+import { HeldKeys, type OutgoingProblem } from './held-keys.js';
 import type { Outbox } from './outbox.js';
+import { OutboxBacklog, type OutboxMarks } from './outbox-backlog.js';
+import { OutboxBell } from './outbox-bell.js';
 import { OutboxLease } from './outbox-lease.js';
+import { deleteRows, selectRows } from './outbox-rows.js';
 import { publishRows, type OutboxRow } from './publish-rows.js';
+import { ScanFloors } from './scan-floors.js';
 import { Wakeable } from './wakeable.js';
 
 export interface OutboxRelayOptions {
@@ -15,47 +20,89 @@ export interface OutboxRelayOptions {
   readonly commands: CommandTransport;
   readonly events: EventTransport;
   readonly logger: Logger;
-  /** Most rows published and confirmed at once. Default 500. */
+  /** Most rows that are published and not confirmed. Default 500. */
   readonly window?: number;
-  /** Looks this often even when nobody wakes it: another instance may have written. Default 200 ms. */
+  /** Looks this often even when nobody wakes it, and five times less often the longer nothing comes. Default 200 ms. */
   readonly pollMs?: number;
-  /** A holder that died is succeeded after this long. Default 5 000 ms. */
+  /** An instance that died is succeeded after this long. Default 5 000 ms. */
   readonly leaseMs?: number;
+  /** Past these the service should accept no more work. */
+  readonly outboxMarks?: OutboxMarks;
 }
 
-interface HeldBack {
-  readonly channel: OutboxRow['channel'];
-  readonly until: number;
+export interface OutboxMetrics {
+  /** Rows that wait, over all instances; counted no further than just past the high mark. */
+  readonly depth: number;
+  readonly oldestAgeMs: number;
+  /** Messages that a broker has confirmed to this instance. */
+  readonly published: number;
+  /** Attempts to publish that failed. */
   readonly failures: number;
+  /** Keys that wait behind a message that failed. */
+  readonly heldKeys: number;
+  /** Shards that this instance relays, of 16. */
+  readonly shards: number;
 }
 
 const backoff = { baseMs: 100, maxMs: 30_000 };
 
-/** With so many failing keys it is the broker that fails, and its channel rests; the other one goes on. */
-const mostHeldBack = 1_000;
-
 /**
  * Publishes what the outbox holds, in order per key, and deletes a row only after the broker confirmed it. Rows are always
- * taken from the front: a transaction that commits late is found, however low its positions are.
+ * taken from the front: a transaction that commits late is found, however low its positions are. While one batch is with the
+ * brokers, the batch before it is deleted and the one behind it is read.
  */
 export class OutboxRelay {
+  readonly backlog: OutboxBacklog;
   private readonly lease: OutboxLease;
+  private readonly bell: OutboxBell;
+  private readonly floors: ScanFloors;
+  private readonly held = new HeldKeys();
   private readonly signal = new Wakeable();
-  /** Keys whose head failed, with the time from which they are tried again (`performance.now()` milliseconds). */
-  private readonly heldBack = new Map<string, HeldBack>();
   private readonly window: number;
+  private readonly pollMs: number;
+  /** Rows taken and not deleted yet, by position. */
+  private inHand = new Map<string, OutboxRow>();
+  private ahead: Promise<OutboxRow[]> | undefined;
+  private deleting: Promise<void> = Promise.resolve();
+  private busyShards = 1;
   private stopping = false;
   private loop: Promise<void> | undefined;
   /** Messages confirmed by a broker since the start. */
   published = 0;
+  private failures = 0;
 
   constructor(private readonly options: OutboxRelayOptions) {
-    this.lease = new OutboxLease(options.dataSource, options.leaseMs ?? 5_000);
-    this.window = options.window ?? 500;
-    options.outbox.onWritten(() => this.signal.wake());
+    const { dataSource, outbox, logger, leaseMs = 5_000, window = 500, pollMs = 200 } = options;
+    this.lease = new OutboxLease(dataSource, leaseMs);
+    this.bell = new OutboxBell(dataSource, this.lease.holder, logger, () => this.signal.wake());
+    this.backlog = new OutboxBacklog(dataSource, options.outboxMarks);
+    this.floors = new ScanFloors(dataSource);
+    this.window = window;
+    this.pollMs = pollMs;
+    outbox.onWritten(() => {
+      this.signal.wake();
+      if (this.lease.members > 1) this.bell.ring();
+    });
+  }
+
+  get metrics(): OutboxMetrics {
+    return {
+      depth: this.backlog.rows,
+      oldestAgeMs: this.backlog.oldestMs,
+      published: this.published,
+      failures: this.failures,
+      heldKeys: this.held.size,
+      shards: this.lease.shards.length,
+    };
+  }
+
+  /** What the brokers do not take: fix what the error tells, or let go of it with {@link discardOutgoing}. */
+  problems(): OutgoingProblem[] {
+    return this.held.problems();
   }
 
   start(): void {
+    this.backlog.start();
     this.loop ??= this.run();
   }
 
@@ -64,72 +111,148 @@ export class OutboxRelay {
     this.stopping = true;
     this.signal.wake();
     await this.loop;
-    await this.lease.release().catch(() => undefined);
+    await Promise.all([this.backlog.stop(), this.bell.close(), this.lease.release().catch(() => undefined)]);
   }
 
   private async run(): Promise<void> {
-    let failures = 0;
+    let [failures, idle] = [0, 0];
     while (!this.stopping) {
       try {
-        const found = (await this.lease.hold()) ? await this.relayBatch() : 0;
+        const found = await this.step();
         failures = 0;
-        if (found === 0) await this.signal.wait(this.options.pollMs ?? 200);
+        idle = found > 0 ? 0 : idle + 1;
+        if (idle > 0 && !(await this.bell.rest())) await this.signal.wait(this.restMs(idle));
       } catch (error) {
         failures += 1;
+        await this.startOver();
         this.options.logger.warn('outbox relay failed; it tries again', { failures, error: errorText(error) });
         await this.signal.wait(backoffDelay(failures, backoff), { deaf: true });
       }
     }
+    await this.startOver();
+  }
+
+  private restMs(idle: number): number {
+    return Math.min(this.pollMs * Math.min(5, idle), this.lease.dueInMs);
   }
 
   /** Returns the number of rows that went out: 0 lets the loop rest. */
-  private async relayBatch(): Promise<number> {
-    const rows = await this.take();
-    if (rows.length === 0 || !this.lease.valid) return 0;
+  private async step(): Promise<number> {
+    if (this.lease.dueInMs === 0) await this.renew();
+    await this.floors.raise();
+    const taken = await (this.ahead ?? this.take());
+    this.ahead = undefined;
+    const batch = this.publishable(taken);
+    if (batch.length === 0) return 0;
     failpoint('outbox.before-publish');
-    const publishing = publishRows(rows, this.options);
+    const epochs = new Map(this.lease.shards.map((shard) => [shard, this.lease.epochOf(shard)]));
+    const publishing = publishRows(batch, this.options);
     failpointSoon('outbox.before-confirm');
+    // Only where there is a backlog: else it would ask twice for each message.
+    if (taken.length >= this.window / 2) {
+      this.ahead = this.take();
+      this.ahead.catch(() => undefined);
+    }
     const { confirmed, failed } = await publishing;
     failpoint('outbox.after-confirm');
-    if (confirmed.length > 0) {
-      await this.options.dataSource.query('DELETE FROM outbox WHERE position = ANY($1)', [
-        confirmed.map((row) => row.position),
-      ]);
-      failpoint('outbox.after-delete');
-      this.published += confirmed.length;
-      confirmed.forEach((row) => this.heldBack.delete(row.ordering_key));
-    }
+    this.published += confirmed.length;
+    confirmed.forEach((row) => this.held.letGo(row));
     for (const { row, error } of failed) this.holdBack(row, error);
+    if (failed.length > 0) this.leaveOut(new Set(failed.map(({ row }) => row.ordering_key)));
+    const settled = new Set(confirmed.map(({ position }) => position));
+    this.putBack(batch.filter(({ position }) => !settled.has(position)));
+    await this.deleting;
+    this.deleting = this.delete(confirmed, epochs);
+    this.deleting.catch(() => undefined);
+    if (!this.ahead) await this.deleting;
     return confirmed.length;
   }
 
+  private async renew(): Promise<void> {
+    await this.deleting;
+    const gained = await this.lease.renew();
+    if (gained.length > 0) await this.startOver();
+    this.bell.listen(this.lease.members > 1);
+  }
+
   private async take(): Promise<OutboxRow[]> {
-    const now = performance.now();
-    const held = [...this.heldBack].filter(([, { until }]) => until > now);
-    const channels = (['command', 'event'] as const).filter(
-      (channel) =>
-        this.options[`${channel}s`].connected &&
-        held.filter(([, heldBack]) => heldBack.channel === channel).length < mostHeldBack,
+    const open = { command: this.isOpen('command'), event: this.isOpen('event') };
+    const shards = this.lease.shards.filter((shard) => open[shard % 2 === 1 ? 'command' : 'event']);
+    if (shards.length === 0) return [];
+    const full = this.floors.fullLookDue(this.held.due);
+    const asked = performance.now();
+    const rows = await selectRows(this.options.dataSource, {
+      floors: new Map(shards.map((shard) => [shard, full ? 0 : this.floors.of(shard)])),
+      except: [...this.inHand.keys()],
+      // What a key holds back may lie below the floors, where only a full look finds it first.
+      exceptKeys: this.held.keys(full),
+      limitOfShard: Math.ceil(this.window / this.busyShards),
+      limit: this.window,
+    });
+    if (full) {
+      this.floors.fullLookTook(performance.now() - asked);
+      if (rows.length < this.window) this.held.forgetUnseen([...this.inHand.values(), ...rows]);
+    }
+    this.busyShards = Math.max(1, new Set(rows.map(({ shard }) => shard)).size);
+    for (const row of rows) this.inHand.set(row.position, row);
+    return rows;
+  }
+
+  private isOpen(channel: OutboxRow['channel']): boolean {
+    return this.options[`${channel}s`].connected && !this.held.exhausted(channel);
+  }
+
+  /** Without those of shards that are not ours any more. */
+  private publishable(taken: readonly OutboxRow[]): OutboxRow[] {
+    const shards = new Set(this.lease.shards);
+    this.putBack(taken.filter(({ shard }) => !shards.has(shard)));
+    return taken.filter(({ shard }) => shards.has(shard));
+  }
+
+  /** What was read ahead may hold successors of what has just failed. */
+  private leaveOut(keys: ReadonlySet<string>): void {
+    if (!this.ahead) return;
+    this.ahead = this.ahead.then((rows) => {
+      this.putBack(rows.filter((row) => keys.has(row.ordering_key)));
+      return rows.filter((row) => !keys.has(row.ordering_key));
+    });
+    this.ahead.catch(() => undefined);
+  }
+
+  private async delete(confirmed: readonly OutboxRow[], epochs: ReadonlyMap<number, string>): Promise<void> {
+    if (confirmed.length === 0) return;
+    await deleteRows(
+      this.options.dataSource,
+      confirmed.map((row) => ({ row, epoch: epochs.get(row.shard) ?? '-1' })),
     );
-    if (channels.length === 0) return [];
-    return this.options.dataSource.query<OutboxRow[]>(
-      `SELECT position, channel, address, ordering_key, message FROM outbox
-       WHERE channel = ANY($1) AND ordering_key <> ALL($2) ORDER BY position LIMIT $3`,
-      [channels, held.map(([key]) => key), this.window],
-    );
+    failpoint('outbox.after-delete');
+    this.floors.deleted(confirmed);
+    this.putBack(confirmed);
+  }
+
+  private putBack(rows: readonly OutboxRow[]): void {
+    for (const { position } of rows) this.inHand.delete(position);
+  }
+
+  /** Whatever is in the air comes down; what was not deleted is read again. */
+  private async startOver(): Promise<void> {
+    await Promise.allSettled([this.ahead, this.deleting]);
+    this.ahead = undefined;
+    this.deleting = Promise.resolve();
+    this.inHand = new Map();
+    this.floors.reset();
   }
 
   private holdBack(row: OutboxRow, error: unknown): void {
-    const failures = (this.heldBack.get(row.ordering_key)?.failures ?? 0) + 1;
-    const waitMs = backoffDelay(failures, backoff);
-    this.heldBack.set(row.ordering_key, { channel: row.channel, until: performance.now() + waitMs, failures });
+    this.failures += 1;
+    const { id, type, key, failures, retryInMs, error: text } = this.held.hold(row, error);
     this.options.logger.warn('a message could not be published; its key waits, others go on', {
-      id: row.message.id,
-      type: row.message.type,
-      key: row.ordering_key,
+      id,
+      type,
+      key,
       failures,
-      waitMs,
-      error: errorText(error),
+      retryInMs,
+      error: text,
     });
   }
 }

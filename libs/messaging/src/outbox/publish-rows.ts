@@ -6,10 +6,12 @@ import type { EventTransport } from '../transport/event-transport.js';
 export interface OutboxRow {
   /** bigint as a decimal string. */
   readonly position: string;
+  readonly shard: number;
   readonly channel: 'command' | 'event';
   readonly address: string;
   readonly ordering_key: string;
   readonly message: Message;
+  readonly written_at: Date;
 }
 
 export interface Published {
