@@ -12,6 +12,8 @@ it('fills in defaults and takes an empty variable for one that is not set', () =
     EVENT_PARTITIONS: 4,
     COMMAND_PREFETCH: 100,
     DATABASE_POOL: 10,
+    OUTBOX_HIGH_ROWS: 50_000,
+    OUTBOX_HIGH_AGE_SECONDS: 60,
   });
 });
 

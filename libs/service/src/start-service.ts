@@ -18,6 +18,7 @@ import type { BaseSettings } from './configuration.js';
 import { CreateIdempotencyKeys1760000000003 } from './create-idempotency-keys.migration.js';
 import { HealthController } from './health.controller.js';
 import { createPino, messagingLogger } from './logging.js';
+import { refuseWhileOutboxIsHigh } from './outbox-edge.js';
 import { ProblemFilter } from './problem.filter.js';
 import type { ServiceDefinition } from './service-definition.js';
 
@@ -69,6 +70,7 @@ export async function startService<Settings extends BaseSettings>(
         partitions: settings.EVENT_PARTITIONS,
         prefetch: settings.COMMAND_PREFETCH,
         ...retentionOf(settings),
+        outboxMarks: { rows: settings.OUTBOX_HIGH_ROWS, ageMs: 1_000 * settings.OUTBOX_HIGH_AGE_SECONDS },
         ...(settings.PERSONAL_DATA_KEY === undefined ? {} : { personalDataKey: settings.PERSONAL_DATA_KEY }),
       }),
       TerminusModule.forRoot({ errorLogStyle: 'json', logger: false }),
@@ -82,6 +84,7 @@ export async function startService<Settings extends BaseSettings>(
   });
   app.useLogger(app.get(NestPino));
   app.useGlobalFilters(new ProblemFilter(logger));
+  refuseWhileOutboxIsHigh(app.getHttpAdapter().getInstance(), app.get(Messaging).relay.backlog);
   const document = new DocumentBuilder().setTitle(definition.name).setDescription(definition.description).build();
   SwaggerModule.setup('docs', app, () => SwaggerModule.createDocument(app, document));
   try {
