@@ -9,8 +9,9 @@ import { rebuild } from './rebuild/rebuild.benchmark.js';
 import { compare, measure, type Comparison, type Result } from './rounds.js';
 import type { Servers } from './servers.js';
 import { snapshot } from './snapshot/snapshot.benchmark.js';
+import { soak } from './soak/soak.benchmark.js';
 
-export const benchmarks: Readonly<Record<string, Benchmark>> = { append, command, event, snapshot, rebuild };
+export const benchmarks: Readonly<Record<string, Benchmark>> = { append, command, event, snapshot, rebuild, soak };
 
 /** What was measured; a benchmark with wrong work is left out, and `failed` counts it. */
 export async function runBenchmarks(
