@@ -21,6 +21,8 @@ export { failpoint, failpoints, type Failpoint } from './failpoint.js';
 export * from './failure-policy.js';
 export { groupBy } from './group-by.js';
 export { admitOnce, type InboxKey } from './inbox/inbox.js';
+export { openGaps, skipGap, type Gap, type SkipGap } from './inbox/gaps.js';
+export type { ParkingLimits } from './inbox/parking-room.js';
 export { recordDiscarded, type Discarded } from './inbox/discarded.js';
 export { checkInboxRetention, RetentionJob, retryHorizonMs, type RetainedTable } from './inbox/retention.js';
 export { holdConsumer } from './inbox/sequence.js';

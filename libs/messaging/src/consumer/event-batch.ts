@@ -2,6 +2,7 @@ import type { Transaction } from '../database/transaction.js';
 import { groupBy } from '../group-by.js';
 import { recordDiscarded, type Discarded } from '../inbox/discarded.js';
 import { park, unpark, type Parking } from '../inbox/parked.js';
+import type { ParkingBudget } from '../inbox/parking-room.js';
 import {
   advanceKeys,
   keysAsTheyAre,
@@ -47,6 +48,8 @@ export type Fate =
   | 'waiting'
   /** Parked because it failed. */
   | 'held'
+  /** It would have to be parked, and there is no room: the transport keeps it, and so its partition stands still in time. */
+  | 'refused'
   | 'discarded';
 
 export interface BatchResult {
@@ -55,31 +58,37 @@ export interface BatchResult {
   readonly handled: ReadonlyMap<string, number>;
   /** Keys whose next event is parked. */
   readonly followed: readonly string[];
+  /** Rows parked less rows taken out. */
+  readonly parked: number;
 }
+
+const unlimited = (): ParkingBudget => ({ perKey: Infinity, left: Infinity });
 
 /** Events of many keys in one transaction: a fixed number of statements beside those of the handlers, however many events. */
 export async function handleBatch(
   tx: Transaction,
   consumer: string,
   events: readonly OrderedEvent[],
+  budget = unlimited(),
 ): Promise<BatchResult> {
   const byKey = groupBy(events, ({ message }) => message.subject);
   const runs = [...byKey].map(([key, ofKey]) => runOf(key, ofKey));
   const advanced = await advanceKeys(tx, consumer, runs);
   const fates = new Map<OrderedEvent, Fate>();
-  const turns = [...byKey].map(([key, ofKey]) => new Turn(key, ofKey, fates));
+  const turns = [...byKey].map(([key, ofKey]) => new Turn(key, ofKey, fates, budget));
   const others: Turn[] = [];
   for (const turn of turns) {
     if (advanced.has(turn.key)) turn.takeAll();
     else others.push(turn);
   }
-  if (others.length > 0) await sortOut(tx, consumer, others);
+  const parked = others.length > 0 ? await sortOut(tx, consumer, others) : 0;
   await handle(tx, turns);
   const moved = turns.filter((turn) => turn.moved);
   return {
     fates,
     handled: new Map(moved.map(({ key, handled }) => [key, handled])),
     followed: moved.filter(({ parkedTo, handled }) => parkedTo > handled).map(({ key }) => key),
+    parked,
   };
 }
 
@@ -105,8 +114,11 @@ function runOf(key: string, events: readonly OrderedEvent[]): Run {
   return { key, first: well ? first : 0, last };
 }
 
-/** The keys in which something is amiss: copies, gaps, refusals, and whatever comes from where it was parked. */
-async function sortOut(tx: Transaction, consumer: string, turns: readonly Turn[]): Promise<void> {
+/**
+ * The keys in which something is amiss: copies, gaps, refusals, and whatever comes from where it was parked.
+ * @returns by how many rows more are parked
+ */
+async function sortOut(tx: Transaction, consumer: string, turns: readonly Turn[]): Promise<number> {
   const messages = turns.flatMap(({ events }) => events.map(({ message }) => message));
   const states = await keysAsTheyAre(tx, consumer, messages);
   for (const turn of turns) turn.takeInOrder(states.get(turn.key));
@@ -115,11 +127,12 @@ async function sortOut(tx: Transaction, consumer: string, turns: readonly Turn[]
   await park(tx, consumer, parkings);
   const discarded = turns.flatMap((turn) => turn.discarded);
   await recordDiscarded(tx, consumer, discarded);
-  await unpark(
+  const gone = await unpark(
     tx,
     consumer,
     turns.filter(({ moved, mayBeParked }) => moved && mayBeParked),
   );
+  return turns.reduce((sum, { added }) => sum + added, -gone);
 }
 
 /** The events of one key in a batch. */
@@ -132,11 +145,15 @@ class Turn {
   parkedTo = 0;
   moved = false;
   mayBeParked = false;
+  /** Rows parked that were not there before. */
+  added = 0;
+  private waiting = 0;
 
   constructor(
     readonly key: string,
     readonly events: readonly OrderedEvent[],
     private readonly fates: Map<OrderedEvent, Fate>,
+    private readonly budget: ParkingBudget,
   ) {}
 
   takeAll(): void {
@@ -146,9 +163,10 @@ class Turn {
     this.moved = true;
   }
 
-  takeInOrder(state: KeyState = { handled: 0, parkedTo: 0, parked: new Map() }): void {
+  takeInOrder(state: KeyState = { handled: 0, parkedTo: 0, waiting: 0, parked: new Map() }): void {
     this.handled = state.handled;
     this.parkedTo = state.parkedTo;
+    this.waiting = state.waiting;
     this.mayBeParked = state.parkedTo > state.handled;
     const inOrder = [...this.events].sort((one, other) => one.message.sequence - other.message.sequence);
     for (const event of inOrder) this.fates.set(event, this.take(event, state.parked));
@@ -172,6 +190,12 @@ class Turn {
 
   private park({ message, refusal }: OrderedEvent, parked: Map<number, number>, attempts: number, fate: Fate): Fate {
     const dueInMs = fate === 'held' && refusal?.kind === 'retry' ? refusal.afterMs : 0;
+    if (!parked.has(message.sequence)) {
+      if (this.budget.left <= 0 || (fate === 'waiting' && this.waiting >= this.budget.perKey)) return 'refused';
+      this.budget.left -= 1;
+      this.waiting += 1;
+      this.added += 1;
+    }
     const failure = fate === 'held' && refusal?.kind === 'dead-letter' ? refusal.reason : null;
     this.parkings.push({ message, attempts, dueInMs, failure });
     parked.set(message.sequence, attempts);

@@ -1,6 +1,7 @@
 import type { DataSource } from 'typeorm';
 import { DatabaseUnavailableError, inTransaction } from '../database/transaction.js';
 import { readyOfKeys, type ParkedMessage } from '../inbox/parked.js';
+import type { ParkingRoom } from '../inbox/parking-room.js';
 import { errorText } from '../logger.js';
 import { done, retry, retryBlameless } from '../outcome.js';
 import { handleBatch, type BatchResult, type Fate, type OrderedEvent } from './event-batch.js';
@@ -10,6 +11,7 @@ export interface EventLaneOptions extends TriageContext {
   readonly dataSource: DataSource;
   /** Most events in one transaction. */
   readonly maxBatch: number;
+  readonly room: ParkingRoom;
   /** What to do with a parked event. */
   readonly open: (parked: ParkedMessage) => OrderedEvent;
   /** Called after each commit with the keys that have moved, and their last sequences. */
@@ -68,10 +70,10 @@ export class EventLane {
   /** A batch that fails is halved, in order, until what is to blame is alone; the rest commits. */
   private async commit(batch: readonly OrderedEvent[]): Promise<void> {
     if (batch.length === 0) return;
-    const { dataSource, consumer } = this.options;
+    const { dataSource, consumer, room } = this.options;
     let result: BatchResult;
     try {
-      result = await inTransaction(dataSource, (tx) => handleBatch(tx, consumer, batch));
+      result = await inTransaction(dataSource, (tx) => handleBatch(tx, consumer, batch, room.budget()));
     } catch (error) {
       const [first] = batch;
       if (error instanceof DatabaseUnavailableError) {
@@ -86,6 +88,7 @@ export class EventLane {
       }
       return;
     }
+    room.parked += result.parked;
     for (const [event, fate] of result.fates) this.settle(event, fate);
     for (const key of result.followed) this.followed.add(key);
     this.options.onHandled(result.handled);
@@ -100,7 +103,11 @@ export class EventLane {
   }
 
   private settle({ message, refusal, settle }: OrderedEvent, fate: Fate): void {
-    const { counters } = this.options;
+    const { counters, room, consumer } = this.options;
+    if (fate === 'refused') {
+      room.refused += 1;
+      return settle(retryBlameless(room.retryMs, `too many messages of ${consumer} are parked already`));
+    }
     if (fate === 'handled') counters.handled += 1;
     else if (fate === 'duplicate') counters.duplicates += 1;
     else if (fate === 'waiting') counters.parked += 1;

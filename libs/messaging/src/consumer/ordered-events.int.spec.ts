@@ -3,12 +3,15 @@ import { z } from 'zod';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
 import { inTransaction } from '../database/transaction.js';
 import { TransientError } from '../errors.js';
+import { escalateGaps, openGaps } from '../inbox/gaps.js';
 import { type SequencedMessage } from '../inbox/sequence.js';
+import { connectKafka } from '../kafka/kafka-event-transport.js';
 import { silentLogger } from '../logger.js';
 import { MemoryEventLog } from '../memory/memory-event-log.js';
 import { MemoryEventTransport } from '../memory/memory-event-transport.js';
 import { newCounters } from '../message-counters.js';
 import { createMessage, type Message } from '../message.js';
+import type { EventTransport } from '../transport/event-transport.js';
 import type { Received } from './dispatcher.js';
 import { handleBatch, type OrderedEvent } from './event-batch.js';
 import { OrderedEvents, type OrderedEventsOptions } from './ordered-events.js';
@@ -44,7 +47,7 @@ interface Setup extends Partial<OrderedEventsOptions> {
 
 /** A consumer of a topic of its own; its effect is one row per event, in the transaction of the inbox. */
 async function consume({ before = () => undefined, manyPerKey = false, ...options }: Setup = {}) {
-  const transport = (options.transport as MemoryEventTransport | undefined) ?? new MemoryEventTransport();
+  const { transport = new MemoryEventTransport() } = options;
   const topic = options.topic ?? uniqueName('topic');
   const consumer = options.consumer ?? uniqueName('consumer');
   await transport.declare([{ name: topic, partitions: 3 }]);
@@ -122,8 +125,14 @@ function shuffled(keys: readonly string[], length: number): Message[] {
   return deliveries;
 }
 
-it('handles each event once and in order, however it is shuffled and repeated', async () => {
-  const { publish, effectsOf, parked, counters } = await consume();
+const brokers = process.env['KAFKA_BROKERS'];
+it.each<[string, () => Promise<EventTransport>]>([
+  ['memory', async () => new MemoryEventTransport()],
+  ...(brokers
+    ? [['Kafka', () => connectKafka({ clientId: 'spec', brokers: brokers.split(',') })] as [string, () => Promise<EventTransport>]]
+    : []),
+])('handles each event once and in order, however it is shuffled and repeated: %s', async (_, connect) => {
+  const { publish, effectsOf, parked, counters } = await consume({ transport: await connect() });
   const keys = Array.from({ length: 20 }, (_, index) => `key-${index}`);
   await publish(...shuffled(keys, 100));
   for (const key of keys) await eventually(async () => expect(await effectsOf(key)).toEqual(upTo(100)));
@@ -193,7 +202,7 @@ it('stays exactly once and in order while members of the group come, go and cras
   const second = await member();
   await eventually(async () => expect((await first.effectsOf('key-0')).length).toBeGreaterThan(3));
   const third = await member();
-  second.transport.crash();
+  (second.transport as MemoryEventTransport).crash();
   await eventually(async () => expect((await first.effectsOf('key-0')).length).toBeGreaterThan(10));
   await first.events.stop();
   for (const key of keys) await eventually(async () => expect(await third.effectsOf(key)).toEqual(upTo(30)));
@@ -324,25 +333,129 @@ it('holds a type that it does not know for a human, when it has to know them all
   expect(await effectsOf('k')).toEqual([]);
 });
 
-it('reports a gap that stays open, and not what waits behind a failure', async () => {
-  const errors: [string, object | undefined][] = [];
-  const logger = { ...silentLogger, error: (message: string, details?: object) => errors.push([message, details]) };
-  const { publish, consumer } = await consume({
+/** Collects what is logged as an error. */
+function errorLog() {
+  const errors: { readonly message: string; readonly key?: string }[] = [];
+  const error = (message: string, details?: object) => errors.push({ message, ...details });
+  return { errors, logger: { ...silentLogger, error } };
+}
+
+it('escalates a gap that stays open, and not what waits behind a failure; it closes by itself', async () => {
+  const { errors, logger } = errorLog();
+  const { events, publish, consumer, effectsOf } = await consume({
     logger,
-    gapDeadlineMs: 1,
+    gapDeadlineMs: 40,
     before: ({ message }) => {
       if (message.subject === 'sick') throw new Error('cannot be applied');
     },
   });
-  await publish(event('sick', 1), event('sick', 2), event('gap', 1), event('gap', 3));
-  await eventually(() =>
-    expect(errors).toContainEqual([
-      expect.stringContaining('Publish the missing ones again'),
-      { consumer, key: 'gap', handled: '1', sequence: '3' },
+  const gaps = () => openGaps(database.dataSource, { consumer });
+  await publish(event('sick', 1), event('sick', 2), event('gap', 1), event('gap', 4));
+  await eventually(async () =>
+    expect(await gaps()).toEqual([
+      { consumer, key: 'gap', missingFrom: 2, missingTo: 3, since: expect.any(Date) as Date },
     ]),
   );
-  expect(errors.filter(([, details]) => (details as { key?: string }).key === 'sick')).toEqual([]);
+  await eventually(() => expect(events.metrics).toMatchObject({ openGaps: 1, parked: 3 }));
+  await eventually(() => expect(errors.filter(({ key }) => key === 'gap').length).toBeGreaterThan(1));
+  expect(errors.filter(({ key }) => key === 'gap')[0]).toMatchObject({
+    message: expect.stringContaining('Publish them again, or skip them') as string,
+    missingFrom: 2,
+    missingTo: 3,
+  });
+  expect(errors.filter(({ key }) => key === 'sick')).toEqual([]);
+  await publish(event('gap', 2));
+  await eventually(async () => expect(await gaps()).toMatchObject([{ missingFrom: 3, missingTo: 3 }]));
+  await publish(event('gap', 3));
+  await eventually(async () => expect(await effectsOf('gap')).toEqual([1, 2, 3, 4]));
+  expect(await gaps()).toEqual([]);
+  await eventually(() => expect(events.metrics).toMatchObject({ openGaps: 0 }));
 });
+
+it('reports a gap in one of the processes, at intervals that double', async () => {
+  const { dataSource } = database;
+  const { publish, consumer } = await consume({ gapDeadlineMs: 3_600_000 });
+  await publish(event('gap', 2));
+  await eventually(async () => {
+    await escalateGaps(dataSource, consumer, 0, 0);
+    expect(await openGaps(dataSource, { consumer })).toHaveLength(1);
+  });
+  const reports = await Promise.all([1, 2, 3].map(() => escalateGaps(dataSource, consumer, 1_000_000, 10)));
+  expect(reports.flat()).toMatchObject([{ key: 'gap', missingFrom: 1, missingTo: 1 }]);
+  const next = async (): Promise<number> => {
+    const seconds = 'extract(epoch FROM report_at - clock_timestamp())::int AS seconds';
+    const [row] = await dataSource.query<{ seconds: number }[]>(`SELECT ${seconds} FROM inbox_gap`);
+    return row?.seconds ?? 0;
+  };
+  // As if the time had come.
+  const again = async () => {
+    await dataSource.query('UPDATE inbox_gap SET report_at = now() WHERE consumer = $1', [consumer]);
+    return escalateGaps(dataSource, consumer, 1_000_000, 10);
+  };
+  expect(await next()).toBeGreaterThan(900);
+  expect(await next()).toBeLessThanOrEqual(1_000);
+  expect(await again()).toHaveLength(1);
+  expect(await next()).toBeGreaterThan(1_900);
+});
+
+it('skips what an operator gives up, with the reason, and nothing that has come', async () => {
+  const { events, publish, consumer, counters, effectsOf, parked } = await consume();
+  await publish(event('gap', 1), event('gap', 4), event('gap', 5));
+  await eventually(async () => expect(await parked()).toHaveLength(2));
+  const skip = (upTo: number) => events.skipGap('gap', upTo, 'lost with the old system');
+  await expect(skip(4)).rejects.toThrow('misses from 2 to 3 of "gap": skip up to one of those, not up to 4');
+  await expect(skip(1)).rejects.toThrow('misses from 2 to 3');
+  await expect(events.skipGap('other', 1, 'nothing there')).rejects.toThrow('has no gap at "other"');
+  expect(await effectsOf('gap')).toEqual([1]);
+  await skip(3);
+  await eventually(async () => expect(await effectsOf('gap')).toEqual([1, 4, 5]));
+  const skipped = 'SELECT key, missing_from::int, missing_to::int, reason FROM inbox_skipped WHERE consumer = $1';
+  expect(await database.dataSource.query(skipped, [consumer])).toEqual([
+    { key: 'gap', missing_from: 2, missing_to: 3, reason: 'lost with the old system' },
+  ]);
+  await publish(event('gap', 3));
+  await eventually(() => expect(counters.duplicates).toBe(1));
+  await expect(skip(6)).rejects.toThrow('has no gap at "gap"');
+});
+
+it.each([
+  ['of a key', { maxParkedPerKey: 10 }],
+  ['of the consumer', { maxParked: 10 }],
+])(
+  'parks no more than it may %s: the partition stands still, the others go on, and so does all in the end',
+  async (_, limits) => {
+    const { errors, logger } = errorLog();
+    const log = new MemoryEventLog();
+    const [topic, transport] = [uniqueName('topic'), new MemoryEventTransport(log)];
+    const options = { topic, transport, logger, noRoomRetryMs: 50, ...limits };
+    const { events, publish, effectsOf, parked, consumer } = await consume(options);
+    const committed = () => log.committed(topic, consumer).reduce((sum, offset) => sum + offset);
+    const gap = 'gap';
+    await publish(
+      ...upTo(40)
+        .slice(1)
+        .map((n) => event(gap, n)),
+    );
+    await eventually(() => expect(events.metrics.refused).toBeGreaterThanOrEqual(29));
+    expect(await parked()).toHaveLength(10);
+    // Other keys pass, in its own partition as well.
+    const keys = Array.from({ length: 20 }, (_key, index) => `key-${index}`);
+    await publish(...keys.flatMap((key) => [event(key, 1), event(key, 2)]));
+    for (const key of keys) await eventually(async () => expect(await effectsOf(key)).toEqual([1, 2]));
+    expect(await parked()).toHaveLength(10);
+    expect(committed()).toBeLessThan(39 + 40);
+    await eventually(() =>
+      expect(errors).toContainEqual(
+        expect.objectContaining({ message: expect.stringContaining('too many events are parked') as string, consumer }),
+      ),
+    );
+    // Published at the end of the partition, and found there.
+    await publish(event(gap, 1));
+    await eventually(async () => expect(await effectsOf(gap)).toEqual(upTo(40)));
+    expect(await parked()).toEqual([]);
+    await eventually(() => expect(committed()).toBe(39 + 40 + 1));
+  },
+);
 
 it('tells when an event has taken effect, here or in another process', async () => {
   const { publish, events, consumer } = await consume();

@@ -1,6 +1,8 @@
 import type { z } from 'zod';
 import type { MessageDefinition } from '../definition.js';
-import { overdueGaps, readyKeys } from '../inbox/parked.js';
+import { countOpenGaps, escalateGaps, skipGap } from '../inbox/gaps.js';
+import { readyKeys } from '../inbox/parked.js';
+import { ParkingRoom, type ParkingLimits } from '../inbox/parking-room.js';
 import { isSequenced, type SequencedMessage } from '../inbox/sequence.js';
 import { errorText } from '../logger.js';
 import { deadLetter, type Outcome } from '../outcome.js';
@@ -12,21 +14,25 @@ import { Handlers } from './handlers.js';
 import { SequenceWaiters, type WaitOptions } from './sequence-waiters.js';
 import { triage } from './triage.js';
 
-export interface OrderedEventsOptions extends Omit<EventConsumerOptions, 'concurrency'> {
+export interface OrderedEventsOptions extends Omit<EventConsumerOptions, 'concurrency'>, ParkingLimits {
   /** Most events in one transaction; twice as many may be in memory. Default 4 000. */
   readonly maxBatch?: number;
   /** What becomes of a type without a handler: it passes without effect (default), or holds its key for a human. */
   readonly unknownTypes?: 'pass' | 'hold';
   /** How often parked messages whose time has come are looked for. Default 1 000 ms. */
   readonly sweepMs?: number;
-  /** A missing predecessor is reported as an error after this long, and again each time it passes. Default 60 000 ms. */
+  /**
+   * A predecessor that is missing for so long is a problem: listed by `openGaps`, counted in {@link OrderedEvents.metrics}, and
+   * logged as an error at once, then at intervals that grow from this to a day. Default 60 000 ms.
+   */
   readonly gapDeadlineMs?: number;
 }
 
 /**
  * Handles the events of each key exactly once and in sequence; events that are there at the same time share a transaction.
  * A failed event stays parked in the database, for its next attempt or for a human, and its successors wait behind it; other
- * keys go on.
+ * keys go on. Past the bounds of what may be parked the transport keeps what would have to be, and reads on as far as its own
+ * bounds let it (ADR 9).
  */
 export class OrderedEvents {
   private readonly handlers: Handlers<RegisteredHandler>;
@@ -37,15 +43,20 @@ export class OrderedEvents {
   private consumer: Consumer | undefined;
   private sweeper: NodeJS.Timeout | undefined;
   private sweeping: Promise<void> | undefined;
-  private gapsReportedAt = 0;
+  private readonly room: ParkingRoom;
+  private gaps = 0;
+  private gapsLookedAt = 0;
+  private readonly fullness = { lookedAt: 0, reportedAt: -Infinity, refused: 0 };
 
   constructor(private readonly options: OrderedEventsOptions) {
     const { maxBatch = 4_000 } = options;
     this.maxBatch = maxBatch;
     this.handlers = new Handlers(options.consumer);
     this.waiters = new SequenceWaiters({ ...options, pollMs: 100 });
+    this.room = new ParkingRoom(options.dataSource, options.consumer, options);
     this.lane = new EventLane({
       ...options,
+      room: this.room,
       maxBatch,
       open: ({ message, attempts }) => this.open(message, attempts + 1, true, () => undefined),
       onHandled: (handled) => this.waiters.tell(handled),
@@ -72,6 +83,7 @@ export class OrderedEvents {
 
   async start(): Promise<void> {
     const { topic, consumer, transport, sweepMs } = this.options;
+    await this.room.look();
     // One batch under way and one that gathers meanwhile.
     const concurrency = 2 * this.maxBatch;
     this.consumer = await transport.subscribe({ topic, group: consumer, concurrency }, (delivery) =>
@@ -84,6 +96,27 @@ export class OrderedEvents {
 
   get attached(): boolean {
     return this.consumer?.attached ?? false;
+  }
+
+  /** What waits, of all processes of the consumer as far as this one knows. */
+  get metrics() {
+    return {
+      /** Events that wait for a predecessor, for their next attempt or for a human. */
+      parked: this.room.parked,
+      /** Gaps past their deadline. */
+      openGaps: this.gaps,
+      /** Events that found no room to be parked since this process started, each time that they came. */
+      refused: this.room.refused,
+    };
+  }
+
+  /**
+   * Gives up what is missing of `key` up to the sequence `upTo`; recorded with the reason in `inbox_skipped`.
+   * @throws TerminalError when the key has no gap that reaches so far
+   */
+  async skipGap(key: string, upTo: number, reason: string): Promise<void> {
+    const { dataSource, consumer } = this.options;
+    await skipGap(dataSource, { consumer, key, upTo, reason });
   }
 
   /** Waits until the event `sequence` of `key` has taken effect; false when that was not so in time. */
@@ -135,19 +168,37 @@ export class OrderedEvents {
     const { dataSource, consumer, logger } = this.options;
     try {
       await this.lane.follow(await readyKeys(dataSource, consumer, this.maxBatch));
-      await this.reportGaps();
+      await this.lookForGaps();
+      await this.lookForRoom();
     } catch (error) {
       const details = { consumer, error: errorText(error) };
       logger.warn('parked events could not be looked through; it is tried again', details);
     }
   }
 
-  private async reportGaps(): Promise<void> {
+  private async lookForGaps(): Promise<void> {
     const { dataSource, consumer, logger, gapDeadlineMs = 60_000 } = this.options;
-    if (performance.now() - this.gapsReportedAt < gapDeadlineMs) return;
-    this.gapsReportedAt = performance.now();
-    for (const gap of await overdueGaps(dataSource, consumer, gapDeadlineMs)) {
-      logger.error('events are missing; their successors wait. Publish the missing ones again', { consumer, ...gap });
+    if (performance.now() - this.gapsLookedAt < gapDeadlineMs / 4) return;
+    this.gapsLookedAt = performance.now();
+    for (const { key, missingFrom, missingTo, since } of await escalateGaps(dataSource, consumer, gapDeadlineMs, 100)) {
+      const missing = { consumer, key, missingFrom, missingTo, since };
+      logger.error('events are missing; their successors wait. Publish them again, or skip them with skipGap', missing);
     }
+    this.gaps = await countOpenGaps(dataSource, consumer);
+  }
+
+  private async lookForRoom(): Promise<void> {
+    const { room, fullness } = this;
+    const now = performance.now();
+    if (now - fullness.lookedAt < 5 * (this.options.sweepMs ?? 1_000)) return;
+    fullness.lookedAt = now;
+    await room.look();
+    if (room.refused === fullness.refused || now - fullness.reportedAt < 60_000) return;
+    Object.assign(fullness, { reportedAt: now, refused: room.refused });
+    const { consumer, topic, logger } = this.options;
+    const what = 'too many events are parked, and the partitions of those that find no room will stand still';
+    logger.error(`${what}: close the gaps (openGaps), redrive what failed, or raise maxParked and maxParkedPerKey`, {
+      ...{ consumer, topic, parked: room.parked },
+    });
   }
 }

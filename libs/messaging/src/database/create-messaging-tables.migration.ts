@@ -70,6 +70,30 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         PRIMARY KEY (consumer, key, sequence)
       );
 
+      -- Messages that did not come within their deadline, until they come or somebody skips them.
+      CREATE TABLE inbox_gap (
+        consumer text NOT NULL,
+        key text NOT NULL,
+        missing_from bigint NOT NULL,
+        missing_to bigint NOT NULL,
+        since timestamptz NOT NULL,
+        reports integer NOT NULL DEFAULT 0,
+        -- Time of the next error in the log.
+        report_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (consumer, key)
+      );
+
+      -- Messages that never came and that an operator has given up.
+      CREATE TABLE inbox_skipped (
+        consumer text NOT NULL,
+        key text NOT NULL,
+        missing_from bigint NOT NULL,
+        missing_to bigint NOT NULL,
+        reason text NOT NULL,
+        skipped_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (consumer, key, missing_from)
+      );
+
       -- Refused for good by validation or by a business rule; kept so that nothing vanishes unseen.
       CREATE TABLE inbox_discarded (
         consumer text NOT NULL,
@@ -85,7 +109,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
 
   async down(runner: QueryRunner): Promise<void> {
     await runner.query(
-      'DROP TABLE outbox, outbox_relay, outbox_lease, inbox, inbox_sequence, inbox_parked, inbox_discarded',
+      `DROP TABLE outbox, outbox_relay, outbox_lease, inbox, inbox_sequence, inbox_parked, inbox_gap, inbox_skipped,
+                  inbox_discarded`,
     );
   }
 }

@@ -41,20 +41,35 @@ export async function park(tx: Transaction, consumer: string, parkings: readonly
   ]);
 }
 
+// With them goes the report of a gap before them.
 const remove: Statement = {
   name: 'inbox-unpark',
-  text: `DELETE FROM inbox_parked parked USING unnest($2::text[], $3::bigint[]) AS gone (key, sequence)
-          WHERE parked.consumer = $1 AND parked.key = gone.key AND parked.sequence <= gone.sequence`,
+  text: `WITH moved AS MATERIALIZED (SELECT * FROM unnest($2::text[], $3::bigint[]) AS moved (key, sequence)),
+         closed AS (
+           DELETE FROM inbox_gap gap USING moved
+            WHERE gap.consumer = $1 AND gap.key = moved.key AND gap.missing_to <= moved.sequence),
+         gone AS (
+           DELETE FROM inbox_parked parked USING moved
+            WHERE parked.consumer = $1 AND parked.key = moved.key AND parked.sequence <= moved.sequence RETURNING 1)
+         SELECT count(*)::int AS count FROM gone`,
 };
 
-/** Removes what is parked of each key up to and with `handled`. */
+/**
+ * Removes what is parked of each key up to and with `handled`.
+ * @returns how many that were
+ */
 export async function unpark(
   tx: Transaction,
   consumer: string,
   keys: readonly { readonly key: string; readonly handled: number }[],
-): Promise<void> {
-  if (keys.length === 0) return;
-  await tx.query(remove, [consumer, keys.map(({ key }) => key), keys.map(({ handled }) => handled)]);
+): Promise<number> {
+  if (keys.length === 0) return 0;
+  const [gone] = await tx.query<{ count: number }>(remove, [
+    consumer,
+    keys.map(({ key }) => key),
+    keys.map(({ handled }) => handled),
+  ]);
+  return gone?.count ?? 0;
 }
 
 // Ready: its predecessors are handled or ready, its time has come, and no human has to look first. The n-th ready one of a
@@ -92,26 +107,4 @@ const selectKeys: Statement = {
 export async function readyKeys(dataSource: DataSource, consumer: string, limit: number): Promise<string[]> {
   const rows = await runStatement<{ key: string }>(dataSource, selectKeys, [consumer, limit]);
   return rows.map(({ key }) => key);
-}
-
-export interface ParkedGap {
-  readonly key: string;
-  /** The first one that waits, as a decimal string. */
-  readonly sequence: string;
-  /** The last one handled, as a decimal string. */
-  readonly handled: string;
-}
-
-/** Heads of gaps that have been open longer than `olderThanMs`: their predecessor should have come by now. */
-export function overdueGaps(dataSource: DataSource, consumer: string, olderThanMs: number): Promise<ParkedGap[]> {
-  return dataSource.query(
-    `SELECT parked.key, min(parked.sequence) AS sequence, seen.sequence AS handled
-       FROM inbox_parked parked JOIN inbox_sequence seen USING (consumer, key)
-      WHERE parked.consumer = $1
-      GROUP BY parked.key, seen.sequence
-     HAVING min(parked.sequence) > seen.sequence + 1
-        AND min(parked.parked_at) < clock_timestamp() - $2 * interval '1 millisecond'
-      LIMIT 100`,
-    [consumer, olderThanMs],
-  );
 }

@@ -56,14 +56,18 @@ export interface KeyState {
   readonly handled: number;
   /** Highest sequence that has ever been parked. A row, unlike a look at the other table, is sure to be read in its newest version by whoever waited for its lock. */
   readonly parkedTo: number;
+  /** Messages parked. */
+  readonly waiting: number;
   /** Of the sequences asked for: those that are parked, with the attempts made. */
   readonly parked: Map<number, number>;
 }
 
 const selectKeys: Statement = {
   name: 'inbox-sequence-select',
-  text: `SELECT key, sequence::int AS handled, parked_to::int AS "parkedTo"
-           FROM inbox_sequence WHERE consumer = $1 AND key = ANY($2) AND sequence >= 0`,
+  text: `SELECT key, sequence::int AS handled, parked_to::int AS "parkedTo", CASE WHEN parked_to > sequence THEN (
+             SELECT count(*)::int FROM inbox_parked parked WHERE parked.consumer = $1 AND parked.key = seen.key
+           ) ELSE 0 END AS waiting
+           FROM inbox_sequence seen WHERE consumer = $1 AND key = ANY($2) AND sequence >= 0`,
 };
 const selectParked: Statement = {
   name: 'inbox-parked-select',
@@ -72,6 +76,9 @@ const selectParked: Statement = {
           WHERE parked.consumer = $1`,
 };
 
+/** Of a key that has no row yet. */
+const unseen = { handled: 0, parkedTo: 0, waiting: 0 };
+
 /** The keys of these messages, under the locks that {@link advanceKeys} has taken. */
 export async function keysAsTheyAre(
   tx: Transaction,
@@ -79,9 +86,9 @@ export async function keysAsTheyAre(
   messages: readonly SequencedMessage[],
 ): Promise<Map<string, KeyState>> {
   const keys = messages.map(({ subject }) => subject);
-  const states = new Map<string, KeyState>(keys.map((key) => [key, { handled: 0, parkedTo: 0, parked: new Map() }]));
+  const states = new Map<string, KeyState>(keys.map((key) => [key, { ...unseen, parked: new Map() }]));
   const sequences = messages.map(({ sequence }) => sequence);
-  const known = await tx.query<{ key: string; handled: number; parkedTo: number }>(selectKeys, [
+  const known = await tx.query<Omit<KeyState, 'parked'> & { readonly key: string }>(selectKeys, [
     consumer,
     [...states.keys()],
   ]);

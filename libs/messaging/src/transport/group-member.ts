@@ -66,7 +66,7 @@ export class GroupMember {
   }
 
   private start(partition: number, source: RecordSource): PartitionDeliveries {
-    const windowLimit = Math.max(1000, 10 * this.options.concurrency);
+    const windowLimit = Math.max(1000, 2 * this.options.concurrency);
     const context = { ...this.options, slots: this.slots };
     const onSettled = (position: bigint): void => this.options.onSettled(partition, position);
     return new PartitionDeliveries(source, windowLimit, context, onSettled);

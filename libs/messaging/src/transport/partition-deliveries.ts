@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { StoredRecord } from './event-record.js';
 import { settleRecord, type SettleContext } from './settle-record.js';
 import { SettledOffsets } from './settled-offsets.js';
@@ -20,7 +21,10 @@ export class PartitionDeliveries {
     private readonly windowLimit: number,
     private readonly context: SettleContext,
     private readonly onSettled: (position: bigint) => void,
-  ) {}
+  ) {
+    // Every record that waits for its retry listens; the window bounds them.
+    setMaxListeners(0, this.abandoned.signal);
+  }
 
   /** Records whose handler has not come to its last outcome. */
   get inFlight(): number {

@@ -1,0 +1,139 @@
+import type { DataSource } from 'typeorm';
+import { inTransaction, runStatement, type Statement } from '../database/transaction.js';
+import { TerminalError } from '../errors.js';
+import { advanceKeys, setKeys } from './sequence.js';
+
+/** Messages of a key that have not come within the deadline; those behind them wait. */
+export interface Gap {
+  readonly consumer: string;
+  readonly key: string;
+  /** The first and the last sequence that is missing. */
+  readonly missingFrom: number;
+  readonly missingTo: number;
+  /** When the first message came that has to wait for them. */
+  readonly since: Date;
+}
+
+export interface SkipGap {
+  /** The consumer's name: its group, and its name in the inbox. */
+  readonly consumer: string;
+  readonly key: string;
+  /** The last sequence that is no longer waited for. */
+  readonly upTo: number;
+  /** Kept in `inbox_skipped`: why nobody will ever see these messages. */
+  readonly reason: string;
+}
+
+// What closed by itself between two looks is taken out here as well: a batch may have closed the gap before it was recorded.
+const record: Statement = {
+  name: 'inbox-gap-record',
+  text: `WITH closed AS (
+           DELETE FROM inbox_gap gap USING inbox_sequence seen
+            WHERE gap.consumer = $1 AND seen.consumer = $1 AND seen.key = gap.key AND seen.sequence >= gap.missing_to),
+         heads AS (
+           SELECT parked.key, seen.sequence + 1 AS missing_from, min(parked.sequence) - 1 AS missing_to, min(parked_at) AS since
+             FROM inbox_parked parked JOIN inbox_sequence seen USING (consumer, key)
+            WHERE parked.consumer = $1
+            GROUP BY parked.key, seen.sequence
+           HAVING min(parked.sequence) > seen.sequence + 1
+              AND min(parked_at) < clock_timestamp() - $2 * interval '1 millisecond')
+         INSERT INTO inbox_gap AS gap (consumer, key, missing_from, missing_to, since)
+         SELECT $1, heads.* FROM heads ORDER BY key
+         ON CONFLICT (consumer, key) DO UPDATE SET missing_from = excluded.missing_from, missing_to = excluded.missing_to
+          WHERE (gap.missing_from, gap.missing_to) <> (excluded.missing_from, excluded.missing_to)`,
+};
+
+const columns = `consumer, key, missing_from::int AS "missingFrom", missing_to::int AS "missingTo", since`;
+
+// The processes of a service share the row: each report is made by one of them.
+const takeReports: Statement = {
+  name: 'inbox-gap-report',
+  text: `UPDATE inbox_gap SET reports = reports + 1, report_at = clock_timestamp()
+             + least($2 * 2 ^ least(reports, 30), 86400000) * interval '1 millisecond'
+          WHERE consumer = $1 AND key = ANY (ARRAY(
+            SELECT gap.key FROM inbox_gap gap JOIN inbox_sequence seen USING (consumer, key)
+             WHERE gap.consumer = $1 AND report_at <= clock_timestamp() AND seen.sequence < gap.missing_to
+             ORDER BY since LIMIT $3))
+            AND report_at <= clock_timestamp()
+         RETURNING ${columns}`,
+};
+
+/**
+ * Records the gaps that have been open longer than `deadlineMs`.
+ * @returns those to report now, at most `limit`: each at once, then after the deadline, twice as long, … at most a day
+ */
+export async function escalateGaps(
+  dataSource: DataSource,
+  consumer: string,
+  deadlineMs: number,
+  limit: number,
+): Promise<Gap[]> {
+  await runStatement(dataSource, record, [consumer, deadlineMs]);
+  return runStatement<Gap>(dataSource, takeReports, [consumer, deadlineMs, limit]);
+}
+
+const selectOpen: Statement = {
+  name: 'inbox-gap-open',
+  text: `SELECT ${columns} FROM inbox_gap gap
+          WHERE ($1::text IS NULL OR consumer = $1) AND NOT EXISTS (
+            SELECT FROM inbox_sequence seen
+             WHERE seen.consumer = gap.consumer AND seen.key = gap.key AND seen.sequence >= gap.missing_to)
+          ORDER BY since, consumer, key LIMIT $2`,
+};
+
+/** Gaps past their deadline, the longest open first; of all consumers unless one is named. */
+export const openGaps = (
+  dataSource: DataSource,
+  { consumer = null, limit = 100 }: { readonly consumer?: string | null; readonly limit?: number } = {},
+): Promise<Gap[]> => runStatement<Gap>(dataSource, selectOpen, [consumer, limit]);
+
+const countGaps: Statement = {
+  name: 'inbox-gap-count',
+  text: `SELECT count(*)::int AS count FROM inbox_gap WHERE consumer = $1`,
+};
+
+export async function countOpenGaps(dataSource: DataSource, consumer: string): Promise<number> {
+  const [row] = await runStatement<{ count: number }>(dataSource, countGaps, [consumer]);
+  return row?.count ?? 0;
+}
+
+const selectHead: Statement = {
+  name: 'inbox-gap-head',
+  text: `SELECT seen.sequence::int AS handled, seen.parked_to::int AS "parkedTo", min(parked.sequence)::int AS next
+           FROM inbox_sequence seen LEFT JOIN inbox_parked parked USING (consumer, key)
+          WHERE consumer = $1 AND key = $2 AND seen.sequence >= 0
+          GROUP BY seen.sequence, seen.parked_to`,
+};
+const recordSkip: Statement = {
+  name: 'inbox-skip',
+  text: `WITH gone AS (DELETE FROM inbox_gap WHERE consumer = $1 AND key = $2 AND missing_to <= $4)
+         INSERT INTO inbox_skipped (consumer, key, missing_from, missing_to, reason) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (consumer, key, missing_from)
+         DO UPDATE SET missing_to = excluded.missing_to, reason = excluded.reason, skipped_at = now()`,
+};
+
+/**
+ * Gives the missing messages of a key up, and lets those behind them go on; recorded in `inbox_skipped`. Should a skipped
+ * message come after all it counts as a duplicate, without effect.
+ * @throws TerminalError when the key has no gap that reaches so far; nothing is skipped then
+ */
+export function skipGap(dataSource: DataSource, { consumer, key, upTo, reason }: SkipGap): Promise<void> {
+  return inTransaction(dataSource, async (tx) => {
+    // Advances nothing, but takes the locks that a batch takes.
+    await advanceKeys(tx, consumer, [{ key, first: 0, last: upTo }]);
+    const [head] = await tx.query<{ handled: number; parkedTo: number; next: number | null }>(selectHead, [
+      consumer,
+      key,
+    ]);
+    if (!head || head.next === null || head.next <= head.handled + 1) {
+      throw new TerminalError(`${consumer} has no gap at "${key}"; see openGaps() for those that it has`);
+    }
+    const { handled, next, parkedTo } = head;
+    if (!Number.isInteger(upTo) || upTo <= handled || upTo >= next) {
+      const range = `from ${handled + 1} to ${next - 1}`;
+      throw new TerminalError(`${consumer} misses ${range} of "${key}": skip up to one of those, not up to ${upTo}`);
+    }
+    await setKeys(tx, consumer, [{ key, handled: upTo, parkedTo }]);
+    await tx.query(recordSkip, [consumer, key, handled + 1, upTo, reason]);
+  });
+}
