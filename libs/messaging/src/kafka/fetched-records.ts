@@ -1,14 +1,14 @@
 import type { KafkaMessage } from 'kafkajs';
-import type { StoredRecord } from '../transport/event-record.js';
+import { recordBytes, type StoredRecord } from '../transport/event-record.js';
 import type { RecordSource } from '../transport/partition-deliveries.js';
 
-/** More than this many records of a partition waiting for a handler: its fetching pauses. */
-const enough = 2_000;
+/** More than this many records of a partition waiting for a handler, or bytes of them: its fetching pauses. */
+const enough = { records: 2_000, bytes: 1024 * 1024 };
 /**
  * … until so few are left. Not far below, because kafkajs looks only after its `maxWaitTimeInMs` whether a partition flows
  * again, when all of them were paused.
  */
-const room = 1_500;
+const room = { records: 1_500, bytes: 768 * 1024 };
 
 /** What has been fetched of one partition and waits for a free handler. */
 export class FetchedRecords implements RecordSource {
@@ -16,7 +16,9 @@ export class FetchedRecords implements RecordSource {
   /** The next record in the first batch. */
   private index = 0;
   private size = 0;
+  private bytes = 0;
   private nextOffset = 0n;
+  private wasFull = false;
 
   /** `onRoom` is called when the queue, having been full, can take more. */
   constructor(
@@ -25,7 +27,12 @@ export class FetchedRecords implements RecordSource {
   ) {}
 
   get full(): boolean {
-    return this.size >= enough;
+    return this.size >= enough.records || this.bytes >= enough.bytes;
+  }
+
+  get nextBytes(): number | undefined {
+    const message = this.batches[0]?.[this.index];
+    return message && recordBytes(message);
   }
 
   /** After a rebalance kafkajs fetches again from the committed offset; what this member already has is left out. */
@@ -37,6 +44,8 @@ export class FetchedRecords implements RecordSource {
     this.nextOffset = BigInt(last.offset) + 1n;
     this.batches.push(batch);
     this.size += batch.length;
+    for (const message of batch) this.bytes += recordBytes(message);
+    this.wasFull = this.full;
   }
 
   next(): StoredRecord | undefined {
@@ -49,7 +58,11 @@ export class FetchedRecords implements RecordSource {
       this.index = 0;
     }
     this.size -= 1;
-    if (this.size === room) this.onRoom();
+    this.bytes -= recordBytes(message);
+    if (this.wasFull && this.size <= room.records && this.bytes <= room.bytes) {
+      this.wasFull = false;
+      this.onRoom();
+    }
     const { key, value, headers = {}, offset, timestamp } = message;
     return { partition: this.partition, offset: BigInt(offset), key, value, headers, timestamp: Number(timestamp) };
   }

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Flow } from '../flow/flow-gate.js';
 import type { Logger } from '../logger.js';
 import type { Consumer } from '../transport/delivery.js';
 import { GroupMember, type GroupMemberOptions } from '../transport/group-member.js';
@@ -39,6 +40,10 @@ export class KafkaConsumer implements Consumer {
 
   get inFlight(): number {
     return this.member.inFlight;
+  }
+
+  get flow(): Flow {
+    return this.member.flow;
   }
 
   close(drainMs = 10_000): Promise<void> {

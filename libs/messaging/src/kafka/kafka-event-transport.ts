@@ -85,14 +85,14 @@ class KafkaEventTransport implements EventTransport {
   }
 
   async subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer> {
-    const { topic, group, concurrency = 100 } = options;
+    const { topic, group, concurrency = 100, flow = {} } = options;
     const deadLetters = deadLetterTopic(topic, group);
     await this.topics.partitionsOf(topic);
     await this.topics.ensureDeadLetterTopic(deadLetters);
     const { sessionTimeoutMs = 10_000 } = this.options;
     const consumer = new KafkaConsumer({
       connection: this.options,
-      ...{ topic, group, concurrency, handler, sessionTimeoutMs },
+      ...{ topic, group, concurrency, flow, handler, sessionTimeoutMs },
       rebalanceDrainMs: sessionTimeoutMs / 2,
       writeDeadLetter: async (record) => {
         const deadLetter: PartitionedRecord = { ...record, partition: 0 };

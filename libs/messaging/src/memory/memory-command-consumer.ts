@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { FlowGate, type Flow, type FlowOptions } from '../flow/flow-gate.js';
 import { errorText, type Logger } from '../logger.js';
 import { carryOut, handleDelivery, type OutcomePublisher } from '../rabbitmq/delivery-outcome.js';
 import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
@@ -9,6 +10,7 @@ export interface MemoryConsumerOptions {
   readonly broker: MemoryCommandBroker;
   readonly queue: string;
   readonly prefetch: number;
+  readonly flow: FlowOptions;
   readonly handler: DeliveryHandler;
   readonly logger: Logger;
   readonly publisher: OutcomePublisher;
@@ -18,12 +20,17 @@ export interface MemoryConsumerOptions {
 export class MemoryCommandConsumer implements Consumer, MemoryQueueConsumer {
   private readonly queue: MemoryQueue;
   private readonly unsettled = new Set<MemoryDelivery>();
-  private running = 0;
+  private readonly gate: FlowGate;
   private readonly idle = new Set<() => void>();
   private closing: Promise<void> | undefined;
 
   constructor(private readonly options: MemoryConsumerOptions) {
     this.queue = options.broker.queue(options.queue);
+    this.gate = new FlowGate({
+      ...options.flow,
+      ceiling: options.prefetch,
+      onLook: () => this.queue.schedule(),
+    });
     this.queue.attach(this);
   }
 
@@ -32,16 +39,20 @@ export class MemoryCommandConsumer implements Consumer, MemoryQueueConsumer {
   }
 
   get inFlight(): number {
-    return this.running;
+    return this.flow.inFlight;
   }
 
-  get free(): boolean {
-    return this.running < this.options.prefetch;
+  get flow(): Flow {
+    return this.gate.flow;
+  }
+
+  mayTake({ message }: MemoryDelivery): boolean {
+    return this.gate.mayTake(message.content.length);
   }
 
   take(delivery: MemoryDelivery): void {
     this.unsettled.add(delivery);
-    this.running += 1;
+    this.gate.begin(delivery.message.content.length);
     void this.handle(delivery);
   }
 
@@ -58,7 +69,8 @@ export class MemoryCommandConsumer implements Consumer, MemoryQueueConsumer {
 
   private async drain(drainMs: number): Promise<void> {
     this.queue.detach(this);
-    if (this.running > 0) {
+    this.gate.stop();
+    if (this.inFlight > 0) {
       const drained = new Promise<void>((resolve) => this.idle.add(resolve));
       await Promise.race([drained, sleep(drainMs, undefined, { ref: false })]);
     }
@@ -83,9 +95,9 @@ export class MemoryCommandConsumer implements Consumer, MemoryQueueConsumer {
       await sleep(1000, undefined, { ref: false });
       if (this.unsettled.delete(delivery)) this.queue.takeBack([delivery]);
     }
-    this.running -= 1;
+    this.gate.end(raw.content.length);
     this.queue.schedule();
-    if (this.running > 0) return;
+    if (this.inFlight > 0) return;
     for (const resolve of this.idle) resolve();
     this.idle.clear();
   }

@@ -8,8 +8,8 @@ export interface MemoryDelivery {
 }
 
 export interface MemoryQueueConsumer {
-  /** May take one more now. */
-  readonly free: boolean;
+  /** Has room for it now. */
+  mayTake(delivery: MemoryDelivery): boolean;
   take(delivery: MemoryDelivery): void;
   /** Forgets and returns, oldest first, what it took and did not settle. */
   giveBack(): MemoryDelivery[];
@@ -75,19 +75,19 @@ export class MemoryQueue {
   }
 
   private deliver(): void {
-    while (this.running && this.ready.size > 0) {
-      const consumer = this.nextFree();
+    for (let delivery = this.ready.first; this.running && delivery; delivery = this.ready.first) {
+      const consumer = this.nextFor(delivery);
       if (!consumer) return;
-      const delivery = this.ready.shift();
-      if (delivery) consumer.take(delivery);
+      this.ready.shift();
+      consumer.take(delivery);
     }
   }
 
-  private nextFree(): MemoryQueueConsumer | undefined {
+  private nextFor(delivery: MemoryDelivery): MemoryQueueConsumer | undefined {
     for (let n = 0; n < this.consumers.length; n++) {
       this.next = (this.next + 1) % this.consumers.length;
       const consumer = this.consumers[this.next];
-      if (consumer?.free) return consumer;
+      if (consumer?.mayTake(delivery)) return consumer;
     }
     return undefined;
   }

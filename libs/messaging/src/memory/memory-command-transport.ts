@@ -51,14 +51,18 @@ export class MemoryCommandTransport implements CommandTransport, OutcomePublishe
     this.broker.publish(exchange, routingKey, encoded);
   }
 
-  async consume(queue: string, handler: DeliveryHandler, { prefetch = 100 }: ConsumeOptions = {}): Promise<Consumer> {
+  async consume(
+    queue: string,
+    handler: DeliveryHandler,
+    { prefetch = 100, flow = {} }: ConsumeOptions = {},
+  ): Promise<Consumer> {
     await this.whenConnected(`Queue ${queue} was not consumed`);
     if (!Number.isInteger(prefetch) || prefetch < 1) {
       throw new TerminalError(`The prefetch of queue "${queue}" is ${prefetch}; give an integer of 1 or more`);
     }
     const consumer = new MemoryCommandConsumer({
       broker: this.broker,
-      ...{ queue, prefetch, handler, logger: this.logger },
+      ...{ queue, prefetch, flow, handler, logger: this.logger },
       publisher: this,
       onClosed: () => this.consumers.delete(consumer),
     });

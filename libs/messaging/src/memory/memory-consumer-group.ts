@@ -1,5 +1,6 @@
-import type { StoredRecord } from '../transport/event-record.js';
+import { recordBytes, type StoredRecord } from '../transport/event-record.js';
 import type { GroupMember } from '../transport/group-member.js';
+import type { RecordSource } from '../transport/partition-deliveries.js';
 
 /**
  * The coordinator of one group on one topic: who owns which partition, and up to where each is settled. As with Kafka's
@@ -90,20 +91,29 @@ export class MemoryConsumerGroup {
     }
   }
 
-  private readFromCommitted(partition: number): { next: () => StoredRecord | undefined } {
+  private readFromCommitted(partition: number): RecordSource {
     const records = this.partitions[partition] ?? [];
     let position = this.committed[partition] ?? 0;
+    const first = (): StoredRecord | undefined => {
+      // Holes of a compacted topic.
+      while (position < records.length && !records[position]) position += 1;
+      return records[position];
+    };
     return {
+      get nextBytes() {
+        const record = first();
+        return record && recordBytes(record);
+      },
       next: () => {
-        // Holes of a compacted topic.
-        while (position < records.length && !records[position]) position += 1;
-        return position < records.length ? records[position++] : undefined;
+        const record = first();
+        if (record) position += 1;
+        return record;
       },
     };
   }
 
   private takeAway(member: GroupMember): void {
-    member.assign([], () => ({ next: () => undefined }));
+    member.assign([], () => ({ next: () => undefined, nextBytes: undefined }));
     for (const [partition, owner] of this.owners.entries()) if (owner === member) this.owners[partition] = undefined;
   }
 }

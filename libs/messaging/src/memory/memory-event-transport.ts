@@ -1,4 +1,5 @@
 import { NotConfirmedError } from '../errors.js';
+import type { Flow } from '../flow/flow-gate.js';
 import { encodeCloudEvent } from '../kafka/cloud-event.js';
 import { silentLogger, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
@@ -53,13 +54,14 @@ export class MemoryEventTransport implements EventTransport {
   }
 
   async subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer> {
-    const { topic, group, concurrency = 100 } = options;
+    const { topic, group, concurrency = 100, flow = {} } = options;
     await this.untilConnected();
     const coordinator = this.log.group(topic, group);
     const member: GroupMember = new GroupMember({
       topic,
       group,
       concurrency,
+      flow,
       handler,
       writeDeadLetter: (record) => this.writeDeadLetter(deadLetterTopic(topic, group), record),
       onSettled: (partition, position) => coordinator.commit(member, partition, position),
@@ -116,6 +118,10 @@ class MemoryConsumer implements Consumer {
 
   get inFlight(): number {
     return this.member.inFlight;
+  }
+
+  get flow(): Flow {
+    return this.member.flow;
   }
 
   close(drainMs = 10_000): Promise<void> {

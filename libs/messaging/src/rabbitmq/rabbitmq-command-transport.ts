@@ -130,6 +130,7 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
       queue,
       handler,
       prefetch: options.prefetch ?? 100,
+      flow: options.flow ?? {},
       logger: this.logger,
       publisher: this,
       connect: () => this.connection.whenOpen(),

@@ -1,17 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { TerminalError } from '../errors.js';
+import { FlowGate, type Flow, type FlowOptions } from '../flow/flow-gate.js';
 import { failpoint } from '../failpoint.js';
 import { LinkedQueue } from '../linked-queue.js';
 import { errorText, type Logger } from '../logger.js';
 import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
 import { AckBatch } from './ack-batch.js';
+import { AdaptivePrefetch } from './adaptive-prefetch.js';
 import { carryOut, handleDelivery, type OutcomePublisher } from './delivery-outcome.js';
 import { KeptOpen } from './kept-open.js';
 
 export interface RabbitMqConsumerOptions {
   readonly queue: string;
   readonly prefetch: number;
+  readonly flow: FlowOptions;
   readonly handler: DeliveryHandler;
   readonly logger: Logger;
   readonly publisher: OutcomePublisher;
@@ -25,7 +28,7 @@ export interface RabbitMqConsumerOptions {
 interface Session {
   readonly channel: Channel;
   readonly acks: AckBatch;
-  consumerTag: string;
+  readonly prefetch: AdaptivePrefetch;
   over: boolean;
 }
 
@@ -43,8 +46,11 @@ const holdBeforeRequeueMs = 1000;
 export class RabbitMqConsumer implements Consumer {
   private readonly channel: KeptOpen<Channel>;
   private session: Session | undefined;
-  private running = 0;
-  /** Deliveries of a new session while handlers of a lost one still run: `prefetch` bounds both together. */
+  private readonly gate: FlowGate;
+  /**
+   * What there is no room for: large messages, deliveries from before the limit fell, and those of a new session while
+   * handlers of a lost one still run. At most the prefetch.
+   */
   private readonly waiting = new LinkedQueue<PendingDelivery>();
   private readonly idle = new Set<() => void>();
   private closing: Promise<void> | undefined;
@@ -54,6 +60,13 @@ export class RabbitMqConsumer implements Consumer {
     if (!Number.isInteger(prefetch) || prefetch < 1 || prefetch > 65_535) {
       throw new TerminalError(`The prefetch of queue "${queue}" is ${prefetch}; give an integer from 1 to 65535`);
     }
+    this.gate = new FlowGate({
+      ...options.flow,
+      ceiling: prefetch,
+      // Delivered is in memory, begun or not.
+      load: () => (this.session?.prefetch.bytes ?? 0) / this.gate.maxBytes,
+      onLook: () => this.adapt(),
+    });
     this.channel = new KeptOpen<Channel>({
       name: `the consumer of queue "${queue}"`,
       logger,
@@ -67,7 +80,11 @@ export class RabbitMqConsumer implements Consumer {
   }
 
   get inFlight(): number {
-    return this.running;
+    return this.flow.inFlight;
+  }
+
+  get flow(): Flow {
+    return this.gate.flow;
   }
 
   /** @throws TerminalError when the queue does not exist */
@@ -90,9 +107,10 @@ export class RabbitMqConsumer implements Consumer {
     this.channel.stopReopening();
     const session = this.session;
     // The handshake matters: deliveries on their way must not arrive at a channel that is gone.
-    if (session && !session.over) await session.channel.cancel(session.consumerTag).catch(() => undefined);
+    if (session && !session.over) await session.prefetch.cancel().catch(() => undefined);
+    this.gate.stop();
     this.waiting.clear();
-    if (this.running > 0) {
+    if (this.inFlight > 0) {
       const drained = new Promise<void>((resolve) => this.idle.add(resolve));
       await Promise.race([drained, sleep(drainMs, undefined, { ref: false })]);
     }
@@ -104,13 +122,20 @@ export class RabbitMqConsumer implements Consumer {
 
   private async attach(channel: Channel): Promise<void> {
     const { queue, prefetch, restoreQueue } = this.options;
-    const session: Session = { channel, acks: new AckBatch(channel), consumerTag: '', over: false };
+    const onMessage = (raw: ConsumeMessage | null): void => this.receive(session, raw);
+    const prefetches = new AdaptivePrefetch({ channel, queue, most: prefetch, onMessage });
+    const session: Session = { channel, acks: new AckBatch(channel), prefetch: prefetches, over: false };
     channel.once('close', () => (session.over = true));
     await restoreQueue();
-    await channel.prefetch(prefetch);
     this.session = session;
-    const { consumerTag } = await channel.consume(queue, (raw) => this.receive(session, raw));
-    session.consumerTag = consumerTag;
+    await session.prefetch.adaptTo(this.gate.limit);
+  }
+
+  private adapt(): void {
+    const { session } = this;
+    // A channel that fails closes, and the next one begins with the limit of then.
+    if (session && !session.over && !this.closing) session.prefetch.adaptTo(this.gate.limit).catch(() => undefined);
+    this.startNext();
   }
 
   private receive(session: Session, raw: ConsumeMessage | null): void {
@@ -120,29 +145,31 @@ export class RabbitMqConsumer implements Consumer {
       return;
     }
     session.acks.delivered(raw.fields.deliveryTag);
+    session.prefetch.delivered(raw);
     this.waiting.push({ session, raw });
     this.startNext();
   }
 
   private startNext(): void {
-    while (this.running < this.options.prefetch) {
-      const next = this.waiting.shift();
-      if (!next) return;
+    for (let next = this.waiting.first; next; next = this.waiting.first) {
+      if (!next.session.over && !this.gate.mayTake(next.raw.content.length)) return;
+      this.waiting.shift();
       if (!next.session.over) void this.run(next);
     }
   }
 
   private async run({ session, raw }: PendingDelivery): Promise<void> {
-    this.running += 1;
+    this.gate.begin(raw.content.length);
     try {
       await this.handle(session, raw);
     } catch (error) {
       // Unacknowledged it stays with the broker, which delivers it again when the channel closes.
       this.options.logger.error('defect: a delivery was not settled', { error: errorText(error) });
     }
-    this.running -= 1;
+    this.gate.end(raw.content.length);
+    session.prefetch.settled(raw);
     this.startNext();
-    if (this.running > 0) return;
+    if (this.inFlight > 0) return;
     for (const resolve of this.idle) resolve();
     this.idle.clear();
   }

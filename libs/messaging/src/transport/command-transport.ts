@@ -1,3 +1,4 @@
+import type { FlowOptions } from '../flow/flow-gate.js';
 import type { Message } from '../message.js';
 import type { Consumer, DeliveryHandler } from './delivery.js';
 
@@ -43,6 +44,8 @@ export interface SendOptions {
 export interface ConsumeOptions {
   /** Most deliveries handled at the same time; 1 = fair dispatch one by one. Default 100. */
   readonly prefetch?: number;
+  /** What bounds the handlers besides: the bytes of their messages, and the load. */
+  readonly flow?: FlowOptions;
 }
 
 /** Moves commands: durable queues, one consumer of many gets each message. */

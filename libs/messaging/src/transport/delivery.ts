@@ -1,3 +1,4 @@
+import type { Flow } from '../flow/flow-gate.js';
 import type { Message } from '../message.js';
 import type { Outcome } from '../outcome.js';
 
@@ -23,6 +24,7 @@ export interface Consumer {
   readonly attached: boolean;
   /** Deliveries whose handler has not settled yet. */
   readonly inFlight: number;
+  readonly flow: Flow;
   /**
    * Stops taking, waits for the handlers in flight (at most `drainMs`, default 10 000), settles what finished and gives
    * the rest back to the broker. Idempotent.

@@ -8,6 +8,10 @@ export interface EventRecord {
   readonly headers: RecordHeaders;
 }
 
+/** What a record takes in memory, near enough: headers are small beside the value, or there are few records of that kind. */
+export const recordBytes = ({ key, value }: Pick<EventRecord, 'key' | 'value'>): number =>
+  (key?.length ?? 0) + (value?.length ?? 0) + 512;
+
 export interface StoredRecord extends EventRecord {
   readonly partition: number;
   readonly offset: bigint;

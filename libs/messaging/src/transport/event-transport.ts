@@ -1,3 +1,4 @@
+import type { FlowOptions } from '../flow/flow-gate.js';
 import type { Message } from '../message.js';
 import type { Consumer, DeliveryHandler } from './delivery.js';
 
@@ -22,6 +23,8 @@ export interface SubscribeOptions {
   readonly group: string;
   /** Most deliveries of this member handled at the same time. Default 100. */
   readonly concurrency?: number;
+  /** What bounds the deliveries in hand besides: their bytes, those that wait for a retry included, and the load. */
+  readonly flow?: FlowOptions;
 }
 
 /** Moves events: a partitioned log with consumer groups. */

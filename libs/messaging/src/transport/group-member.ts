@@ -1,3 +1,4 @@
+import { FlowGate, type Flow, type FlowOptions } from '../flow/flow-gate.js';
 import { HandlerSlots } from './handler-slots.js';
 import { PartitionDeliveries, type RecordSource } from './partition-deliveries.js';
 import type { SettleContext } from './settle-record.js';
@@ -5,6 +6,7 @@ import type { SettleContext } from './settle-record.js';
 export interface GroupMemberOptions extends Omit<SettleContext, 'slots'> {
   /** Most handlers at once. */
   readonly concurrency: number;
+  readonly flow?: FlowOptions;
   /** Called with the position to commit whenever the settled prefix of a partition grew. */
   readonly onSettled: (partition: number, position: bigint) => void;
 }
@@ -14,13 +16,28 @@ export interface GroupMemberOptions extends Omit<SettleContext, 'slots'> {
  * free, one partition after the other so that none starves. The adapter brings assignments and commits positions.
  */
 export class GroupMember {
+  private readonly gate: FlowGate;
   private readonly slots: HandlerSlots;
   private readonly partitions = new Map<number, PartitionDeliveries>();
   private pumpScheduled = false;
   private stopped = false;
 
   constructor(private readonly options: GroupMemberOptions) {
-    this.slots = new HandlerSlots(options.concurrency, () => this.wake());
+    this.gate = new FlowGate({
+      ...options.flow,
+      ceiling: options.concurrency,
+      onLook: () => this.slots.serve(),
+    });
+    this.slots = new HandlerSlots(
+      () => this.gate.limit,
+      () => this.wake(),
+    );
+  }
+
+  get flow(): Flow {
+    let bytes = 0;
+    for (const deliveries of this.partitions.values()) bytes += deliveries.bytes;
+    return { ...this.gate.flow, inFlight: this.inFlight, bytes };
   }
 
   get inFlight(): number {
@@ -42,6 +59,7 @@ export class GroupMember {
   /** As {@link hold}, for good. */
   async stop(drainMs: number): Promise<void> {
     this.stopped = true;
+    this.gate.stop();
     await this.hold(drainMs);
   }
 
@@ -66,10 +84,12 @@ export class GroupMember {
   }
 
   private start(partition: number, source: RecordSource): PartitionDeliveries {
-    const windowLimit = Math.max(1000, 2 * this.options.concurrency);
+    const records = Math.max(1000, 2 * this.options.concurrency);
+    // A share for each, so that records of one that wait for their retry do not keep the others from being read.
+    const limits = () => ({ records, bytes: this.gate.maxBytes / Math.max(1, this.partitions.size) });
     const context = { ...this.options, slots: this.slots };
     const onSettled = (position: bigint): void => this.options.onSettled(partition, position);
-    return new PartitionDeliveries(source, windowLimit, context, onSettled);
+    return new PartitionDeliveries(source, limits, context, onSettled);
   }
 
   private abandon(partition: number): void {

@@ -7,12 +7,12 @@ export class HandlerSlots {
 
   /** `onFree` is called whenever {@link tryTake} may succeed again. */
   constructor(
-    private readonly limit: number,
+    private readonly limit: () => number,
     private readonly onFree: () => void,
   ) {}
 
   get free(): boolean {
-    return !this.held && this.taken < this.limit;
+    return !this.held && this.taken < this.limit();
   }
 
   tryTake(): boolean {
@@ -55,7 +55,8 @@ export class HandlerSlots {
     });
   }
 
-  private serve(): void {
+  /** There may be free ones: something was given back, or the limit has risen. */
+  serve(): void {
     while (this.waiting.length > 0 && this.tryTake()) this.waiting.shift()?.();
     if (this.free) this.onFree();
   }

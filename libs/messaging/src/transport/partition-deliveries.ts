@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events';
-import type { StoredRecord } from './event-record.js';
+import { recordBytes, type StoredRecord } from './event-record.js';
 import { settleRecord, type SettleContext } from './settle-record.js';
 import { SettledOffsets } from './settled-offsets.js';
 
@@ -7,6 +7,15 @@ import { SettledOffsets } from './settled-offsets.js';
 export interface RecordSource {
   /** The next record in the order of offsets, or undefined when none is there yet. */
   next(): StoredRecord | undefined;
+  /** Bytes of that record, undefined when there is none. */
+  readonly nextBytes: number | undefined;
+}
+
+export interface PartitionLimits {
+  /** Most records between the first that has not settled and the last that was taken. */
+  readonly records: number;
+  /** Most bytes of records that have not settled; a larger record comes alone. */
+  readonly bytes: number;
 }
 
 /** The records of one partition that a member is working on, from the assignment of the partition to its loss. */
@@ -14,11 +23,12 @@ export class PartitionDeliveries {
   private readonly window = new SettledOffsets();
   private readonly abandoned = new AbortController();
   private unsettled = 0;
+  private size = 0;
 
   /** `onSettled` gets the new position whenever the settled prefix grew. It is not called once abandoned. */
   constructor(
     readonly source: RecordSource,
-    private readonly windowLimit: number,
+    private readonly limits: () => PartitionLimits,
     private readonly context: SettleContext,
     private readonly onSettled: (position: bigint) => void,
   ) {
@@ -31,20 +41,31 @@ export class PartitionDeliveries {
     return this.unsettled;
   }
 
+  get bytes(): number {
+    return this.size;
+  }
+
   /**
-   * Takes the next record if there is one and the window has room: a record that is retried for long holds back the
+   * Takes the next record if there is one and there is room for it: a record that is retried for long holds back the
    * offset, and everything behind it would be delivered again after a crash.
    */
   take(): StoredRecord | undefined {
-    return this.window.size < this.windowLimit ? this.source.next() : undefined;
+    const { nextBytes } = this.source;
+    if (nextBytes === undefined) return undefined;
+    const { records, bytes } = this.limits();
+    if (this.window.size >= records || (this.unsettled > 0 && this.size + nextBytes > bytes)) return undefined;
+    return this.source.next();
   }
 
   /** The caller has taken a slot for it. */
   handle(record: StoredRecord): void {
     const ticket = this.window.begin(record.offset);
+    const bytes = recordBytes(record);
     this.unsettled++;
+    this.size += bytes;
     settleRecord(record, this.context, this.abandoned.signal, (settled) => {
       this.unsettled--;
+      this.size -= bytes;
       if (!settled || this.abandoned.signal.aborted) return;
       if (this.window.settle(ticket) && this.window.position !== undefined) this.onSettled(this.window.position);
     });
