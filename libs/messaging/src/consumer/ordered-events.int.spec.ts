@@ -129,12 +129,18 @@ const brokers = process.env['KAFKA_BROKERS'];
 it.each<[string, () => Promise<EventTransport>]>([
   ['memory', async () => new MemoryEventTransport()],
   ...(brokers
-    ? [['Kafka', () => connectKafka({ clientId: 'spec', brokers: brokers.split(',') })] as [string, () => Promise<EventTransport>]]
+    ? [
+        ['Kafka', () => connectKafka({ clientId: 'spec', brokers: brokers.split(',') })] as [
+          string,
+          () => Promise<EventTransport>,
+        ],
+      ]
     : []),
 ])('handles each event once and in order, however it is shuffled and repeated: %s', async (_, connect) => {
   const { publish, effectsOf, parked, counters } = await consume({ transport: await connect() });
   const keys = Array.from({ length: 20 }, (_, index) => `key-${index}`);
-  await publish(...shuffled(keys, 100));
+  const deliveries = shuffled(keys, 100);
+  while (deliveries.length > 0) await publish(...deliveries.splice(0, 500));
   for (const key of keys) await eventually(async () => expect(await effectsOf(key)).toEqual(upTo(100)));
   await eventually(() => expect(counters.handled + counters.duplicates).toBeGreaterThanOrEqual(keys.length * 100));
   for (const key of keys) expect(await effectsOf(key)).toEqual(upTo(100));
