@@ -19,6 +19,8 @@ export { decode, keyOf, toMessage, type DataOf, type Draft, type MessageDefiniti
 export * from './errors.js';
 export { failpoint, failpoints, type Failpoint } from './failpoint.js';
 export * from './failure-policy.js';
+export { FlowController, type FlowBounds, type FlowState } from './flow/flow-controller.js';
+export type { Flow, FlowOptions } from './flow/flow-gate.js';
 export { groupBy } from './group-by.js';
 export { admitOnce, type InboxKey } from './inbox/inbox.js';
 export { openGaps, skipGap, type Gap, type SkipGap } from './inbox/gaps.js';

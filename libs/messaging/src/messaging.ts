@@ -11,6 +11,7 @@ import {
   retryHorizonMs,
   type RetainedTable,
 } from './inbox/retention.js';
+import type { FlowOptions } from './flow/flow-gate.js';
 import type { Logger } from './logger.js';
 import { newCounters } from './message-counters.js';
 import { Outbox } from './outbox/outbox.js';
@@ -32,6 +33,8 @@ export interface MessagingOptions {
   readonly partitions: number;
   /** Most commands of the service handled at the same time. Default 100. */
   readonly prefetch?: number;
+  /** What else bounds the messages that each consumer has in hand: bytes, and a load besides that of the database pool. */
+  readonly flow?: FlowOptions;
   /** Master key of personal data: 32 bytes in base64, the same in all services. Default: none can be sealed or opened. */
   readonly personalDataKey?: string;
   /** How long the ids of messages are known, so that a second copy has no effect. Default 30 days. */
@@ -150,7 +153,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
 
   private eventOptions(topic: string, consumer: string) {
     this.declareTopic({ name: topic });
-    const { dataSource, events, logger } = this.options;
-    return { topic, consumer, dataSource, transport: events, logger, counters: this.counters };
+    const { dataSource, events, logger, flow = {} } = this.options;
+    return { topic, consumer, dataSource, transport: events, logger, flow, counters: this.counters };
   }
 }

@@ -4,6 +4,8 @@ import { inTransaction } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
 import type { FailurePolicy } from '../failure-policy.js';
 import { recordDiscarded } from '../inbox/discarded.js';
+import type { Flow, FlowOptions } from '../flow/flow-gate.js';
+import { withPoolPressure } from '../flow/pool-pressure.js';
 import type { Logger } from '../logger.js';
 import type { MessageCounters } from '../message-counters.js';
 import type { Message } from '../message.js';
@@ -22,6 +24,8 @@ export interface CommandConsumerOptions {
   readonly counters: MessageCounters;
   /** Most commands handled at the same time. Default 100. */
   readonly prefetch?: number;
+  /** What bounds them besides. Default: 32 MiB of messages, and fewer while many wait for a database connection. */
+  readonly flow?: FlowOptions;
   readonly failurePolicy?: FailurePolicy;
 }
 
@@ -68,8 +72,13 @@ export class CommandConsumer {
     this.consumer = await this.options.transport.consume(
       this.queue,
       ({ message, attempt }) => this.dispatcher.dispatch(message, attempt),
-      { prefetch: this.options.prefetch ?? 100 },
+      { prefetch: this.options.prefetch ?? 100, flow: withPoolPressure(this.options.dataSource, this.options.flow) },
     );
+  }
+
+  /** What is in hand and may be; undefined before the start. */
+  get flow(): Flow | undefined {
+    return this.consumer?.flow;
   }
 
   get attached(): boolean {

@@ -4,6 +4,8 @@ import { inTransaction } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
 import type { FailurePolicy } from '../failure-policy.js';
 import { recordDiscarded } from '../inbox/discarded.js';
+import type { Flow, FlowOptions } from '../flow/flow-gate.js';
+import { withPoolPressure } from '../flow/pool-pressure.js';
 import type { Logger } from '../logger.js';
 import type { MessageCounters } from '../message-counters.js';
 import { done } from '../outcome.js';
@@ -20,6 +22,8 @@ export interface EventConsumerOptions {
   readonly logger: Logger;
   readonly counters: MessageCounters;
   readonly concurrency?: number;
+  /** What bounds the events in hand besides. Default: 32 MiB, and fewer while many wait for a database connection. */
+  readonly flow?: FlowOptions;
   readonly failurePolicy?: FailurePolicy;
 }
 
@@ -51,12 +55,18 @@ export class EventReactor {
   }
 
   async start(): Promise<void> {
-    const { topic, consumer, transport, concurrency } = this.options;
+    const { topic, consumer, transport, concurrency, dataSource } = this.options;
+    const flow = withPoolPressure(dataSource, this.options.flow);
     this.consumer = await transport.subscribe(
-      { topic, group: consumer, ...(concurrency === undefined ? {} : { concurrency }) },
+      { topic, group: consumer, flow, ...(concurrency === undefined ? {} : { concurrency }) },
       ({ message, attempt }) =>
         this.dispatcher.handles(message.type) ? this.dispatcher.dispatch(message, attempt) : Promise.resolve(done),
     );
+  }
+
+  /** What is in hand and may be; undefined before the start. */
+  get flow(): Flow | undefined {
+    return this.consumer?.flow;
   }
 
   get attached(): boolean {

@@ -1,5 +1,7 @@
 import type { z } from 'zod';
 import type { MessageDefinition } from '../definition.js';
+import type { Flow } from '../flow/flow-gate.js';
+import { withPoolPressure } from '../flow/pool-pressure.js';
 import { countOpenGaps, escalateGaps, skipGap } from '../inbox/gaps.js';
 import { readyKeys } from '../inbox/parked.js';
 import { ParkingRoom, type ParkingLimits } from '../inbox/parking-room.js';
@@ -82,16 +84,22 @@ export class OrderedEvents {
   }
 
   async start(): Promise<void> {
-    const { topic, consumer, transport, sweepMs } = this.options;
+    const { topic, consumer, transport, dataSource, sweepMs } = this.options;
     await this.room.look();
     // One batch under way and one that gathers meanwhile.
     const concurrency = 2 * this.maxBatch;
-    this.consumer = await transport.subscribe({ topic, group: consumer, concurrency }, (delivery) =>
+    const flow = withPoolPressure(dataSource, this.options.flow);
+    this.consumer = await transport.subscribe({ topic, group: consumer, concurrency, flow }, (delivery) =>
       this.deliver(delivery),
     );
     this.sweeper = setInterval(() => {
       this.sweeping ??= this.sweep().finally(() => (this.sweeping = undefined));
     }, sweepMs ?? 1_000);
+  }
+
+  /** What is in hand and may be; undefined before the start. */
+  get flow(): Flow | undefined {
+    return this.consumer?.flow;
   }
 
   get attached(): boolean {
