@@ -5,7 +5,7 @@ import {
   inTransaction,
   Outbox,
   OutboxRelay,
-  Retention,
+  RetentionJob,
   type CommandTransport,
   type EventTransport,
   type Message,
@@ -35,9 +35,8 @@ async function measureSoak({ servers, quick }: Setting): Promise<Figures> {
   const outbox = new Outbox();
   const sink = new Sink();
   const relay = new OutboxRelay({ dataSource, outbox, logger, ...sink.transports });
-  const mayPurge = () => relay.leads;
-  const retention = new Retention({ dataSource, logger, mayPurge, purgeEveryMs: 1_000, purgeRestMs: 1 });
-  retention.keep({ table: 'inbox', column: 'received_at', keepMs });
+  const inbox = { table: 'inbox', column: 'received_at', retentionMs: keepMs };
+  const retention = new RetentionJob(dataSource, [inbox], logger, 1_000);
   const samples: Sample[] = [];
   const sampling = setInterval(() => void sample(dataSource).then((seen) => samples.push(seen)), 1_000);
   try {
