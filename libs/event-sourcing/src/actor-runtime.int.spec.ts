@@ -1,4 +1,4 @@
-import { createMessage, CreateMessagingTables1760000000001, type Message } from '@starter/messaging';
+import { createMessage, CreateMessagingTables1760000000001, TimeoutError, type Message } from '@starter/messaging';
 import {
   account,
   Deposit,
@@ -18,6 +18,7 @@ import { apply, defineActor, handle, on, reject } from './actor.js';
 import type { ActorRuntimeOptions } from './actor-runtime.js';
 import { CreateEventStore1760000000002 } from './create-event-store.migration.js';
 import { appendToStream } from './event-store.js';
+import type { Execution } from './execution.js';
 import { defineProjection, project } from './projection.js';
 
 let database: TestDataSource;
@@ -85,6 +86,30 @@ it('applies a command that is delivered many times at once, to several processes
   expect(executed.filter(({ kind }) => kind === 'applied')).toHaveLength(1);
   expect(executed.filter(({ kind }) => kind === 'duplicate')).toHaveLength(19);
   expect(await eventsOf(id)).toHaveLength(1);
+});
+
+it('commits nothing of an attempt that is over, and everything of the others in its batch', async () => {
+  const { runtime } = newRuntime();
+  const ids = [randomUUID(), randomUUID(), randomUUID()] as const;
+  const over = {
+    throwIfOver: () => {
+      throw new TimeoutError('too late');
+    },
+  };
+  const [first, late, last] = ids.map((id) => execution(Deposit.type, id, 1)) as [Execution, Execution, Execution];
+  const executed = await Promise.allSettled([
+    runtime.execute(account, first),
+    runtime.execute(account, { ...late, fence: over }),
+    runtime.execute(account, last),
+  ]);
+  expect(executed).toMatchObject([
+    { value: { kind: 'applied' } },
+    { reason: { name: 'TimeoutError' } },
+    { value: { kind: 'applied' } },
+  ]);
+  expect((await Promise.all(ids.map(eventsOf))).map(({ length }) => length)).toEqual([1, 0, 1]);
+  // The next attempt is no duplicate.
+  expect(await runtime.execute(account, late)).toMatchObject({ kind: 'applied' });
 });
 
 it('keeps versions gap-free and loses nothing when four processes hammer one actor', async () => {

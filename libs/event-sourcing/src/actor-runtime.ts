@@ -124,7 +124,12 @@ export class ActorRuntime {
   private async inOneTransaction(works: readonly Work[], attempt: Attempt = {}): Promise<Verdict[]> {
     this.transactions += 1;
     try {
-      return await inTransaction(this.messaging.dataSource, (tx) => this.batch.execute(tx, works, attempt.refusal));
+      return await inTransaction(
+        this.messaging.dataSource,
+        (tx) => this.batch.execute(tx, works, attempt.refusal),
+        // A command whose time is over fails the batch, which is taken apart then: the others commit.
+        { throwIfOver: () => works.forEach(({ execution }) => execution.fence?.throwIfOver()) },
+      );
     } catch (error) {
       if (error instanceof ConcurrencyError && !attempt.distrusting) {
         this.conflicts += 1;

@@ -68,7 +68,8 @@ export class ActorModule implements OnModuleInit {
           const once = { consumer: commands.queue, messageId: message.id };
           await this.runtime.execute(actor, { id, command: { data, message }, once, answers: { request: message } });
         },
-        this.feature.addresses?.[definition.type],
+        // Deciders have a time limit of their own, and the transaction is not the handler's.
+        { routingKey: this.feature.addresses?.[definition.type] ?? definition.type, timeLimit: 'none' },
       );
     }
   }

@@ -1,4 +1,4 @@
-import type { InboxKey, Message } from '@starter/messaging';
+import type { Fence, InboxKey, Message } from '@starter/messaging';
 import type { Actor, Command, RecordedEvent } from './actor.js';
 import type { Loaded } from './actor-cache.js';
 
@@ -8,6 +8,8 @@ export interface Execution {
   readonly command: Command;
   /** The message that led here takes effect once; without it the command takes effect each time it is executed. */
   readonly once?: InboxKey;
+  /** Of the attempt on whose behalf it is executed: once that is over, nothing is stored. */
+  readonly fence?: Fence | undefined;
   /** Whom to tell what came of it, when that one asked for a reply; none = nobody is told. */
   readonly answers?: {
     readonly request: Message;

@@ -1,5 +1,5 @@
 import type { Messaging } from '@starter/messaging';
-import { type OrderedEvents, type OrderedHandler, type Received, type WaitOptions } from '@starter/messaging';
+import { type OrderedEvents, type OrderedHandler, type ReceivedEvent, type WaitOptions } from '@starter/messaging';
 import type { RecordedEvent } from './actor.js';
 import { consumerOf, mustNotRefuse, type Projection } from './projection.js';
 
@@ -38,7 +38,7 @@ export class Projections {
   }
 }
 
-const recorded = ({ data, message: { type, sequence = 0, time } }: Received): RecordedEvent => ({
+const recorded = ({ data, message: { type, sequence = 0, time } }: ReceivedEvent): RecordedEvent => ({
   type,
   data,
   sequence,

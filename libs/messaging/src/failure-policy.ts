@@ -12,13 +12,21 @@ export interface Backoff {
   readonly jitter?: number;
 }
 
+/** Refused for good, worth another try, or in need of a human. */
+export type FailureClass = 'validation' | 'transient' | 'terminal';
+
 export interface FailurePolicy {
   /** Retries after the first attempt; 0 = none. Default 3. */
   readonly maxRetries?: number;
   readonly backoff?: Backoff;
+  /** Knows better than the general rules what an error means; `undefined` leaves it to them. It must not throw. */
+  readonly classify?: (error: unknown) => FailureClass | undefined;
 }
 
-/** `errorType` of a dead letter whose failure was transient but outlasted every retry. */
+/**
+ * `errorType` of an escalation: a dead letter whose failure was transient but outlasted every retry. Nothing is wrong with the
+ * message; redrive it when what it needs is back.
+ */
 export const retriesExhausted = 'RetriesExhausted';
 
 /**
@@ -29,10 +37,16 @@ export const retriesExhausted = 'RetriesExhausted';
 export function outcomeOf(error: unknown, attempt: number, policy: FailurePolicy = {}): Outcome {
   const { maxRetries = 3, backoff = {} } = policy;
   const reason = errorText(error);
-  if (nameOf(error) === 'ValidationError') return discard(reason);
-  if (!isTransient(error)) return deadLetter(reason, nameOf(error));
+  const failure = policy.classify?.(error) ?? classOf(error);
+  if (failure === 'validation') return discard(reason);
+  if (failure === 'terminal') return deadLetter(reason, nameOf(error));
   if (attempt <= maxRetries) return retry(backoffDelay(attempt, backoff), reason);
   return deadLetter(`still failing after ${attempt} attempts: ${reason}`, retriesExhausted);
+}
+
+function classOf(error: unknown): FailureClass {
+  if (nameOf(error) === 'ValidationError') return 'validation';
+  return isTransient(error) ? 'transient' : 'terminal';
 }
 
 /** Milliseconds to wait before the `n`-th retry (from 1). */

@@ -1,8 +1,10 @@
-export { CommandConsumer } from './consumer/command-consumer.js';
+export { CommandConsumer, type CommandHandlerOptions } from './consumer/command-consumer.js';
+export type { TimeLimit } from './consumer/attempt.js';
 export { Dispatcher, type MessageHandler, type Received } from './consumer/dispatcher.js';
 export { EventReactor } from './consumer/event-reactor.js';
+export type { HandlerOptions } from './consumer/handler-options.js';
 export { KeyedQueue } from './consumer/keyed-queue.js';
-export type { OrderedHandler, OrderedHandlerOptions } from './consumer/event-batch.js';
+export type { OrderedHandler, OrderedHandlerOptions, ReceivedEvent } from './consumer/event-batch.js';
 export { OrderedEvents, type OrderedEventsOptions } from './consumer/ordered-events.js';
 export type { WaitOptions } from './consumer/sequence-waiters.js';
 export { CreateMessagingTables1760000000001 } from './database/create-messaging-tables.migration.js';
@@ -12,6 +14,7 @@ export {
   inTransaction,
   runStatement,
   together,
+  type Fence,
   type Statement,
   type Transaction,
 } from './database/transaction.js';
@@ -57,6 +60,8 @@ export * from './personal/personal-data.js';
 export { redact } from './personal/personal-fields.js';
 export { deadLetterQueue, retryQueue } from './rabbitmq/queue-names.js';
 export { connectRabbitMq, type RabbitMqOptions } from './rabbitmq/rabbitmq-command-transport.js';
+export { parseRate } from './rate-limit/rate.js';
+export { RateLimits, type RateLimitStatus } from './rate-limit/rate-limits.js';
 export { CommandFailed, CommandSucceeded, replyFor, type Answer } from './reply.js';
 export * from './transport/command-transport.js';
 export * from './transport/delivery.js';

@@ -2,6 +2,7 @@ import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/
 import type { DataSource } from 'typeorm';
 import { CommandConsumer } from './consumer/command-consumer.js';
 import { EventReactor } from './consumer/event-reactor.js';
+import type { HandlerOptions } from './consumer/handler-options.js';
 import { OrderedEvents, type OrderedEventsOptions } from './consumer/ordered-events.js';
 import {
   checkInboxRetention,
@@ -19,10 +20,12 @@ import type { OutboxMarks } from './outbox/outbox-backlog.js';
 import { OutboxRelay } from './outbox/outbox-relay.js';
 import { KeyCreated, KeyErased, keyTopic } from './personal/key-messages.js';
 import { PersonalData } from './personal/personal-data.js';
+import { RateLimits } from './rate-limit/rate-limits.js';
 import type { CommandTransport } from './transport/command-transport.js';
 import type { EventTransport, TopicDeclaration } from './transport/event-transport.js';
 
-export interface MessagingOptions {
+/** The handlers of the service get its `failurePolicy` and `timeLimit` where they have none of their own. */
+export interface MessagingOptions extends HandlerOptions {
   /** Names the command queue `<service>.commands`, the topic `<service>.events` and the source of every message. */
   readonly service: string;
   readonly dataSource: DataSource;
@@ -63,6 +66,8 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   readonly counters = newCounters();
   readonly outbox = new Outbox();
   readonly relay: OutboxRelay;
+  /** Limits per command type that are changed at run time. */
+  readonly rateLimits: RateLimits;
   readonly personalData: PersonalData;
   /** Register handlers before the application has started. */
   readonly commands: CommandConsumer;
@@ -76,6 +81,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     this.declareTopic({ name: this.topic });
     this.dataSource = options.dataSource;
     this.logger = options.logger;
+    this.rateLimits = new RateLimits(options.dataSource);
     const { personalDataKey: masterKey } = options;
     this.personalData = new PersonalData({ ...options, outbox: this.outbox, ...(masterKey ? { masterKey } : {}) });
     if (masterKey) this.declareTopic({ name: keyTopic(this.service), compacted: true });
@@ -153,7 +159,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
 
   private eventOptions(topic: string, consumer: string) {
     this.declareTopic({ name: topic });
-    const { dataSource, events, logger, flow = {} } = this.options;
-    return { topic, consumer, dataSource, transport: events, logger, flow, counters: this.counters };
+    const { events: transport, ...options } = this.options;
+    return { ...options, topic, consumer, transport, counters: this.counters };
   }
 }

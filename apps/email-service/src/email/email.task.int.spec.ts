@@ -16,6 +16,7 @@ import {
   toMessage,
   TransientError,
   type Message,
+  type MessagingOptions,
 } from '@starter/messaging';
 import {
   eventually,
@@ -31,6 +32,7 @@ import { text } from 'node:stream/consumers';
 import { SMTPServer } from 'smtp-server';
 import { emailDelivery } from './email.decider.js';
 import { EmailTask } from './email.task.js';
+import { TransientMailError } from './mail-error.js';
 import { Mailer } from './mailer.js';
 
 const replies = 'spec.replies';
@@ -107,7 +109,10 @@ interface Instance {
 }
 
 /** One process of the service. */
-async function startInstance(sender: Pick<Mailer, 'send'> = mailer, prefetch = 100): Promise<Instance> {
+async function startInstance(
+  sender: Pick<Mailer, 'send'> = mailer,
+  options: Partial<MessagingOptions> = {},
+): Promise<Instance> {
   const messaging = new Messaging({
     service: 'email-service',
     dataSource: database.dataSource,
@@ -115,8 +120,8 @@ async function startInstance(sender: Pick<Mailer, 'send'> = mailer, prefetch = 1
     events: new MemoryEventTransport(log),
     logger: silentLogger,
     partitions: 2,
-    prefetch,
     personalDataKey: testPersonalDataKey,
+    ...options,
   });
   const runtime = new ActorRuntime(messaging);
   const task = new EmailTask(messaging, runtime, sender, { maxRetries: 3, backoff: { baseMs: 10 } });
@@ -232,7 +237,7 @@ describe('SendEmail', () => {
         return new Promise<string>(() => undefined);
       },
     };
-    const dead = await startInstance(dying, 1);
+    const dead = await startInstance(dying, { prefetch: 1 });
     await deliver(command);
     await eventually(() => expect(taken).toHaveLength(1));
     running.splice(running.indexOf(dead.messaging), 1);
@@ -323,10 +328,22 @@ describe('SendEmail', () => {
     expect(asked).toBe(4);
   });
 
-  it('does not give up because the service stops', async () => {
-    answers = Array<Answer>(5).fill({ refuse: 451 });
-    const instance = await startInstance();
-    instance.task.onApplicationShutdown();
+  it('stops at the soft time limit, which says nothing about the e-mail: it does not give up', async () => {
+    let cutOff = 0;
+    const slow: Pick<Mailer, 'send'> = {
+      send: (id, mail, signal) => {
+        if (cutOff === 5) return mailer.send(id, mail);
+        return new Promise((_, reject) => {
+          const cut = () => {
+            cutOff += 1;
+            reject(new TransientMailError('cut off'));
+          };
+          if (signal?.aborted) cut();
+          else signal?.addEventListener('abort', cut);
+        });
+      },
+    };
+    const instance = await startInstance(slow, { timeLimit: { softMs: 50 } });
     const command = sendEmail();
     await deliver(command);
     await eventually(() => expect(taken).toHaveLength(1));
@@ -364,6 +381,8 @@ function failFirstStoreOf(type: string, { outbox }: Messaging, error: Error): vo
   jest.spyOn(outbox, 'add').mockImplementation(async (tx, entries) => {
     if (!failed && entries.some(({ message }) => message.type === type)) {
       failed = true;
+      // The commit is on its way already: only a statement that fails keeps it from taking effect.
+      tx.query({ name: 'fail', text: 'SELECT 1/0' }).catch(() => undefined);
       throw error;
     }
     return add(tx, entries);

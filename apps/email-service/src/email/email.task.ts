@@ -1,4 +1,4 @@
-import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
+import type { OnModuleInit } from '@nestjs/common';
 import { SendEmail } from '@starter/contracts';
 import { type ActorRuntime, type Command } from '@starter/event-sourcing';
 import {
@@ -51,9 +51,8 @@ type Email = DataOf<typeof SendEmail>;
  *
  * Address and variables come sealed and are opened here, right before they are sent; nothing else of the service sees them.
  */
-export class EmailTask implements OnModuleInit, OnApplicationShutdown {
+export class EmailTask implements OnModuleInit {
   private readonly deliveries = new KeyedQueue();
-  private stopping = false;
 
   constructor(
     private readonly messaging: Messaging,
@@ -66,16 +65,14 @@ export class EmailTask implements OnModuleInit, OnApplicationShutdown {
   onModuleInit(): void {
     this.messaging.followKeys(recipients);
     // A duplicate that is delivered at the same time waits, and then finds the outcome.
-    this.messaging.commands.handle(SendEmail, (received) =>
-      this.deliveries.run(received.message.id, () => this.deliver(received)),
+    this.messaging.commands.handle(
+      SendEmail,
+      (received) => this.deliveries.run(received.message.id, () => this.deliver(received)),
+      { failurePolicy: this.retries },
     );
   }
 
-  onApplicationShutdown(): void {
-    this.stopping = true;
-  }
-
-  private async deliver({ data, message }: Received<Email>): Promise<Outcome> {
+  private async deliver({ data, message, signal }: Received<Email>): Promise<Outcome> {
     let opened: Email | null;
     try {
       opened = await this.messaging.personalData.openData(SendEmail, data);
@@ -92,12 +89,13 @@ export class EmailTask implements OnModuleInit, OnApplicationShutdown {
     }
     let messageId: string;
     try {
-      messageId = await this.mailer.send(message.id, { to: opened.to, ...render(opened) });
+      messageId = await this.mailer.send(message.id, { to: opened.to, ...render(opened) }, signal);
     } catch (error) {
-      return this.notSent(message, attempt.state.attempts, error, (text) => withhold(text, opened));
+      const reasonOf = (text: string) => withhold(text, opened);
+      return this.notSent(message, attempt.state.attempts, error, reasonOf, signal);
     }
     failpoint('email.after-send');
-    await this.recordSent(message, messageId);
+    await this.recordSent(message, messageId, signal);
     return done;
   }
 
@@ -107,6 +105,7 @@ export class EmailTask implements OnModuleInit, OnApplicationShutdown {
     attempts: number,
     error: unknown,
     reasonOf: (text: string) => string,
+    signal: AbortSignal,
   ): Promise<Outcome> {
     if (error instanceof PermanentMailError) {
       await this.recordFailed(message, reasonOf(error.message));
@@ -115,14 +114,17 @@ export class EmailTask implements OnModuleInit, OnApplicationShutdown {
     if (!(error instanceof TransientMailError)) throw error;
     const reason = reasonOf(error.message);
     const { maxRetries = 3, backoff } = this.retries;
-    // When the service stops it is the mailer that cuts off what is under way, which says nothing about the e-mail.
-    if (attempts <= maxRetries || this.stopping) return retry(backoffDelay(attempts, backoff), reason);
+    // What is cut off because the service stops, or for want of time, says nothing about the e-mail.
+    if (attempts <= maxRetries || signal.aborted) return retry(backoffDelay(attempts, backoff), reason);
     await this.recordFailed(message, `not sent in ${attempts} attempts: ${reason}`);
     return done;
   }
 
-  /** A redelivery would send the e-mail again, so an outage of the database is waited out here. */
-  private async recordSent(message: Message, messageId: string): Promise<void> {
+  /**
+   * A redelivery would send the e-mail again, so an outage of the database is waited out here. It is true however late it is
+   * recorded: no fence.
+   */
+  private async recordSent(message: Message, messageId: string, signal: AbortSignal): Promise<void> {
     const command = this.outcomeOf(message, RecordEmailSent.of({ emailId: message.id, messageId }));
     const once = { consumer: this.messaging.commands.queue, messageId: message.id };
     for (;;) {
@@ -130,7 +132,7 @@ export class EmailTask implements OnModuleInit, OnApplicationShutdown {
         await this.runtime.execute(emailDelivery, { id: message.id, command, once, answers: { request: message } });
         return;
       } catch (error) {
-        if (!(error instanceof DatabaseUnavailableError) || this.stopping) throw error;
+        if (!(error instanceof DatabaseUnavailableError) || signal.aborted) throw error;
         await sleep(outageRetryMs);
       }
     }

@@ -1,4 +1,5 @@
 import type { OnApplicationShutdown } from '@nestjs/common';
+import { errorText } from '@starter/messaging';
 import { createTransport, type NodemailerError } from 'nodemailer';
 import { PermanentMailError, TransientMailError } from './mail-error.js';
 
@@ -46,13 +47,12 @@ export class Mailer implements OnApplicationShutdown {
    * Resolves to the Message-ID once the server has taken the e-mail. The same `id` always gives the same Message-ID, by
    * which servers and mailboxes can tell a second copy.
    * @throws PermanentMailError when the server refuses this e-mail for good
-   * @throws TransientMailError on anything else: a deferral, a broken connection, a timeout, a refused login
+   * @throws TransientMailError on anything else: a deferral, a broken connection, a timeout, an aborted `signal`, a refused login
    */
-  async send(id: string, { to, ...content }: Mail): Promise<string> {
+  async send(id: string, { to, ...content }: Mail, signal?: AbortSignal): Promise<string> {
     const { from } = this;
     const messageId = `<${id}${from.address.slice(from.address.lastIndexOf('@'))}>`;
-    const overdue = new AbortController();
-    const timer = setTimeout(() => overdue.abort(), this.sendTimeoutMs);
+    const overdue = AbortSignal.timeout(this.sendTimeoutMs);
     try {
       await this.transport.sendMail({
         ...content,
@@ -61,14 +61,13 @@ export class Mailer implements OnApplicationShutdown {
         from,
         to: { name: '', address: to },
         headers: { 'Auto-Submitted': 'auto-generated' },
-        signal: overdue.signal,
+        signal: signal ? AbortSignal.any([overdue, signal]) : overdue,
       });
       return messageId;
     } catch (error) {
-      if (overdue.signal.aborted) throw new TransientMailError(`not sent within ${this.sendTimeoutMs} ms`);
+      if (overdue.aborted) throw new TransientMailError(`not sent within ${this.sendTimeoutMs} ms`);
+      if (signal?.aborted) throw new TransientMailError(`not sent: ${errorText(signal.reason)}`);
       throw mailError(error as NodemailerError);
-    } finally {
-      clearTimeout(timer);
     }
   }
 

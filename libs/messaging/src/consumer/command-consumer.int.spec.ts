@@ -2,8 +2,9 @@ import { eventually, openTestDataSource, type TestDataSource } from '@starter/te
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
-import { DatabaseUnavailableError } from '../database/transaction.js';
+import { DatabaseUnavailableError, inTransaction } from '../database/transaction.js';
 import { TransientError } from '../errors.js';
+import { admitOnce } from '../inbox/inbox.js';
 import { silentLogger } from '../logger.js';
 import { MemoryCommandTransport } from '../memory/memory-command-transport.js';
 import { newCounters } from '../message-counters.js';
@@ -13,6 +14,7 @@ import { deadLetterHeaders } from '../transport/delivery.js';
 import { MemoryCommandBroker } from '../memory/memory-command-broker.js';
 import { CommandConsumer } from './command-consumer.js';
 import type { MessageHandler } from './dispatcher.js';
+import type { HandlerOptions } from './handler-options.js';
 
 const schema = z.strictObject({ n: z.int() });
 /** In version 1 the number was a text. */
@@ -31,7 +33,7 @@ afterEach(async () => {
 });
 
 /** The consumer of a service with a broker of its own. */
-async function serve(handler: MessageHandler<{ n: number }>, maxRetries = 2) {
+async function serve(handler: MessageHandler<{ n: number }>, maxRetries = 2, options: HandlerOptions = {}) {
   const broker = new MemoryCommandBroker();
   const transport = new MemoryCommandTransport(broker);
   const counters = newCounters();
@@ -44,7 +46,7 @@ async function serve(handler: MessageHandler<{ n: number }>, maxRetries = 2) {
     counters,
     failurePolicy: { maxRetries, backoff: { baseMs: 10, jitter: 0 } },
   });
-  consumer.handle(DoIt, handler);
+  consumer.handle(DoIt, handler, options);
   await consumer.declare();
   await consumer.start();
   stops.push(async () => {
@@ -143,4 +145,37 @@ it('uses up no attempts while the own database is away', async () => {
   await transport.send(command());
   await eventually(() => expect(counters.retried).toBeGreaterThanOrEqual(2));
   expect(deadLetters()).toEqual([]);
+});
+
+it('fences an attempt that is over its hard time limit: it commits nothing, and the next one proceeds', async () => {
+  const { dataSource } = database;
+  await dataSource.query('CREATE TABLE effect (attempt int)');
+  const late: Promise<string>[] = [];
+  let letGo: (() => void) | undefined;
+  const held = new Promise<void>((resolve) => (letGo = resolve));
+  const { transport, counters, deadLetters } = await serve(
+    async ({ attempt, fence, message }) => {
+      const working = inTransaction(
+        dataSource,
+        async (tx) => {
+          // The next attempt would wait for this row for as long as the transaction is open.
+          await admitOnce(tx, [{ consumer: 'test.commands', messageId: message.id }]);
+          await tx.query({ name: 'effect', text: 'INSERT INTO effect VALUES ($1)' }, [attempt]);
+          if (attempt === 1) await held;
+        },
+        fence,
+      );
+      if (attempt === 1) late.push(working.then(() => 'committed', String));
+      await working;
+    },
+    2,
+    { timeLimit: { hardMs: 1_000 } },
+  );
+  const effects = () => dataSource.query('SELECT attempt FROM effect');
+  await transport.send(command());
+  await eventually(async () => expect(await effects()).toEqual([{ attempt: 2 }]));
+  expect(await Promise.all(late)).toEqual([expect.stringContaining('hard time limit')]);
+  letGo?.();
+  expect(await effects()).toEqual([{ attempt: 2 }]);
+  expect([counters.retried, deadLetters()]).toEqual([1, []]);
 });

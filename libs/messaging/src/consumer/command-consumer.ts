@@ -2,20 +2,23 @@ import type { DataSource } from 'typeorm';
 import type { z } from 'zod';
 import { inTransaction } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
-import type { FailurePolicy } from '../failure-policy.js';
 import { recordDiscarded } from '../inbox/discarded.js';
 import type { Flow, FlowOptions } from '../flow/flow-gate.js';
 import { withPoolPressure } from '../flow/pool-pressure.js';
-import type { Logger } from '../logger.js';
+import { errorText, type Logger } from '../logger.js';
 import type { MessageCounters } from '../message-counters.js';
 import type { Message } from '../message.js';
+import { done, retryBlameless, type Outcome } from '../outcome.js';
 import type { Outbox } from '../outbox/outbox.js';
+import { RateLimiter } from '../rate-limit/rate-limiter.js';
 import { replyFor } from '../reply.js';
 import { commandsExchange, type Binding, type CommandTransport } from '../transport/command-transport.js';
 import type { Consumer } from '../transport/delivery.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
+import type { HandlerOptions } from './handler-options.js';
+import { outageRetryMs } from './triage.js';
 
-export interface CommandConsumerOptions {
+export interface CommandConsumerOptions extends HandlerOptions {
   readonly service: string;
   readonly dataSource: DataSource;
   readonly outbox: Outbox;
@@ -26,7 +29,13 @@ export interface CommandConsumerOptions {
   readonly prefetch?: number;
   /** What bounds them besides. Default: 32 MiB of messages, and fewer while many wait for a database connection. */
   readonly flow?: FlowOptions;
-  readonly failurePolicy?: FailurePolicy;
+}
+
+export interface CommandHandlerOptions extends HandlerOptions {
+  /** Default: the command's type. Replies arrive under the address that they were asked for. */
+  readonly routingKey?: string;
+  /** Most that all processes of the service handle, such as `"100/h"`, `"5/s"`, unless another is stored. Default: any number. */
+  readonly rateLimit?: string;
 }
 
 /** The commands of a service: one durable queue, bound for every type that has a handler. */
@@ -34,27 +43,30 @@ export class CommandConsumer {
   /** `<service>.commands`: the queue, and the consumer's name in the inbox. */
   readonly queue: string;
   private readonly dispatcher: Dispatcher;
+  private readonly limiter: RateLimiter;
+  private readonly addresses = new Map<string, string>();
   private readonly bindings: Binding[] = [];
   private consumer: Consumer | undefined;
 
   constructor(private readonly options: CommandConsumerOptions) {
     this.queue = `${options.service}.commands`;
+    this.limiter = new RateLimiter(options);
     this.dispatcher = new Dispatcher({
+      ...options,
       consumer: this.queue,
-      logger: options.logger,
-      counters: options.counters,
-      ...(options.failurePolicy ? { failurePolicy: options.failurePolicy } : {}),
       discarded: (message, reason) => this.recordDiscarded(message, reason),
     });
   }
 
-  /** `routingKey` is the command's type unless it is given: replies arrive under the address that they were asked for. */
   handle<Schema extends z.ZodType>(
     definition: MessageDefinition & { readonly schema: Schema },
     handler: MessageHandler<z.output<Schema>>,
-    routingKey: string = definition.type,
+    options: CommandHandlerOptions = {},
   ): void {
-    this.dispatcher.register(definition, handler);
+    const { routingKey = definition.type, rateLimit } = options;
+    this.dispatcher.register(definition, handler, options);
+    this.addresses.set(definition.type, routingKey);
+    if (rateLimit !== undefined) this.limiter.setDefault(definition.type, rateLimit);
     this.bindings.push({ exchange: commandsExchange, queue: this.queue, routingKey });
     this.options.logger.info('binding', { queue: this.queue, routingKey, command: definition.type });
   }
@@ -69,9 +81,13 @@ export class CommandConsumer {
   }
 
   async start(): Promise<void> {
+    await this.limiter.start();
     this.consumer = await this.options.transport.consume(
       this.queue,
-      ({ message, attempt }) => this.dispatcher.dispatch(message, attempt),
+      ({ message, attempt }) =>
+        this.limiter.isLimited(message.type)
+          ? this.dispatchLimited(message, attempt)
+          : this.dispatcher.dispatch(message, attempt),
       { prefetch: this.options.prefetch ?? 100, flow: withPoolPressure(this.options.dataSource, this.options.flow) },
     );
   }
@@ -87,6 +103,19 @@ export class CommandConsumer {
 
   async stop(): Promise<void> {
     await this.consumer?.close();
+    await this.limiter.stop();
+    this.dispatcher.abandon();
+  }
+
+  /** What has to wait for its turn is stored, so that the broker has done its part. */
+  private async dispatchLimited(message: Message, attempt: number): Promise<Outcome> {
+    const address = this.addresses.get(message.type) ?? message.type;
+    try {
+      if (!(await this.limiter.admits(message, attempt, address))) return done;
+    } catch (error) {
+      return retryBlameless(outageRetryMs, `the rate limit of ${message.type} could not be asked: ${errorText(error)}`);
+    }
+    return this.dispatcher.dispatch(message, attempt);
   }
 
   /** The refusal is also told to whoever waits for a reply: a workflow must not wait for ever. */

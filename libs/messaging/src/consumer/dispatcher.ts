@@ -1,8 +1,12 @@
 import type { z } from 'zod';
+import type { Fence } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
+import { TransientError } from '../errors.js';
 import { errorText } from '../logger.js';
 import type { Message } from '../message.js';
 import { done, retryBlameless, type Outcome } from '../outcome.js';
+import { Attempt } from './attempt.js';
+import { resolveOptions, type HandlerOptions, type ResolvedHandlerOptions } from './handler-options.js';
 import { Handlers } from './handlers.js';
 import { outageRetryMs, report, triage, type TriageContext } from './triage.js';
 
@@ -12,19 +16,29 @@ export interface Received<Data = unknown> {
   readonly message: Message;
   /** 1 for the first. */
   readonly attempt: number;
+  /** Aborts at the soft time limit, or when the service stops and does not wait any longer; its reason says which. */
+  readonly signal: AbortSignal;
+  /** For `inTransaction` and `runtime.execute`: nothing of this attempt is committed after its hard time limit. */
+  readonly fence?: Fence;
 }
 
 /** Resolving to nothing means done; a throw is mapped by the failure policy. */
 export type MessageHandler<Data> = (received: Received<Data>) => Promise<Outcome | void>;
 
-export interface DispatcherOptions extends TriageContext {
+interface Registered extends ResolvedHandlerOptions {
+  readonly handle: MessageHandler<unknown>;
+}
+
+export interface DispatcherOptions extends TriageContext, HandlerOptions {
   /** Records a message that is refused for good, its personal data left out, before it is acknowledged. */
   readonly discarded: (message: Message, reason: string) => Promise<void>;
 }
 
 /** From a message to the handler of its type, and from whatever the handler does to an outcome. */
 export class Dispatcher {
-  private readonly handlers: Handlers<MessageHandler<unknown>>;
+  private readonly handlers: Handlers<Registered>;
+  private readonly running = new Set<Attempt>();
+  private readonly abandoned = new AbortController();
 
   constructor(private readonly options: DispatcherOptions) {
     this.handlers = new Handlers(options.consumer);
@@ -33,8 +47,10 @@ export class Dispatcher {
   register<Schema extends z.ZodType>(
     definition: MessageDefinition & { readonly schema: Schema },
     handle: MessageHandler<z.output<Schema>>,
+    options: HandlerOptions = {},
   ): void {
-    this.handlers.register(definition, handle as MessageHandler<unknown>);
+    const resolved = resolveOptions(options, this.options);
+    this.handlers.register(definition, { ...resolved, handle: handle as MessageHandler<unknown> });
   }
 
   get types(): string[] {
@@ -49,7 +65,7 @@ export class Dispatcher {
     let outcome: Outcome;
     try {
       const { handler, data } = this.handlers.open(message);
-      outcome = (await handler({ data, message, attempt })) ?? done;
+      outcome = (await this.attempt(handler, { data, message, attempt })) ?? done;
     } catch (error) {
       outcome = await this.fail(message, attempt, error);
     }
@@ -57,8 +73,40 @@ export class Dispatcher {
     return outcome;
   }
 
+  /** Nobody waits for the handlers that still run: their signals abort. */
+  abandon(): void {
+    const reason = new TransientError(`${this.options.consumer} stops; what is not done is delivered again`);
+    this.abandoned.abort(reason);
+    for (const attempt of this.running) attempt.abort(reason);
+  }
+
+  private async attempt(
+    { handle, timeLimit }: Registered,
+    received: Omit<Received, 'signal'>,
+  ): Promise<Outcome | void> {
+    if (!timeLimit) return handle({ ...received, signal: this.abandoned.signal });
+    const attempt = new Attempt();
+    this.running.add(attempt);
+    try {
+      return await attempt.run(
+        `the handler of ${received.message.type}`,
+        timeLimit,
+        ({ signal }) => handle({ ...received, signal, fence: attempt }),
+        () => this.reportLate(received),
+      );
+    } finally {
+      this.running.delete(attempt);
+    }
+  }
+
+  private reportLate({ message: { id, type }, attempt }: Omit<Received, 'signal'>): void {
+    const { logger, consumer } = this.options;
+    logger.warn('a handler ended after its hard time limit; its result is ignored', { consumer, id, type, attempt });
+  }
+
   private async fail(message: Message, attempt: number, error: unknown): Promise<Outcome> {
-    const outcome = triage(error, attempt, this.options.failurePolicy);
+    const policy = this.handlers.of(message.type)?.failurePolicy ?? this.options.failurePolicy;
+    const outcome = triage(error, attempt, policy);
     if (outcome.kind !== 'discard') return outcome;
     try {
       await this.options.discarded(this.handlers.redact(message), outcome.reason);

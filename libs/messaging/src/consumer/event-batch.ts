@@ -13,22 +13,30 @@ import {
 } from '../inbox/sequence.js';
 import type { Outcome } from '../outcome.js';
 import { waves } from '../waves.js';
+import { Attempt } from './attempt.js';
 import type { Received } from './dispatcher.js';
+import type { HandlerOptions, ResolvedHandlerOptions } from './handler-options.js';
 
-/** Runs in the transaction that advances the sequences of the events' keys. */
-export type OrderedHandler<Data> = (events: readonly Received<Data>[], tx: Transaction) => Promise<void>;
+export type ReceivedEvent<Data = unknown> = Omit<Received<Data>, 'signal' | 'fence'>;
 
-export interface OrderedHandlerOptions {
+/** Runs in the transaction that advances the sequences of the events' keys; the signal aborts at the soft time limit. */
+export type OrderedHandler<Data> = (
+  events: readonly ReceivedEvent<Data>[],
+  tx: Transaction,
+  signal?: AbortSignal,
+) => Promise<void>;
+
+export interface OrderedHandlerOptions extends HandlerOptions {
   /** The handler takes several events of a key at once, in their order; otherwise it gets at most one of each key. */
   readonly manyPerKey?: boolean;
 }
 
-export interface RegisteredHandler extends OrderedHandlerOptions {
+export interface RegisteredHandler extends ResolvedHandlerOptions, Pick<OrderedHandlerOptions, 'manyPerKey'> {
   readonly handle: OrderedHandler<unknown>;
 }
 
 /** An event that has come, from the transport or from where it was parked, and what to do when it is its turn. */
-export interface OrderedEvent extends Received {
+export interface OrderedEvent extends ReceivedEvent {
   readonly message: SequencedMessage;
   readonly fromParking: boolean;
   /** None when nobody handles the type, or when it is not to be handled. */
@@ -100,8 +108,25 @@ async function handle(tx: Transaction, turns: readonly Turn[]): Promise<void> {
   const mayRepeat = (type: string) => handlers.get(type)?.manyPerKey ?? false;
   const sequences = turns.map(({ toHandle }) => toHandle);
   for (const [type, events] of waves(sequences, ({ message }) => message.type, mayRepeat)) {
-    await handlers.get(type)?.handle(events, tx);
+    const handler = handlers.get(type);
+    if (handler) await handleInTime(type, handler, events, tx);
   }
+}
+
+async function handleInTime(
+  type: string,
+  { handle, timeLimit }: RegisteredHandler,
+  events: readonly OrderedEvent[],
+  tx: Transaction,
+): Promise<void> {
+  if (!timeLimit) return handle(events, tx);
+  // What ends late has no fence because it needs none: the transaction that it was given is over by then.
+  await new Attempt().run(
+    `the handler of ${type}`,
+    timeLimit,
+    ({ signal }) => handle(events, tx, signal),
+    () => undefined,
+  );
 }
 
 /** Where all is well the key advances over all of its events at once. */

@@ -96,7 +96,7 @@ export class EventLane {
 
   /** What failed is recorded or parked in its turn, so that the transport is never held up. */
   private async refuse(event: OrderedEvent, error: unknown): Promise<void> {
-    const refusal = triage(error, event.attempt, this.options.failurePolicy);
+    const refusal = triage(error, event.attempt, event.handler?.failurePolicy);
     // It is not the handler that failed this time: the transport, or the row, keeps the event.
     if (event.refusal || refusal.kind === 'done') return event.settle(retry(1_000, errorText(error)));
     await this.commit([{ ...event, handler: undefined, refusal }]);

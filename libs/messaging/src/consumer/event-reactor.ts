@@ -2,7 +2,6 @@ import type { DataSource } from 'typeorm';
 import type { z } from 'zod';
 import { inTransaction } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
-import type { FailurePolicy } from '../failure-policy.js';
 import { recordDiscarded } from '../inbox/discarded.js';
 import type { Flow, FlowOptions } from '../flow/flow-gate.js';
 import { withPoolPressure } from '../flow/pool-pressure.js';
@@ -12,8 +11,9 @@ import { done } from '../outcome.js';
 import type { Consumer } from '../transport/delivery.js';
 import type { EventTransport } from '../transport/event-transport.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
+import type { HandlerOptions } from './handler-options.js';
 
-export interface EventConsumerOptions {
+export interface EventConsumerOptions extends HandlerOptions {
   /** Consumer group, and the consumer's name in the inbox. Never rename it: a new name starts from the earliest event. */
   readonly consumer: string;
   readonly topic: string;
@@ -24,7 +24,6 @@ export interface EventConsumerOptions {
   readonly concurrency?: number;
   /** What bounds the events in hand besides. Default: 32 MiB, and fewer while many wait for a database connection. */
   readonly flow?: FlowOptions;
-  readonly failurePolicy?: FailurePolicy;
 }
 
 /**
@@ -47,8 +46,9 @@ export class EventReactor {
   on<Schema extends z.ZodType>(
     definition: MessageDefinition & { readonly schema: Schema },
     handler: MessageHandler<z.output<Schema>>,
+    options: HandlerOptions = {},
   ): this {
-    this.dispatcher.register(definition, handler);
+    this.dispatcher.register(definition, handler, options);
     const { topic, consumer, logger } = this.options;
     logger.info('binding', { topic, group: consumer, event: definition.type });
     return this;
@@ -75,5 +75,6 @@ export class EventReactor {
 
   async stop(): Promise<void> {
     await this.consumer?.close();
+    this.dispatcher.abandon();
   }
 }

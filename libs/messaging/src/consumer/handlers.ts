@@ -31,6 +31,10 @@ export class Handlers<Handler> {
     return this.byType.has(type);
   }
 
+  of(type: string): Handler | undefined {
+    return this.byType.get(type)?.handler;
+  }
+
   /**
    * The handler of a message, and the message's data decoded for it.
    * @throws UnknownTypeError, and what `decode` throws

@@ -12,7 +12,7 @@ import { MemoryEventTransport } from '../memory/memory-event-transport.js';
 import { newCounters } from '../message-counters.js';
 import { createMessage, type Message } from '../message.js';
 import type { EventTransport } from '../transport/event-transport.js';
-import type { Received } from './dispatcher.js';
+import type { ReceivedEvent } from './event-batch.js';
 import { handleBatch, type OrderedEvent } from './event-batch.js';
 import { OrderedEvents, type OrderedEventsOptions } from './ordered-events.js';
 
@@ -41,7 +41,7 @@ afterEach(async () => {
 
 interface Setup extends Partial<OrderedEventsOptions> {
   /** Called before each event takes effect. */
-  readonly before?: (event: Received<{ n: number }>) => void | Promise<void>;
+  readonly before?: (event: ReceivedEvent<{ n: number }>) => void | Promise<void>;
   readonly manyPerKey?: boolean;
 }
 

@@ -12,6 +12,7 @@ import type { Consumer, Delivery } from '../transport/delivery.js';
 import type { OrderedEvent, OrderedHandler, OrderedHandlerOptions, RegisteredHandler } from './event-batch.js';
 import { EventLane } from './event-lane.js';
 import type { EventConsumerOptions } from './event-reactor.js';
+import { resolveOptions } from './handler-options.js';
 import { Handlers } from './handlers.js';
 import { SequenceWaiters, type WaitOptions } from './sequence-waiters.js';
 import { triage } from './triage.js';
@@ -71,7 +72,8 @@ export class OrderedEvents {
     handler: OrderedHandler<z.output<Schema>>,
     options: OrderedHandlerOptions = {},
   ): this {
-    this.handlers.register(definition, { ...options, handle: handler as OrderedHandler<unknown> });
+    const resolved = { ...options, ...resolveOptions(options, this.options) };
+    this.handlers.register(definition, { ...resolved, handle: handler as OrderedHandler<unknown> });
     const { topic, consumer, logger } = this.options;
     logger.info('binding', { topic, group: consumer, event: definition.type, order: 'sequence' });
     return this;
@@ -155,7 +157,7 @@ export class OrderedEvents {
     fromParking: boolean,
     settle: OrderedEvent['settle'],
   ): OrderedEvent {
-    const { unknownTypes, failurePolicy } = this.options;
+    const { unknownTypes } = this.options;
     let data = message.data;
     let handler: OrderedEvent['handler'];
     let refusal: OrderedEvent['refusal'];
@@ -164,7 +166,8 @@ export class OrderedEvents {
       try {
         ({ handler, data } = this.handlers.open(message));
       } catch (error) {
-        const outcome = triage(error, attempt, failurePolicy);
+        const policy = this.handlers.of(message.type)?.failurePolicy ?? this.options.failurePolicy;
+        const outcome = triage(error, attempt, policy);
         if (outcome.kind !== 'done') refusal = outcome;
       }
     }

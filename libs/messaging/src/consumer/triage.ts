@@ -1,5 +1,5 @@
 import { DatabaseUnavailableError } from '../database/transaction.js';
-import { outcomeOf, type FailurePolicy } from '../failure-policy.js';
+import { outcomeOf, retriesExhausted, type FailurePolicy } from '../failure-policy.js';
 import type { Logger } from '../logger.js';
 import type { MessageCounters } from '../message-counters.js';
 import type { Message } from '../message.js';
@@ -10,7 +10,6 @@ export interface TriageContext {
   readonly consumer: string;
   readonly logger: Logger;
   readonly counters: MessageCounters;
-  readonly failurePolicy?: FailurePolicy;
 }
 
 /** An outage of the own database lasts as long as it lasts: tried again without end and without using up attempts. */
@@ -34,6 +33,8 @@ export function report(message: Message, outcome: Outcome, { counters, logger, c
     logger.warn('a message was refused and recorded', details);
   } else {
     counters.deadLettered += 1;
-    logger.error('a message needs a human', details);
+    const { errorType } = outcome;
+    if (errorType === retriesExhausted) logger.error('a message is escalated: no retry has helped', details);
+    else logger.error('a message needs a human', { ...details, errorType });
   }
 }

@@ -104,13 +104,41 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         discarded_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (consumer, message_id)
       );
-      CREATE INDEX inbox_discarded_at ON inbox_discarded USING brin (discarded_at) WITH (autosummarize = on);`);
+      CREATE INDEX inbox_discarded_at ON inbox_discarded USING brin (discarded_at) WITH (autosummarize = on);
+
+      -- Limits that were set at run time, such as 100/h, or none; they come before those in the code.
+      CREATE TABLE rate_limit (
+        type text PRIMARY KEY,
+        rate text NOT NULL,
+        set_at timestamptz NOT NULL DEFAULT now()
+      );
+
+      CREATE TABLE rate_limit_slot (
+        type text PRIMARY KEY,
+        -- When the next message would be on time.
+        next_at timestamptz NOT NULL DEFAULT '-infinity',
+        -- How many messages the last statement let go.
+        granted integer NOT NULL DEFAULT 0
+      ) WITH (fillfactor = 50);
+
+      -- Commands over their limit, until they are handled.
+      CREATE TABLE rate_limit_waiting (
+        position bigint GENERATED ALWAYS AS IDENTITY,
+        type text NOT NULL,
+        message_id text NOT NULL,
+        address text NOT NULL,
+        message json NOT NULL,
+        -- Sent to the queue again, which it may pass now.
+        admitted_at timestamptz,
+        PRIMARY KEY (type, message_id)
+      );
+      CREATE INDEX rate_limit_waiting_next ON rate_limit_waiting (type, position) WHERE admitted_at IS NULL;`);
   }
 
   async down(runner: QueryRunner): Promise<void> {
     await runner.query(
       `DROP TABLE outbox, outbox_relay, outbox_lease, inbox, inbox_sequence, inbox_parked, inbox_gap, inbox_skipped,
-                  inbox_discarded`,
+                  inbox_discarded, rate_limit, rate_limit_slot, rate_limit_waiting`,
     );
   }
 }

@@ -16,6 +16,14 @@ export interface Statement {
   readonly text: string;
 }
 
+/** Whoever works in a transaction may have been given up meanwhile. */
+export interface Fence {
+  /** @throws the reason why nothing may take effect any more */
+  throwIfOver(): void;
+  /** Rejects with that reason as soon as it is so. Without it a transaction finds out when it is about to commit. */
+  readonly over?: Promise<never>;
+}
+
 /** One open database transaction: plain SQL for the hot path, TypeORM's manager for everything else. */
 export interface Transaction {
   readonly manager: EntityManager;
@@ -28,15 +36,21 @@ export interface Transaction {
 
 /**
  * Runs `work` in one transaction and commits; any throw rolls back and is rethrown. When the connection dies during the
- * commit the outcome is unknown: the caller's retry is made harmless by the inbox.
+ * commit the outcome is unknown: the caller's retry is made harmless by the inbox. Once the `fence` says that it is over, the
+ * transaction is rolled back whatever `work` waits for: a next attempt would wait for its locks, and others for its connection.
  *
  * Statements that do not need each other's answers are best sent {@link together}: on a connection with `pipeline` they share
  * a round trip, and so does the beginning of the transaction with the first of them, and its end with the last.
  */
-export async function inTransaction<T>(dataSource: DataSource, work: (tx: Transaction) => Promise<T>): Promise<T> {
+export async function inTransaction<T>(
+  dataSource: DataSource,
+  work: (tx: Transaction) => Promise<T>,
+  fence?: Fence,
+): Promise<T> {
   const runner = dataSource.createQueryRunner();
   const afterCommit: (() => void)[] = [];
   let client: ClientBase | undefined;
+  let over = false;
   try {
     client = (await runner.connect()) as ClientBase;
     const connection = client;
@@ -45,17 +59,23 @@ export async function inTransaction<T>(dataSource: DataSource, work: (tx: Transa
     begun.catch(() => undefined);
     markOpen(runner, true);
     let committed: Promise<QueryResult> | undefined;
-    const commit = () => {
+    // Async, so that a refusal is met by whoever waits for the commit, who waits for the statements before it first.
+    const commit = async () => {
+      fence?.throwIfOver();
       failpoint('transaction.before-commit');
       return (committed = connection.query('COMMIT'));
     };
-    const result = await work({
+    const working = work({
       manager: runner.manager,
-      query: async <Row extends QueryResultRow>(statement: Statement, values: readonly unknown[] = []) =>
-        (await connection.query<Row>({ ...statement, values: values as unknown[] })).rows,
+      query: async <Row extends QueryResultRow>(statement: Statement, values: readonly unknown[] = []) => {
+        // The connection is somebody else's by now, who must not get the statements of work that was given up.
+        if (over) throw new Error(`the transaction is over; wait for ${statement.name} before it ends`);
+        return (await connection.query<Row>({ ...statement, values: values as unknown[] })).rows;
+      },
       afterCommit: (action) => afterCommit.push(action),
       commitBehind: () => void commit().catch(() => undefined),
     });
+    const result = await (fence?.over ? Promise.race([working, fence.over]) : working);
     await begun;
     const { command } = await (committed ?? commit());
     if (command !== 'COMMIT')
@@ -70,6 +90,7 @@ export async function inTransaction<T>(dataSource: DataSource, work: (tx: Transa
     markOpen(runner, false);
     throw isOutage(error) ? new DatabaseUnavailableError(error) : error;
   } finally {
+    over = true;
     await runner.release();
   }
 }

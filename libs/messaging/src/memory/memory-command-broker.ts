@@ -1,4 +1,5 @@
 import { TerminalError, UnroutableError } from '../errors.js';
+import { longTimeout } from '../long-timer.js';
 import type { AmqpMessage } from '../rabbitmq/amqp-envelope.js';
 import { deadLetterQueue, longestDelayMs } from '../rabbitmq/queue-names.js';
 import type { Binding, ExchangeType, Topology } from '../transport/command-transport.js';
@@ -57,9 +58,7 @@ export class MemoryCommandBroker {
   publishLater(queue: string, message: AmqpMessage, delayMs: number): void {
     const target = this.queue(queue);
     // Node's timers count whole milliseconds and may be early by a part of one.
-    const timer = setTimeout(() => target.push(message), Math.min(Math.ceil(delayMs) + 1, longestDelayMs));
-    // It does not keep the process alive, which the message would not outlive either.
-    timer.unref();
+    longTimeout(() => target.push(message), Math.min(Math.ceil(delayMs), longestDelayMs) + 1);
   }
 
   /** @throws TerminalError when it was not declared */

@@ -6,7 +6,7 @@ describe('roundUpDelay', () => {
     [1, 1],
     [9, 9],
     [10, 10],
-    [99, 99],
+    [99, 100],
     [99.1, 100],
     [100, 100],
     [101, 110],
@@ -15,14 +15,15 @@ describe('roundUpDelay', () => {
     [1001, 1100],
     [12_345, 13_000],
     [60_000, 60_000],
-    [longestDelayMs, longestDelayMs],
-    [Infinity, longestDelayMs],
+    [3_600_000, 3_600_000],
+    [longestDelayMs, 2_700_000_000],
+    [Infinity, 2_700_000_000],
   ])('%d ms becomes %d ms', (delay, rounded) => expect(roundUpDelay(delay)).toBe(rounded));
 
-  it('never shortens, lengthens by a tenth at most, and knows few delays', () => {
-    const delays = Array.from({ length: 60_000 }, (_, n) => n + 10);
+  it('never shortens, lengthens by a seventh at most, and knows few delays', () => {
+    const delays = Array.from({ length: 200_000 }, (_, n) => Math.round(100 * (longestDelayMs / 100) ** (n / 199_999)));
     expect(delays.filter((delay) => roundUpDelay(delay) < delay)).toEqual([]);
-    expect(delays.filter((delay) => roundUpDelay(delay) > delay * 1.1)).toEqual([]);
-    expect(new Set(delays.map(roundUpDelay)).size).toBeLessThan(360);
+    expect(delays.filter((delay) => roundUpDelay(delay) > (delay * 8) / 7)).toEqual([]);
+    expect(new Set(delays.map(roundUpDelay)).size).toBeLessThanOrEqual(175);
   });
 });

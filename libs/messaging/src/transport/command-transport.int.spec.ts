@@ -543,6 +543,48 @@ describe.each([memory, ...(rabbitMqUrl ? [rabbitMq(rabbitMqUrl)] : [])])('comman
       expect(third - second).toBeGreaterThanOrEqual(295);
     });
 
+    it('a retry survives its consumer and its transport, and comes once', async () => {
+      const queue = await declareQueue();
+      queues.push(`${queue}.retry.500`);
+      const before = await connect();
+      let failed = 0;
+      await before.consume(queue, async () => {
+        failed += 1;
+        return retry(500, 'later');
+      });
+      await transport.send(command(queue, { data: { n: 1 } }));
+      await eventually(() => failed === 1, 'the first attempt was made');
+      await before.close();
+      const deliveries = await consumeWith(queue, () => done);
+      await eventually(() => deliveries.length === 1, 'the second attempt was made');
+      // As long again: a second copy would have come by now.
+      const later = gate();
+      const probe = await declareQueue();
+      queues.push(`${probe}.retry.500`);
+      await transport.consume(probe, async ({ attempt }) => {
+        if (attempt === 1) return retry(500, 'a clock');
+        later.open();
+        return done;
+      });
+      await transport.send(command(probe));
+      await later.opened;
+      expect(deliveries.map(({ attempt }) => attempt)).toEqual([2]);
+    });
+
+    it('a delay of 30 days is no delay of a moment', async () => {
+      const queue = await declareQueue();
+      queues.push(`${queue}.retry.2700000000`, `${queue}.retry.100`);
+      const deliveries = await consumeWith(queue, ({ message, attempt }) => {
+        if (numberOf(message) === 1) return retry(30 * 86_400_000, 'next month');
+        return attempt < 3 ? retry(100, 'a clock') : done;
+      });
+      await transport.send(command(queue, { data: { n: 1 } }));
+      await transport.send(command(queue, { data: { n: 2 } }));
+      await eventually(() => deliveries.length === 4, 'the other was handled');
+      expect(deliveries.map(({ message }) => numberOf(message))).toEqual([1, 2, 2, 2]);
+      expect(await drain(queue)).toEqual([]);
+    });
+
     it('dead-letter keeps the message, with the reason', async () => {
       const queue = await declareQueue();
       const message = command(queue, { subject: 'user-1', data: { n: 5 } });

@@ -1,7 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { UndecodableError } from '../errors.js';
 import { decodeCloudEvent } from '../kafka/cloud-event.js';
 import { errorText, type Logger } from '../logger.js';
+import { longSleep } from '../long-timer.js';
 import type { Message } from '../message.js';
 import { nextAttempt, retry, type Outcome } from '../outcome.js';
 import { deadLetterHeaders, type Delivery, type DeliveryHandler } from './delivery.js';
@@ -86,7 +86,7 @@ async function carryOn(
       attempt,
       afterMs: outcome.afterMs,
     });
-    await pause(outcome.afterMs, abandoned);
+    await longSleep(outcome.afterMs, abandoned);
     if (abandoned.aborted) return false;
     await context.slots.take();
     if (abandoned.aborted) {
@@ -140,7 +140,7 @@ async function writeThenRelease(
         return true;
       } catch (error) {
         logger.error(`could not write the dead letter of ${origin}, trying again`, { error: errorText(error) });
-        await pause(1000, abandoned);
+        await longSleep(1000, abandoned);
       }
     }
     return false;
@@ -165,8 +165,3 @@ const reasonHeaders = (
   [deadLetterHeaders.attempts]: String(attempts),
   [deadLetterHeaders.time]: new Date().toISOString(),
 });
-
-/** Returns early when the signal aborts. */
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await sleep(ms, undefined, { signal }).catch(() => undefined);
-}

@@ -1,0 +1,24 @@
+import type { FailurePolicy } from '../failure-policy.js';
+import { completeTimeLimit, type TimeLimit } from './attempt.js';
+
+/** How a handler is run; what is left out is as the service has it, and else the default. */
+export interface HandlerOptions {
+  /** Fields that it lacks are taken from the service's policy. */
+  readonly failurePolicy?: FailurePolicy;
+  /** `'none'` for handlers that bound their time themselves: they have no timer and no fence. */
+  readonly timeLimit?: TimeLimit | 'none';
+}
+
+export interface ResolvedHandlerOptions {
+  readonly failurePolicy: FailurePolicy;
+  readonly timeLimit: Required<TimeLimit> | undefined;
+}
+
+/** @throws TerminalError when a time limit makes no sense */
+export function resolveOptions(handler: HandlerOptions, service: HandlerOptions): ResolvedHandlerOptions {
+  const timeLimit = handler.timeLimit ?? service.timeLimit;
+  return {
+    failurePolicy: { ...service.failurePolicy, ...handler.failurePolicy },
+    timeLimit: timeLimit === 'none' ? undefined : completeTimeLimit(timeLimit),
+  };
+}

@@ -1,0 +1,159 @@
+import { eventually, openTestDataSource, type TestDataSource } from '@starter/testing';
+import { z } from 'zod';
+import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
+import { TransientError } from '../errors.js';
+import { silentLogger } from '../logger.js';
+import { MemoryCommandBroker } from '../memory/memory-command-broker.js';
+import { MemoryCommandTransport } from '../memory/memory-command-transport.js';
+import { MemoryEventTransport } from '../memory/memory-event-transport.js';
+import { createMessage } from '../message.js';
+import { Messaging } from '../messaging.js';
+import { connectRabbitMq } from '../rabbitmq/rabbitmq-command-transport.js';
+import type { CommandTransport } from '../transport/command-transport.js';
+
+const DoIt = {
+  kind: 'command',
+  type: 'test.do-it',
+  version: 1,
+  owner: 'test',
+  schema: z.object({ n: z.int() }),
+} as const;
+const Other = { ...DoIt, type: 'test.other' } as const;
+
+const url = process.env['RABBITMQ_URL'];
+const brokers: [string, () => () => Promise<CommandTransport>][] = [
+  [
+    'memory',
+    () => {
+      const broker = new MemoryCommandBroker();
+      return async () => new MemoryCommandTransport(broker);
+    },
+  ],
+];
+if (url) brokers.push(['rabbitmq', () => () => connectRabbitMq({ url })]);
+
+let count = 0;
+
+describe.each(brokers)('rate limits on %s', (_, newBroker) => {
+  let database: TestDataSource;
+  let connect: () => Promise<CommandTransport>;
+  let service: string;
+  let running: { messaging: Messaging; transport: CommandTransport }[];
+  let handled: number[];
+  let others: number;
+  let failures: number;
+
+  beforeEach(async () => {
+    database = await openTestDataSource([CreateMessagingTables1760000000001]);
+    connect = newBroker();
+    service = `spec-${process.pid}-${Date.now()}-${(count += 1)}`;
+    [running, handled, others, failures] = [[], [], 0, 0];
+  });
+  afterEach(async () => {
+    await stop();
+    await database.close();
+  });
+
+  /** One process of the service. */
+  async function start(rateLimit?: string): Promise<Messaging> {
+    const transport = await connect();
+    const messaging = new Messaging({
+      ...{ service, dataSource: database.dataSource, commands: transport, logger: silentLogger, partitions: 1 },
+      events: new MemoryEventTransport(),
+      failurePolicy: { backoff: { baseMs: 1 } },
+    });
+    messaging.commands.handle(
+      DoIt,
+      async ({ data }) => {
+        if (failures-- > 0) throw new TransientError('busy');
+        handled.push(data.n);
+      },
+      { routingKey: `${service}.do-it`, ...(rateLimit ? { rateLimit } : {}) },
+    );
+    messaging.commands.handle(Other, async () => void (others += 1), { routingKey: `${service}.other` });
+    await messaging.onApplicationBootstrap();
+    running.push({ messaging, transport });
+    return messaging;
+  }
+
+  async function stop(): Promise<void> {
+    for (const { messaging, transport } of running.splice(0)) {
+      await messaging.beforeApplicationShutdown();
+      await transport.close();
+    }
+  }
+
+  async function send(numbers: readonly number[], { type }: { type: string } = DoIt): Promise<void> {
+    const transport = running[0]?.transport;
+    for (const n of numbers) {
+      const message = createMessage({ type, version: 1, source: 'spec', data: { n } });
+      await transport?.send(message, { routingKey: `${service}.${type.slice('test.'.length)}` });
+    }
+  }
+
+  const numbersTo = (n: number) => Array.from({ length: n }, (_, index) => index);
+  const waiting = async ({ rateLimits }: Messaging) =>
+    (await rateLimits.list()).find(({ type }) => type === DoIt.type)?.waiting ?? 0;
+
+  it('holds a type to its limit over all processes; each message is handled once, in the order in which they came', async () => {
+    await start('20/s');
+    await start('20/s');
+    const began = performance.now();
+    await send(numbersTo(30));
+    await send([0], Other);
+    await eventually(() => expect(handled).toHaveLength(30));
+    // The thirtieth slot cannot come earlier, however fast the machine.
+    expect(performance.now() - began).toBeGreaterThanOrEqual(29 * 50);
+    expect(handled.toSorted((one, other) => one - other)).toEqual(numbersTo(30));
+    expect(others).toBe(1);
+  });
+
+  it('a limit that is set at run time comes before the one in the code, also for what waits', async () => {
+    const messaging = await start('1/h');
+    await send(numbersTo(20));
+    await eventually(async () => expect(await waiting(messaging)).toBe(19));
+    expect(handled).toEqual([0]);
+    await messaging.rateLimits.set(DoIt.type, '1000/s');
+    await eventually(() => expect(handled.slice(0, 20)).toEqual(numbersTo(20)));
+    // Back to what the code says: one has gone within the hour.
+    await messaging.rateLimits.set(DoIt.type, null);
+    await eventually(async () => {
+      await send([20]);
+      expect(await waiting(messaging)).toBeGreaterThan(0);
+    });
+  });
+
+  it('a limit that is lifted lets everything go', async () => {
+    const messaging = await start('1/h');
+    await send(numbersTo(5));
+    await eventually(async () => expect(await waiting(messaging)).toBe(4));
+    await messaging.rateLimits.set(DoIt.type, 'none');
+    await eventually(() => expect(handled).toEqual(numbersTo(5)));
+    expect(await messaging.rateLimits.list()).toEqual([{ type: DoIt.type, rate: 'none', waiting: 0 }]);
+  });
+
+  it('what waits survives a restart of all processes', async () => {
+    const before = await start('1/h');
+    await send(numbersTo(10));
+    await eventually(async () => expect(await waiting(before)).toBe(9));
+    await stop();
+    const after = await start('1/h');
+    expect(await waiting(after)).toBe(9);
+    await after.rateLimits.set(DoIt.type, '100/s');
+    await eventually(() => expect(handled).toEqual(numbersTo(10)));
+  });
+
+  it('lets a retry go, which has waited for its turn before', async () => {
+    const messaging = await start('1/h');
+    failures = 2;
+    await send([0, 1]);
+    await eventually(() => expect(handled).toHaveLength(1));
+    expect(await waiting(messaging)).toBe(1);
+  });
+
+  it('refuses what is no limit, and shows what is right', async () => {
+    const messaging = await start();
+    await expect(messaging.rateLimits.set(DoIt.type, '100/fortnight')).rejects.toThrow('such as "5/s"');
+    await expect(start('0/s')).rejects.toThrow('"0/s" is no rate limit');
+  });
+});

@@ -1,0 +1,193 @@
+import type { DataSource } from 'typeorm';
+import { Coalesced } from '../coalesced.js';
+import { inTransaction } from '../database/transaction.js';
+import { groupBy } from '../group-by.js';
+import { errorText, type Logger } from '../logger.js';
+import type { Message } from '../message.js';
+import type { Outbox } from '../outbox/outbox.js';
+import { Wakeable } from '../outbox/wakeable.js';
+import { parseRate, type Rate } from './rate.js';
+import { RateLimits } from './rate-limits.js';
+import {
+  admitWaiting,
+  ensureSlots,
+  forgetAdmitted,
+  keepWaiting,
+  passAdmitted,
+  slotsForNew,
+  waitingTypes,
+} from './slots.js';
+
+export interface RateLimiterOptions {
+  readonly dataSource: DataSource;
+  readonly outbox: Outbox;
+  readonly logger: Logger;
+}
+
+interface Request {
+  readonly message: Message;
+  readonly attempt: number;
+  readonly address: string;
+}
+
+/** Most messages of a type that are let go at once. */
+const mostAtOnce = 100;
+const longestWaitMs = 1_000;
+const shortestWaitMs = 20;
+
+/** Lets go whatever waits when a limit was lifted. */
+const unlimited: Rate = { everyMs: 0.001, burst: 1_000_000 };
+
+/**
+ * Holds commands back whose type has had its share, over all processes of the service. What is over the limit waits in the
+ * database and comes back by the outbox when it is its turn, first come, first served: it lies in no queue, so a new limit
+ * takes effect on it at once.
+ */
+export class RateLimiter {
+  /** Of the code, by type. */
+  private readonly defaults = new Map<string, string>();
+  private rates = new Map<string, Rate>();
+  private readonly ensured = new Set<string>();
+  private readonly limits: RateLimits;
+  private readonly requests = new Coalesced<Request, boolean>((batch) => this.decide(batch));
+  private readonly alarm = new Wakeable();
+  private running: Promise<void> | undefined;
+  private stopped = false;
+  private forgottenAt = performance.now();
+
+  constructor(private readonly options: RateLimiterOptions) {
+    this.limits = new RateLimits(options.dataSource);
+  }
+
+  /** @throws ValidationError that shows what is right */
+  setDefault(type: string, rate: string): void {
+    this.rates.set(type, parseRate(rate));
+    this.defaults.set(type, rate);
+  }
+
+  async start(): Promise<void> {
+    await this.refresh().catch((error: unknown) => this.warn(error));
+    this.running = this.run();
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    this.alarm.wake();
+    await this.running;
+  }
+
+  isLimited(type: string): boolean {
+    return this.rates.has(type);
+  }
+
+  /**
+   * True when the message may be handled now. Otherwise it is stored, and will be sent to `address` again.
+   * A retry always may: it takes a slot from those to come.
+   * @throws DatabaseUnavailableError
+   */
+  admits(message: Message, attempt: number, address: string): Promise<boolean> {
+    return this.requests.call({ message, attempt, address });
+  }
+
+  private async decide(batch: readonly Request[]): Promise<boolean[]> {
+    const { dataSource } = this.options;
+    const admitted = await passAdmitted(
+      dataSource,
+      batch.map(({ message }) => message),
+    );
+    const asking = batch.filter(({ message }) => !admitted.has(message.id));
+    const slots = await this.takeSlots(asking);
+    const waiting: Request[] = [];
+    for (const request of asking) {
+      const { type } = request.message;
+      const left = slots.get(type) ?? Infinity;
+      if (request.attempt > 1) continue;
+      if (left === 0) waiting.push(request);
+      else slots.set(type, left - 1);
+    }
+    if (waiting.length > 0) {
+      await keepWaiting(dataSource, waiting);
+      this.alarm.wake();
+    }
+    const kept = new Set(waiting);
+    return batch.map((request) => !kept.has(request));
+  }
+
+  /** By type: how many of the first attempts may go. */
+  private async takeSlots(requests: readonly Request[]): Promise<Map<string, number>> {
+    const asked = [...groupBy(requests, ({ message }) => message.type)].flatMap(([type, ofType]) => {
+      const rate = this.rates.get(type);
+      const wanted = ofType.filter(({ attempt }) => attempt === 1).length;
+      return rate ? [{ type, rate, wanted, owed: ofType.length - wanted }] : [];
+    });
+    if (asked.length === 0) return new Map();
+    await this.ensure(asked.map(({ type }) => type));
+    const slots = await slotsForNew(this.options.dataSource, asked);
+    return new Map(slots.map(({ type, granted }) => [type, granted]));
+  }
+
+  private async run(): Promise<void> {
+    let waitMs = 0;
+    while (!this.stopped) {
+      await this.alarm.wait(waitMs);
+      if (this.stopped) return;
+      try {
+        await this.refresh();
+        waitMs = await this.letGo();
+      } catch (error) {
+        this.warn(error);
+        waitMs = longestWaitMs;
+      }
+      if (waitMs < shortestWaitMs) await new Promise((resolve) => setTimeout(resolve, shortestWaitMs));
+    }
+  }
+
+  private async refresh(): Promise<void> {
+    const stored = await this.limits.stored();
+    const texts = new Map([...this.defaults, ...stored]);
+    this.rates = new Map([...texts].flatMap(([type, text]) => (text === 'none' ? [] : [[type, parseRate(text)]])));
+  }
+
+  /** @returns milliseconds until something may go again */
+  private async letGo(): Promise<number> {
+    const { dataSource, outbox } = this.options;
+    await this.forget();
+    const types = await waitingTypes(dataSource);
+    if (types.length === 0) return longestWaitMs;
+    const asked = types.map((type) => ({
+      type,
+      rate: this.rates.get(type) ?? unlimited,
+      ...{ wanted: mostAtOnce, owed: 0 },
+    }));
+    const slots = await inTransaction(dataSource, async (tx) => {
+      const { admitted, slots: taken } = await admitWaiting(tx, asked);
+      await outbox.add(
+        tx,
+        admitted.map((waiting) => ({ channel: 'command' as const, ...waiting })),
+      );
+      return taken;
+    });
+    return Math.min(longestWaitMs, ...slots.map(({ nextInMs }) => Math.ceil(nextInMs)));
+  }
+
+  private async ensure(types: readonly string[]): Promise<void> {
+    const missing = types.filter((type) => !this.ensured.has(type));
+    if (missing.length === 0) return;
+    await ensureSlots(this.options.dataSource, missing);
+    missing.forEach((type) => this.ensured.add(type));
+  }
+
+  private async forget(): Promise<void> {
+    if (performance.now() - this.forgottenAt < 600_000) return;
+    this.forgottenAt = performance.now();
+    await forgetAdmitted(this.options.dataSource);
+  }
+
+  private warn(error: unknown): void {
+    const details = { error: errorText(error) };
+    this.options.logger.warn(
+      'rate limits could not be looked at; it is tried again, and the last known ones hold',
+      details,
+    );
+  }
+}
