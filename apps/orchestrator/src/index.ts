@@ -4,7 +4,7 @@ import { OrchestratorModule, projections } from './orchestrator.module.js';
 import { CreateWorkflowDirectory1760000000200 } from './workflow/create-workflow-directory.migration.js';
 import { WorkflowRow } from './workflow/workflow.row.js';
 
-export { workflowInstance } from './workflow/workflow.decider.js';
+export { workflowInstance } from './workflow/engine/workflow.decider.js';
 export { projections };
 
 export const orchestrator: ServiceDefinition = {

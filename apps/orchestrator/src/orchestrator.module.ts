@@ -7,7 +7,7 @@ import { WorkflowRegistry } from './workflow/workflow-registry.js';
 import { WorkflowRequests } from './workflow/workflow-requests.js';
 import { WorkflowStarter } from './workflow/workflow-starter.js';
 import { WorkflowController } from './workflow/workflow.controller.js';
-import { workflowInstance } from './workflow/workflow.decider.js';
+import { workflowInstance } from './workflow/engine/workflow.decider.js';
 import { WorkflowQueries } from './workflow/workflow.queries.js';
 import { WorkflowRow } from './workflow/workflow.row.js';
 import { commands, workflows } from './workflows/index.js';

@@ -4,7 +4,10 @@ import { defineCommand, defineEvent } from './definition.js';
 const owner = 'orchestrator';
 const workflowId = z.uuid();
 const input = z.record(z.string(), z.json());
-/** Place of a node in the definition's tree: `0` is the root, `0.1` its second child. */
+/**
+ * Place of a node in the definition's tree: `0` is the root, `0.1` its second child. In a forEach the number is that of the
+ * item.
+ */
 const path = z.string();
 
 /** Whether a request does a task or undoes it. */
@@ -23,6 +26,47 @@ export const StartWorkflow = defineCommand('workflow.start', {
   owner,
   key: 'workflowId',
   schema: z.object({ workflowId, workflow: z.string().min(1), definition: z.json(), input }),
+});
+
+/** A timer that a `TimerSet` asked for is due. */
+export const TimerFired = defineCommand('workflow.timer-fired', {
+  version: 1,
+  owner,
+  key: 'workflowId',
+  schema: z.object({ workflowId, timerId: z.string().min(1) }),
+});
+
+/** An event has arrived that the node at this place waits for. */
+export const DeliverEvent = defineCommand('workflow.deliver-event', {
+  version: 1,
+  owner,
+  key: 'workflowId',
+  schema: z.object({ workflowId, path, data: z.json() }),
+});
+
+/** Ends it as if it had failed: what can be undone is undone. */
+export const CancelWorkflow = defineCommand('workflow.cancel', {
+  version: 1,
+  owner,
+  key: 'workflowId',
+  schema: z.object({ workflowId, reason: z.string().min(1) }),
+});
+
+/** What an operator says about the compensation at which a workflow is stuck. */
+const remedy = z.enum([
+  /** Try it again, with all of its attempts. */
+  'retry',
+  /** It stays as it is; go on with the others. */
+  'skip',
+  /** It was undone by hand; go on with the others. */
+  'resume',
+]);
+
+export const UnstickWorkflow = defineCommand('workflow.unstick', {
+  version: 1,
+  owner,
+  key: 'workflowId',
+  schema: z.object({ workflowId, remedy }),
 });
 
 /** Pins the definition: a later deploy does not change a workflow that is under way. */
@@ -47,17 +91,77 @@ export const TaskRequested = defineEvent('workflow.task-requested', {
   }),
 });
 
+/** Nobody had waited for it any more: the attempt had timed out, or its node was cancelled. */
+const late = z.literal(true).exactOptional();
+
 export const TaskSucceeded = defineEvent('workflow.task-succeeded', {
   version: 1,
   owner,
-  schema: z.object({ ...request, result: z.json() }),
+  schema: z.object({ ...request, result: z.json(), late }),
 });
 
 /** Without a `TaskRequested` before it: the input could not be put together, and nothing was sent. */
 export const TaskFailed = defineEvent('workflow.task-failed', {
   version: 1,
   owner,
-  schema: z.object({ ...request, reason: z.string() }),
+  schema: z.object({
+    ...request,
+    reason: z.string(),
+    /** Nobody has answered: what was asked for may still happen. */
+    timedOut: z.literal(true).exactOptional(),
+    /** Another attempt follows. */
+    retried: z.literal(true).exactOptional(),
+    late,
+  }),
+});
+
+/** A group or forEach has begun; its members follow. */
+export const GroupStarted = defineEvent('workflow.group-started', {
+  version: 1,
+  owner,
+  schema: z.object({ workflowId, path, size: z.int().min(0) }),
+});
+
+/**
+ * A node other than a task has ended: every one that failed, and of those that succeeded every group, what has a timeout, and
+ * what is a member of a group. A task ends with its `TaskSucceeded` or its last `TaskFailed`. What has not ended when a node
+ * above it does is cancelled.
+ */
+export const NodeEnded = defineEvent('workflow.node-ended', {
+  version: 1,
+  owner,
+  schema: z.object({
+    workflowId,
+    path,
+    outcome: z.enum(['succeeded', 'failed', 'cancelled']),
+    reason: z.string().exactOptional(),
+  }),
+});
+
+/** A `TimerFired` is to come so long after this event. */
+export const TimerSet = defineEvent('workflow.timer-set', {
+  version: 1,
+  owner,
+  schema: z.object({
+    workflowId,
+    /** Unique in the workflow. */
+    timerId: z.string(),
+    path,
+    delayMs: z.int().min(0),
+  }),
+});
+
+/** The node waits for an event whose data has these values. */
+export const EventAwaited = defineEvent('workflow.event-awaited', {
+  version: 1,
+  owner,
+  schema: z.object({ workflowId, path, event: z.string(), match: input }),
+});
+
+export const EventReceived = defineEvent('workflow.event-received', {
+  version: 1,
+  owner,
+  schema: z.object({ workflowId, path, data: z.json() }),
 });
 
 export const WorkflowCompleted = defineEvent('workflow.completed', {
@@ -73,9 +177,15 @@ export const WorkflowFailed = defineEvent('workflow.failed', {
   schema: z.object({ workflowId, reason: z.string() }),
 });
 
-/** A compensation failed: an operator has to look. */
+/** A compensation failed: an operator has to look, and to send `UnstickWorkflow`. */
 export const WorkflowStuck = defineEvent('workflow.stuck', {
   version: 1,
   owner,
-  schema: z.object({ workflowId, reason: z.string() }),
+  schema: z.object({ workflowId, path, reason: z.string() }),
+});
+
+export const WorkflowUnstuck = defineEvent('workflow.unstuck', {
+  version: 1,
+  owner,
+  schema: z.object({ workflowId, path, remedy }),
 });

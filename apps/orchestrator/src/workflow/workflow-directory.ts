@@ -1,11 +1,17 @@
 import {
+  EventAwaited,
+  EventReceived,
+  GroupStarted,
+  NodeEnded,
   TaskFailed,
   TaskRequested,
   TaskSucceeded,
+  TimerSet,
   WorkflowCompleted,
   WorkflowFailed,
   WorkflowStarted,
   WorkflowStuck,
+  WorkflowUnstuck,
 } from '@starter/contracts';
 import { defineProjection, ignore, on, project, type RecordedEvent } from '@starter/event-sourcing';
 import type { Statement, Transaction } from '@starter/messaging';
@@ -41,7 +47,8 @@ export const workflowDirectory = defineProjection('workflow-directory', {
     project(WorkflowCompleted, (tx, events) => changeState(tx, events, 'completed')),
     project(WorkflowFailed, (tx, events) => changeState(tx, events, 'failed')),
     project(WorkflowStuck, (tx, events) => changeState(tx, events, 'stuck')),
-    ignore(TaskSucceeded, TaskFailed),
+    project(WorkflowUnstuck, (tx, events) => changeState(tx, events, 'compensating')),
+    ignore(TaskSucceeded, TaskFailed, GroupStarted, NodeEnded, TimerSet, EventAwaited, EventReceived),
   ),
 });
 

@@ -1,9 +1,9 @@
 import { services, StartWorkflow, type ServiceName } from '@starter/contracts';
 import { z } from 'zod';
-import type { CommandContract, Workflow } from './builder.js';
-import { allowsFields, commandsOf, problemsOf } from './check-definition.js';
-import type { Json } from './definition.js';
-import { referencesIn, targetOf } from './reference.js';
+import type { CommandContract, Workflow } from './definition/builder.js';
+import { allowsFields, commandsOf, problemsOf } from './definition/check-definition.js';
+import type { Json } from './definition/definition.js';
+import { referencesIn, targetOf } from './definition/reference.js';
 
 /** The workflows that can be started by name, all of them checked before the service takes any work. */
 export class WorkflowRegistry {

@@ -2,8 +2,8 @@ import { ActivateUser, DeactivateUser, EmailSent, SendEmail, UserRegistered } fr
 import { sealedText } from '@starter/testing';
 import { z } from 'zod';
 import { commands, workflows } from '../workflows/index.js';
-import { chain, task, workflow, type Workflow } from './builder.js';
-import type { Json, WorkflowNode } from './definition.js';
+import { chain, task, workflow, type Workflow } from './definition/builder.js';
+import type { Json, WorkflowNode } from './definition/definition.js';
 import { startOf, WorkflowRegistry } from './workflow-registry.js';
 
 const onboarding = workflows[0]!;
@@ -65,7 +65,7 @@ it.each<[string, Workflow[], string]>([
   [
     'a malformed reference',
     [withDefinition(activating({ $ref: 'userId' }))],
-    'wrong: 0 user.activate.userId: "userId" is no reference; write input.<field> or results.<path>.<field>',
+    'wrong: 0 user.activate.userId: "userId" is no reference; write input.<field>, results.<path>.<field> or item.<path>.<field>',
   ],
   [
     'a reference to what comes later',

@@ -2,10 +2,10 @@ import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import { eventTopic, type ServiceName } from '@starter/contracts';
 import { ActorRuntime } from '@starter/event-sourcing';
 import { causedBy, Messaging, toMessage, type MessageDefinition } from '@starter/messaging';
-import type { Workflow } from './builder.js';
-import { derivedId } from './derived-id.js';
+import type { Workflow } from './definition/builder.js';
+import { derivedId } from './engine/derived-id.js';
 import { startOf, WorkflowRegistry } from './workflow-registry.js';
-import { workflowInstance } from './workflow.decider.js';
+import { workflowInstance } from './engine/workflow.decider.js';
 
 /** Starts workflows on events: one for each event, whatever is delivered twice. */
 @Injectable()

@@ -3,7 +3,7 @@ import { InjectRepository } from '@nestjs/typeorm';
 import { ActorRuntime } from '@starter/event-sourcing';
 import { ProblemException, readCursor, writeCursor } from '@starter/service';
 import { Repository } from 'typeorm';
-import { workflowInstance } from './workflow.decider.js';
+import { workflowInstance } from './engine/workflow.decider.js';
 import { WorkflowRow } from './workflow.row.js';
 import { viewOf, type WorkflowView } from './workflow.view.js';
 

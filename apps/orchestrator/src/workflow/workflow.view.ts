@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { StartedWorkflow } from './workflow.state.js';
+import type { StartedWorkflow } from './engine/workflow.state.js';
 import { workflowStates } from './workflow.row.js';
 
 /** What `GET /workflows/:id` answers. */
@@ -18,7 +18,9 @@ export const workflowView = z.object({
       command: z.string(),
       /** Also the id of the command's message. */
       requestId: z.uuid(),
-      state: z.enum(['requested', 'succeeded', 'failed']),
+      state: z.enum(['requested', 'succeeded', 'failed', 'timedOut']),
+      /** 1 for the first. */
+      attempt: z.number(),
       result: z.unknown().optional(),
       reason: z.string().optional(),
     }),
@@ -34,7 +36,7 @@ export const viewOf = (state: StartedWorkflow): WorkflowView => ({
   id: state.workflowId,
   name: state.workflow,
   state: state.status,
-  ...(state.reason === undefined ? {} : { reason: state.reason }),
+  ...reasonOf(state),
   input: state.input,
   steps: [...state.requests.values()]
     .sort((one, other) => one.number - other.number)
@@ -42,3 +44,8 @@ export const viewOf = (state: StartedWorkflow): WorkflowView => ({
   results: state.results.toObject(),
   definition: state.definition,
 });
+
+function reasonOf({ status, reason, stuckBecause }: StartedWorkflow): { readonly reason?: string } {
+  const current = status === 'stuck' ? stuckBecause : reason;
+  return current === undefined ? {} : { reason: current };
+}

@@ -1,5 +1,5 @@
 import { ActivateUser, DeactivateUser, SendEmail } from '@starter/contracts';
-import type { CommandContract, Workflow } from '../workflow/builder.js';
+import type { CommandContract, Workflow } from '../workflow/definition/builder.js';
 import { userOnboarding } from './user-onboarding.workflow.js';
 
 /** Every workflow that this service runs. To add one, write it beside this file and name it here. */

@@ -1,5 +1,5 @@
 import { ActivateUser, DeactivateUser, SendEmail, UserRegistered } from '@starter/contracts';
-import { chain, task, workflow } from '../workflow/builder.js';
+import { chain, task, workflow } from '../workflow/definition/builder.js';
 
 /** Whoever registers gets a welcome e-mail and is active; whoever cannot be reached is deactivated. */
 export const userOnboarding = workflow('user-onboarding', { startsOn: UserRegistered }, ({ userId, email, name }) =>

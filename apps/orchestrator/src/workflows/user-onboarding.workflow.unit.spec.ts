@@ -8,7 +8,7 @@ import {
 } from '@starter/contracts';
 import { converse, sealedText } from '@starter/testing';
 import { startOf } from '../workflow/workflow-registry.js';
-import { workflowInstance } from '../workflow/workflow.decider.js';
+import { workflowInstance } from '../workflow/engine/workflow.decider.js';
 import { userOnboarding } from './user-onboarding.workflow.js';
 
 const workflowId = '01980000-0000-7000-8000-000000000001';
@@ -54,6 +54,7 @@ it('deactivates whoever cannot be activated, and calls a human when that fails a
     .thenEndsWith(
       WorkflowStuck.of({
         workflowId,
+        path: '0',
         reason:
           'the compensation of 0 chain failed: the user is not registered; it ran because 0.1 user.activate failed: the user is not registered',
       }),

@@ -7,8 +7,12 @@ const values: Values = {
     kind: 'chain',
     steps: [step('a'), { kind: 'chain', steps: [step('b')] }, { kind: 'chain', steps: [] }],
   },
-  input: { email: 'ada@example.com', address: { lines: ['one', 'two'] }, nothing: null },
-  result: (path) => ({ '0.0': { messageId: 'm1', items: [{ id: 7 }] }, '0.1.0': 'done', '0.2': null })[path],
+  start: (target) =>
+    target.from === 'input'
+      ? { email: 'ada@example.com', address: { lines: ['one', 'two'] }, nothing: null }
+      : ({ '0.0': { messageId: 'm1', items: [{ id: 7 }] }, '0.1.0': 'done', '0.2': null } as Record<string, Json>)[
+          target.path
+        ],
 };
 const resolved = (template: Json) => resolve(template, '0.3 email.send', values);
 
@@ -45,8 +49,15 @@ it.each([
   [{ to: { $ref: 'input.constructor' } }, 'there is no field "constructor"'],
   [{ to: { $ref: 'results.0.1' } }, '0.3 email.send.to: "results.0.1" has no value'],
   [{ to: { $ref: 'results.0.7.id' } }, '"results.0.7.id" names the place 0.7, which the definition lacks'],
-  [{ to: { $ref: 'results.1.id' } }, '"results.1.id" is no reference; write input.<field> or results.<path>.<field>'],
-  [{ to: { $ref: 'env.SECRET' } }, '"env.SECRET" is no reference; write input.<field> or results.<path>.<field>'],
+  [
+    { to: { $ref: 'results.1.id' } },
+    '"results.1.id" is no reference; write input.<field>, results.<path>.<field> or item.<path>.<field>',
+  ],
+  [
+    { to: { $ref: 'env.SECRET' } },
+    '"env.SECRET" is no reference; write input.<field>, results.<path>.<field> or item.<path>.<field>',
+  ],
+  [{ to: { $ref: 'item.0.1.email' } }, '"item.0.1.email" names the place 0.1, which is no forEach and has no items'],
   [{ to: { $ref: 3 } }, 'a reference is an object with a text "$ref" and nothing else'],
   [{ to: { $ref: 'input.email', or: 'else' } }, 'a reference is an object with a text "$ref" and nothing else'],
 ] as [Json, string][])('%j fails and names the place', (template, message) => {

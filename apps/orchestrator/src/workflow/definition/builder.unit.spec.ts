@@ -1,6 +1,6 @@
 import { ActivateUser, DeactivateUser, EmailSent, SendEmail, StartWorkflow, UserRegistered } from '@starter/contracts';
 import { z } from 'zod';
-import { userOnboarding } from '../workflows/user-onboarding.workflow.js';
+import { userOnboarding } from '../../workflows/user-onboarding.workflow.js';
 import { chain, task, workflow } from './builder.js';
 import { workflowNode } from './definition.js';
 
@@ -86,14 +86,14 @@ describe('the builder refuses', () => {
   it('the result of a task that is not in the workflow', () => {
     const elsewhere = task(SendEmail, { to: 'ada@example.com', template: 'welcome', variables: {} });
     expect(build(() => task(DeactivateUser, { userId, reason: elsewhere.result(EmailSent).messageId }))).toThrow(
-      'workflow wrong: task user.deactivate.reason refers to the result of a task that is not in the workflow; add the task to it',
+      'workflow wrong: task user.deactivate.input.reason refers to the result of a task that is not in the workflow; add the task to it',
     );
   });
 
   it('the same task in two places', () => {
     const once = activate();
     expect(build(() => chain(once, chain(once)))).toThrow(
-      'workflow wrong: one task stands at 0.0 and at 0.1.0; make a task for each place',
+      'workflow wrong: one task stands at 0.0 and at 0.1.0; make one for each place',
     );
   });
 

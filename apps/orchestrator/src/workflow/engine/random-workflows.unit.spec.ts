@@ -10,7 +10,7 @@ import {
 import { toMessage, type Draft } from '@starter/messaging';
 import { seededRandom } from '@starter/testing';
 import { z } from 'zod';
-import { chain, task, workflow, type NodeDraft } from './builder.js';
+import { chain, task, workflow, type AnyDraft } from '../definition/builder.js';
 import { workflowInstance } from './workflow.decider.js';
 import type { WorkflowState } from './workflow.state.js';
 
@@ -20,7 +20,7 @@ const random = seededRandom();
 const chance = (probability: number): boolean => random() < probability;
 const below = (limit: number): number => Math.floor(random() * limit);
 
-function randomNode(depth: number): NodeDraft {
+function randomNode(depth: number): AnyDraft {
   const isTask = depth === 0 || chance(0.4);
   const node = isTask
     ? task(ActivateUser, { userId })

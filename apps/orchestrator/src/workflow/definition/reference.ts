@@ -1,17 +1,18 @@
 import type { Json, WorkflowNode } from './definition.js';
-import { childPath, childrenOf, rootPath } from './node-path.js';
+import { anyItem, childAt, childPath, rootPath } from './node-path.js';
 
-/** What a `$ref` points at. */
+/** What a `$ref` points at; paths are those of the definition that it stands in. */
 export type Target =
   | { readonly from: 'input'; readonly fields: readonly string[] }
-  | { readonly from: 'results'; readonly path: string; readonly fields: readonly string[] };
+  /** `results` of a node, or `item` of a forEach. */
+  | { readonly from: 'results' | 'item'; readonly path: string; readonly fields: readonly string[] };
 
 /** The values that references are resolved from. */
 export interface Values {
+  /** The definition that the references stand in. */
   readonly definition: WorkflowNode;
-  readonly input: Json;
-  /** Result of the node at this path; undefined while it has none. */
-  result(path: string): Json | undefined;
+  /** The value whose fields a reference names; undefined while there is none. */
+  start(target: Target): Json | undefined;
 }
 
 /** A reference that is malformed or has no value; the message names its place in the definition. */
@@ -27,7 +28,7 @@ export class BadReferenceError extends Error {
 export function resolve(template: Json, place: string, values: Values): Json {
   return mapReferences(template, place, (reference, at) => {
     const target = targetOf(values.definition, reference, at);
-    const start = target.from === 'input' ? values.input : values.result(target.path);
+    const start = values.start(target);
     return target.fields.reduce((value, field) => fieldOf(value, field, `${at}: "${reference}" has no value`), start);
   });
 }
@@ -43,27 +44,49 @@ export function referencesIn(template: Json, place: string): { readonly referenc
 }
 
 /**
- * Reads `input.<fields>` or `results.<path>.<fields>`. A path and the fields behind it are told apart by the tree: a path
- * goes on as long as the node has children.
+ * Reads `input.<fields>`, `results.<path>.<fields>` or `item.<path>.<fields>`. A path and the fields behind it are told apart
+ * by the tree: a path goes on as long as the node has children. It does not lead into another workflow.
  * @throws BadReferenceError
  */
 export function targetOf(definition: WorkflowNode, reference: string, at: string): Target {
   const [from, ...rest] = reference.split('.');
   if (from === 'input') return { from, fields: rest };
-  if (from !== 'results' || rest.shift() !== rootPath) {
-    throw new BadReferenceError(`${at}: "${reference}" is no reference; write input.<field> or results.<path>.<field>`);
+  if ((from !== 'results' && from !== 'item') || rest.shift() !== rootPath) {
+    throw new BadReferenceError(
+      `${at}: "${reference}" is no reference; write input.<field>, results.<path>.<field> or item.<path>.<field>`,
+    );
   }
-  let path = rootPath;
-  let children = childrenOf(definition);
-  while (children.length > 0 && rest[0] !== undefined && /^\d+$/.test(rest[0])) {
-    const index = Number(rest.shift());
-    const child = children[index];
+  let [path, node] = [rootPath, definition];
+  while (rest[0] !== undefined && leadsOn(node, rest[0])) {
+    const index = rest.shift() as string;
+    const child = childAt(node, index);
     path = childPath(path, index);
-    if (!child)
+    if (!child) {
       throw new BadReferenceError(`${at}: "${reference}" names the place ${path}, which the definition lacks`);
-    children = childrenOf(child);
+    }
+    node = child;
+  }
+  if (from === 'item' && node.kind !== 'forEach') {
+    throw new BadReferenceError(`${at}: "${reference}" names the place ${path}, which is no forEach and has no items`);
   }
   return { from, path, fields: rest };
+}
+
+function leadsOn(node: WorkflowNode, segment: string): boolean {
+  switch (node.kind) {
+    case 'forEach':
+      return segment === anyItem;
+    case 'chain':
+    case 'group':
+    case 'when':
+    case 'fallback':
+      return /^\d+$/.test(segment);
+    case 'subWorkflow':
+    case 'task':
+    case 'sleep':
+    case 'waitForEvent':
+      return false;
+  }
 }
 
 function mapReferences(template: Json, at: string, replace: (reference: string, at: string) => Json | undefined): Json {

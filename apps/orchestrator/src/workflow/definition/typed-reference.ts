@@ -2,8 +2,8 @@ import type { Json } from './definition.js';
 
 const target: unique symbol = Symbol('what a reference points at');
 
-/** Where a reference begins: the workflow's input, or the result of a task, which is told by its identity. */
-export type Origin = 'input' | { readonly resultOf: object };
+/** Where a reference begins: the workflow's input, the result of a node, or an item of a forEach; nodes are told by identity. */
+export type Origin = 'input' | { readonly resultOf: object } | { readonly itemOf: object };
 
 interface Pointer<T> {
   readonly origin: Origin;
@@ -45,4 +45,27 @@ export function refTo<T>(origin: Origin, fields: readonly string[] = []): Ref<T>
 export const pointerOf = (value: object): Pointer<unknown> | undefined => (value as Partial<Ref<unknown>>)[target];
 
 const describe = ({ origin, fields }: Pointer<unknown>): string =>
-  [origin === 'input' ? 'input' : 'a result', ...fields].join('.');
+  [origin === 'input' ? 'input' : 'itemOf' in origin ? 'an item' : 'a result', ...fields].join('.');
+
+/**
+ * References become data, everything else must be JSON already.
+ * @param paths of nodes by identity
+ * @param place names the template in errors
+ * @throws Error when a reference leads to a node that has no path
+ */
+export function write(value: unknown, paths: ReadonlyMap<object, string>, place: string): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  const pointer = pointerOf(value);
+  if (pointer) return { $ref: [...startOf(pointer.origin, paths, place), ...pointer.fields].join('.') };
+  if (Array.isArray(value)) return value.map((item, index) => write(item, paths, `${place}.${index}`));
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, write(item, paths, `${place}.${key}`)]));
+}
+
+function startOf(origin: Origin, paths: ReadonlyMap<object, string>, place: string): string[] {
+  if (origin === 'input') return ['input'];
+  const [what, node] =
+    'itemOf' in origin ? (['item', origin.itemOf] as const) : (['results', origin.resultOf] as const);
+  const path = paths.get(node);
+  if (path !== undefined) return [what, path];
+  throw new Error(`${place} refers to the result of a task that is not in the workflow; add the task to it`);
+}

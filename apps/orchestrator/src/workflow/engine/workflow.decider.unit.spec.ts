@@ -2,6 +2,7 @@ import {
   ActivateUser,
   DeactivateUser,
   EmailSent,
+  NodeEnded,
   SendEmail,
   StartWorkflow,
   TaskFailed,
@@ -16,9 +17,9 @@ import { CommandFailed, CommandSucceeded } from '@starter/event-sourcing';
 import type { Draft } from '@starter/messaging';
 import { given as givenActor } from '@starter/testing';
 import { z } from 'zod';
-import { userOnboarding } from '../workflows/user-onboarding.workflow.js';
-import { chain, task, workflow } from './builder.js';
-import type { Json, WorkflowNode } from './definition.js';
+import { userOnboarding } from '../../workflows/user-onboarding.workflow.js';
+import { chain, task, workflow } from '../definition/builder.js';
+import type { Json, WorkflowNode } from '../definition/definition.js';
 import { requestIdOf } from './derived-id.js';
 import { workflowInstance } from './workflow.decider.js';
 
@@ -59,6 +60,8 @@ const taskSucceeded = (path: string, result: Json = null, purpose?: 'run' | 'com
 const taskFailed = (path: string, reason: string, purpose?: 'run' | 'compensate') =>
   TaskFailed.of({ ...request(path, purpose), reason });
 
+const nodeFailed = (path: string, reason: string) => NodeEnded.of({ workflowId, path, outcome: 'failed', reason });
+
 const start = (definition: WorkflowNode) =>
   StartWorkflow.of({ workflowId, workflow: 'user-onboarding', definition, input });
 const started = (definition: WorkflowNode) =>
@@ -78,6 +81,7 @@ describe('user onboarding', () => {
   const begun = [started(definition), mailRequested];
   const mailFailed = taskFailed('0.0', '550 no such user');
   const failedBecause = '0.0 email.send failed: 550 no such user';
+  const chainFailed = nodeFailed('0', failedBecause);
 
   it('sends the e-mail, then activates the user, then is complete', () => {
     given()
@@ -94,8 +98,8 @@ describe('user onboarding', () => {
   it('deactivates the user when the e-mail fails, and has failed when that is done', () => {
     given(...begun)
       .when(failed(mail, '550 no such user'), reply)
-      .then(mailFailed, undoRequested);
-    given(...begun, mailFailed, undoRequested)
+      .then(mailFailed, chainFailed, undoRequested);
+    given(...begun, mailFailed, chainFailed, undoRequested)
       .when(succeeded(undo), reply)
       .then(taskSucceeded('0', null, 'compensate'), WorkflowFailed.of({ workflowId, reason: failedBecause }));
   });
@@ -103,14 +107,21 @@ describe('user onboarding', () => {
   it('deactivates the user when the activation fails', () => {
     given(...begun, taskSucceeded('0.0'), activationRequested)
       .when(failed(activation, 'the user is deactivated'), reply)
-      .then(taskFailed('0.1', 'the user is deactivated'), undoRequested);
+      .then(
+        taskFailed('0.1', 'the user is deactivated'),
+        nodeFailed('0', '0.1 user.activate failed: the user is deactivated'),
+        undoRequested,
+      );
   });
 
   it('is stuck, with both reasons, when the compensation fails', () => {
     const reason = `the compensation of 0 chain failed: the user is not registered; it ran because ${failedBecause}`;
-    given(...begun, mailFailed, undoRequested)
+    given(...begun, mailFailed, chainFailed, undoRequested)
       .when(failed(undo, 'the user is not registered'), reply)
-      .then(taskFailed('0', 'the user is not registered', 'compensate'), WorkflowStuck.of({ workflowId, reason }));
+      .then(
+        taskFailed('0', 'the user is not registered', 'compensate'),
+        WorkflowStuck.of({ workflowId, path: '0', reason }),
+      );
   });
 
   it('is started once', () => {
@@ -130,11 +141,11 @@ describe('user onboarding', () => {
     given(...sent)
       .when(failed(mail, 'late'), reply)
       .then();
-    given(...begun, mailFailed, undoRequested)
+    given(...begun, mailFailed, chainFailed, undoRequested)
       .when(succeeded(mail), reply)
       .then();
     const failedInTheEnd = [taskSucceeded('0', null, 'compensate'), WorkflowFailed.of({ workflowId, reason: 'x' })];
-    given(...begun, mailFailed, undoRequested, ...failedInTheEnd)
+    given(...begun, mailFailed, chainFailed, undoRequested, ...failedInTheEnd)
       .when(failed(undo, 'late'), reply)
       .then();
   });
@@ -168,7 +179,7 @@ describe('user onboarding', () => {
     expect(given(...stored).state).toEqual(given(...past).state);
     given(...stored)
       .when(failed(activation, 'no'), reply)
-      .then(taskFailed('0.1', 'no'), undoRequested);
+      .then(taskFailed('0.1', 'no'), nodeFailed('0', '0.1 user.activate failed: no'), undoRequested);
   });
 });
 
@@ -235,7 +246,9 @@ describe('a chain', () => {
       taskSucceeded('0.1.0'),
       activated('0.1.1'),
     ];
-    let next: Draft[] = [taskFailed('0.1.1', 'no'), undone('0.1.1', 'third')];
+    const because = '0.1.1 user.activate failed: no';
+    const failures = [taskFailed('0.1.1', 'no'), nodeFailed('0.1', because), nodeFailed('0', because)];
+    let next: Draft[] = [...failures, undone('0.1.1', 'third')];
     given(...past)
       .when(failed(request('0.1.1').requestId, 'no'), reply)
       .then(...next);
@@ -266,7 +279,12 @@ describe('a chain', () => {
     const reason = '0.1 user.deactivate.reason: "results.0.0.messageId" has no value; there is no field "messageId"';
     given(started(incomplete), sent)
       .when(succeeded(request('0.0').requestId, {}), reply)
-      .then(taskSucceeded('0.0', {}), taskFailed('0.1', reason), undone('0.0', 'mail'));
+      .then(
+        taskSucceeded('0.0', {}),
+        taskFailed('0.1', reason),
+        nodeFailed('0', `0.1 user.deactivate failed: ${reason}`),
+        undone('0.0', 'mail'),
+      );
   });
 
   it('is stuck when the input of a compensation cannot be put together', () => {
@@ -283,6 +301,7 @@ describe('a chain', () => {
         taskFailed('0', reason, 'compensate'),
         WorkflowStuck.of({
           workflowId,
+          path: '0',
           reason: `the compensation of 0 user.activate failed: ${reason}; it ran because 0 user.activate failed: no`,
         }),
       );
@@ -291,12 +310,12 @@ describe('a chain', () => {
 
 describe('a definition that cannot run is refused', () => {
   it.each<[Json, string]>([
-    ['none', 'the definition is not one: root: Invalid input'],
+    ['none', 'the definition cannot run: root: Invalid input'],
     [
       { kind: 'chain', steps: [{ kind: 'loop' }] },
-      'the definition is not one: steps.0.kind: Invalid discriminator value',
+      'the definition cannot run: steps.0.kind: Invalid discriminator value',
     ],
-    [{ kind: 'chain', steps: [], retry: 3 }, 'the definition is not one: root: Unrecognized key: "retry"'],
+    [{ kind: 'chain', steps: [], retry: 3 }, 'the definition cannot run: root: Unrecognized key: "retry"'],
     [
       { kind: 'task', command: 'x', version: 1, input: { a: { $ref: 'results.0.a' } } },
       'the definition cannot run: 0 x.a: "results.0.a" is not known when 0 starts',

@@ -1,0 +1,24 @@
+/** How large a workflow may be; what is larger is refused, with its place. */
+export interface WorkflowLimits {
+  /** Length of a definition as JSON, in characters. */
+  readonly definitionSize: number;
+  /** Nodes of a definition. */
+  readonly nodes: number;
+  /** Nodes inside each other. */
+  readonly depth: number;
+  /** Members of one group or forEach. */
+  readonly members: number;
+  /** Attempts of one task. */
+  readonly attempts: number;
+  /** The longest sleep, timeout or backoff, in milliseconds. */
+  readonly durationMs: number;
+}
+
+export const defaultLimits: WorkflowLimits = {
+  definitionSize: 4_000_000,
+  nodes: 20_000,
+  depth: 50,
+  members: 10_000,
+  attempts: 100,
+  durationMs: 366 * 86_400_000,
+};

@@ -1,0 +1,38 @@
+import type { WorkflowLimits } from './limits.js';
+import { childPath, rootPath } from './node-path.js';
+
+interface Placed {
+  readonly value: unknown;
+  readonly path: string;
+  readonly depth: number;
+}
+
+/** What is too large about a definition, before anybody reads it in earnest: the reader is recursive, and takes its time. */
+export function sizeProblems(json: unknown, limits: WorkflowLimits): string[] {
+  const left: Placed[] = [{ value: json, path: rootPath, depth: 1 }];
+  let nodes = 0;
+  for (let placed = left.pop(); placed; placed = left.pop()) {
+    const { path, depth } = placed;
+    const node = placed.value as Readonly<Record<string, unknown>> | null;
+    if (typeof node !== 'object' || node === null) continue;
+    nodes += 1;
+    if (depth > limits.depth) return [`${path}: nodes are ${depth} deep, and ${limits.depth} are allowed`];
+    const children = childrenIn(node);
+    if (node['kind'] === 'group' && children.length > limits.members) {
+      const what = `${path} group: ${children.length} members, and ${limits.members} are allowed`;
+      return [`${what}; split them, or raise the limit`];
+    }
+    if (nodes + children.length > limits.nodes) return [`${path}: more than ${limits.nodes} nodes; split the workflow`];
+    left.push(...children.map((value, index) => ({ value, path: childPath(path, index), depth: depth + 1 })));
+  }
+  const { length } = JSON.stringify(json) ?? '';
+  if (length <= limits.definitionSize) return [];
+  return [`root: ${length} characters as JSON, and ${limits.definitionSize} are allowed; pass large values as input`];
+}
+
+/** Whatever looks like a child: nothing is known about this JSON yet. */
+function childrenIn(node: Readonly<Record<string, unknown>>): unknown[] {
+  const lists = [node['steps'], node['members']].flatMap((list): unknown[] => (Array.isArray(list) ? list : []));
+  const single = ['body', 'then', 'attempt', 'otherwise', 'definition'].flatMap((key) => node[key] ?? []);
+  return [...lists, ...single];
+}

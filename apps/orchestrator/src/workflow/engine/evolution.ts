@@ -1,0 +1,55 @@
+import {
+  EventAwaited,
+  EventReceived,
+  GroupStarted,
+  NodeEnded,
+  TaskFailed,
+  TaskRequested,
+  TaskSucceeded,
+  TimerSet,
+  WorkflowCompleted,
+  WorkflowFailed,
+  WorkflowStarted,
+  WorkflowStuck,
+  WorkflowUnstuck,
+} from '@starter/contracts';
+import { apply, on } from '@starter/event-sourcing';
+import {
+  completed,
+  eventAwaited,
+  eventReceived,
+  groupStarted,
+  nodeEnded,
+  started,
+  stuck,
+  taskFailed,
+  taskRequested,
+  taskSucceeded,
+  timerSet,
+  unstuck,
+  workflowFailed,
+  type StartedWorkflow,
+  type WorkflowState,
+} from './workflow.state.js';
+
+/** What each event changes. */
+export const evolution = on(
+  apply(WorkflowStarted, (_: WorkflowState, { data }) => started(data)),
+  apply(TaskRequested, (state: WorkflowState, { data }) => taskRequested(running(state), data)),
+  apply(TaskSucceeded, (state: WorkflowState, { data }) => taskSucceeded(running(state), data)),
+  apply(TaskFailed, (state: WorkflowState, { data }) => taskFailed(running(state), data)),
+  apply(GroupStarted, (state: WorkflowState, { data }) => groupStarted(running(state), data)),
+  apply(NodeEnded, (state: WorkflowState, { data }) => nodeEnded(running(state), data)),
+  apply(TimerSet, (state: WorkflowState, { data }) => timerSet(running(state), data)),
+  apply(EventAwaited, (state: WorkflowState, { data }) => eventAwaited(running(state), data)),
+  apply(EventReceived, (state: WorkflowState, { data }) => eventReceived(running(state), data)),
+  apply(WorkflowCompleted, (state: WorkflowState) => completed(running(state))),
+  apply(WorkflowFailed, (state: WorkflowState) => workflowFailed(running(state))),
+  apply(WorkflowStuck, (state: WorkflowState, { data }) => stuck(running(state), data)),
+  apply(WorkflowUnstuck, (state: WorkflowState, { data }) => unstuck(running(state), data.path, data.remedy)),
+);
+
+function running(state: WorkflowState): StartedWorkflow {
+  if (state.status === 'new') throw new Error('the first event of a workflow must be workflow.started');
+  return state;
+}

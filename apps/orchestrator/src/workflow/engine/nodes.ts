@@ -1,0 +1,158 @@
+import { EventAwaited, GroupStarted, NodeEnded } from '@starter/contracts';
+import type { GroupPolicy, Json, WorkflowNode } from '../definition/definition.js';
+import { durationMs } from '../definition/duration.js';
+import { childPath, nodeAt, placeIn } from '../definition/node-path.js';
+import { BadReferenceError, resolve } from '../definition/reference.js';
+import { isUndone } from './compensations.js';
+import { request, setTimer } from './requests.js';
+import type { Run } from './run.js';
+import { branchOf, itemsOf, valuesAt } from './values.js';
+import { nameOf, type Group } from './workflow.state.js';
+
+/** Does what is on the agenda, until nothing is. A new kind of node says in `enter` what it starts with, and what follows its children. */
+export function work(run: Run): void {
+  for (let step = run.agenda.pop(); step; step = run.agenda.pop()) {
+    if (step.do === 'enter') enter(run, step.path);
+    else if (step.do === 'leave') leave(run, step.path);
+    else failed(run, step.path, step.reason);
+  }
+}
+
+function enter(run: Run, path: string): void {
+  const node = nodeAt(run.state.definition, path);
+  try {
+    begin(run, path, node);
+  } catch (error) {
+    if (!(error instanceof BadReferenceError)) throw error;
+    run.agenda.push({ do: 'fail', path, reason: error.message });
+  }
+}
+
+function begin(run: Run, path: string, node: WorkflowNode): void {
+  const { state, agenda } = run;
+  const { workflowId } = state;
+  const child = (index: number) => agenda.push({ do: 'enter', path: childPath(path, index) });
+  if (node.kind === 'task') return request(run, path, 'run', 1);
+  if (node.kind !== 'sleep' && node.timeout !== undefined) {
+    setTimer(run, { kind: 'deadline', path }, durationMs(node.timeout));
+  }
+  switch (node.kind) {
+    case 'chain':
+      if (node.steps.length > 0) child(0);
+      else agenda.push({ do: 'leave', path });
+      return;
+    case 'group':
+      return beginGroup(run, path, node.members.length);
+    case 'forEach':
+      return beginGroup(run, path, itemsOf(state, path)?.length ?? 0);
+    case 'when': {
+      const branch = branchOf(state, path);
+      agenda.push(branch === undefined ? { do: 'leave', path } : { do: 'enter', path: branch });
+      return;
+    }
+    case 'fallback':
+    case 'subWorkflow':
+      child(0);
+      return;
+    case 'sleep':
+      return setTimer(run, { kind: 'sleep', path }, durationMs(node.duration));
+    case 'waitForEvent': {
+      const match = resolve(node.match, `${path} waitForEvent.match`, valuesAt(state, path)) as Record<string, Json>;
+      return run.emit(EventAwaited.of({ workflowId, path, event: node.event, match }));
+    }
+  }
+}
+
+function beginGroup(run: Run, path: string, size: number): void {
+  const { members } = run.limits;
+  if (size > members) {
+    const what = `${nameOf(run.state, path)}: ${size} members, and ${members} are allowed`;
+    throw new BadReferenceError(`${what}; split them, or raise the limit`);
+  }
+  run.emit(GroupStarted.of({ workflowId: run.state.workflowId, path, size }));
+  memberEnded(run, path);
+}
+
+/** A node has ended well: its parent goes on. */
+function leave(run: Run, path: string): void {
+  const { state, agenda } = run;
+  const { workflowId, definition, ended } = state;
+  const place = placeIn(path);
+  const parent = place && nodeAt(definition, place.parent);
+  if (!ended.has(path) && isRecorded(run, nodeAt(definition, path), parent)) {
+    run.emit(NodeEnded.of({ workflowId, path, outcome: 'succeeded' }));
+  }
+  if (!place || !parent) {
+    run.rootLeft = true;
+    return;
+  }
+  switch (parent.kind) {
+    case 'chain': {
+      const next = place.index + 1;
+      agenda.push(
+        next < parent.steps.length
+          ? { do: 'enter', path: childPath(place.parent, next) }
+          : { do: 'leave', path: place.parent },
+      );
+      return;
+    }
+    case 'group':
+    case 'forEach':
+      return memberEnded(run, place.parent);
+    case 'when':
+    case 'fallback':
+    case 'subWorkflow':
+      agenda.push({ do: 'leave', path: place.parent });
+      return;
+    case 'task':
+    case 'sleep':
+    case 'waitForEvent':
+      throw new Error(`${place.parent} is a ${parent.kind} and has no child ${path}`);
+  }
+}
+
+/** See `NodeEnded`; the root must be known to have ended while there is something to undo. */
+function isRecorded(run: Run, node: WorkflowNode, parent: WorkflowNode | undefined): boolean {
+  if (node.kind === 'task') return !parent && !isUndone(run.state.compensations);
+  if (node.kind === 'group' || node.kind === 'forEach' || node.kind === 'sleep' || node.timeout !== undefined)
+    return true;
+  return parent ? parent.kind === 'group' || parent.kind === 'forEach' : !isUndone(run.state.compensations);
+}
+
+/** A node has failed: so has its parent, unless that one knows better. */
+function failed(run: Run, path: string, reason: string): void {
+  const { state, agenda } = run;
+  const { workflowId, definition } = state;
+  if (!state.ended.has(path)) run.emit(NodeEnded.of({ workflowId, path, outcome: 'failed', reason }));
+  const place = placeIn(path);
+  if (!place) return;
+  const { parent, index } = place;
+  const { kind } = nodeAt(definition, parent);
+  if (kind === 'group' || kind === 'forEach') memberEnded(run, parent);
+  else if (kind === 'fallback' && index === 0) agenda.push({ do: 'enter', path: childPath(parent, 1) });
+  else agenda.push({ do: 'fail', path: parent, reason });
+}
+
+/** Decides on a group by what it has counted, however many members it has. */
+function memberEnded(run: Run, path: string): void {
+  const group = run.state.groups.get(path) as Group;
+  const node = nodeAt(run.state.definition, path);
+  if (node.kind !== 'group' && node.kind !== 'forEach') throw new Error(`${path} is a ${node.kind} and has no members`);
+  const reason = failureOf(group, node.policy, nameOf(run.state, path));
+  if (reason !== undefined) run.agenda.push({ do: 'fail', path, reason });
+  else if (group.succeeded + group.failed === group.size) run.agenda.push({ do: 'leave', path });
+}
+
+/** Why a group cannot succeed any more; undefined while it can. */
+function failureOf(
+  { size, succeeded, failed: count, firstReason }: Group,
+  policy: GroupPolicy,
+  name: string,
+): string | undefined {
+  const others = count > 1 ? ` (${count} of ${size} members failed)` : '';
+  if (policy === 'failFast') return count > 0 ? firstReason : undefined;
+  if (policy === 'waitAll') return count > 0 && succeeded + count === size ? `${firstReason}${others}` : undefined;
+  if (size - count >= policy.minSuccess) return undefined;
+  const because = firstReason === undefined ? '' : `: ${firstReason}${others}`;
+  return `${name} needs ${policy.minSuccess} of ${size} members to succeed${because}`;
+}

@@ -1,0 +1,120 @@
+import { TaskFailed, TaskRequested, TaskSucceeded, TimerSet, WorkflowStuck, type DataOf } from '@starter/contracts';
+import type { CompensationNode, Json } from '../definition/definition.js';
+import { durationMs } from '../definition/duration.js';
+import { nodeAt } from '../definition/node-path.js';
+import { BadReferenceError, resolve } from '../definition/reference.js';
+import { attemptsOf } from './compensations.js';
+import { requestIdOf } from './derived-id.js';
+import type { Run } from './run.js';
+import { backoffMs, timerIdOf, type Timer } from './timers.js';
+import { valuesAt } from './values.js';
+import { isActive, nameOf, type Request, type StartedWorkflow } from './workflow.state.js';
+
+type Attempt = Pick<Request, 'path' | 'purpose' | 'attempt' | 'requestId'>;
+
+/** Sends the command of a task or of a compensation. */
+export function request(run: Run, path: string, purpose: Request['purpose'], attempt: number): void {
+  const { state } = run;
+  const { command, version, key, input, timeout } = commandOf(state, path, purpose);
+  const { workflowId } = state;
+  const requestId = requestIdOf(workflowId, path, purpose, attempt);
+  try {
+    const place = `${path} ${command}`;
+    const data = resolve(input, place, valuesAt(state, path)) as Record<string, Json>;
+    // A command without a key makes an actor of its own, which has the command's id.
+    const subject = key === undefined ? requestId : subjectOf(data[key], `${place}.${key}`);
+    const sent = { requestId, attempt, command, commandVersion: version, subject, data };
+    run.emit(TaskRequested.of({ workflowId, path, purpose, ...sent }));
+    if (timeout !== undefined) setTimer(run, { kind: 'timeout', path, purpose, attempt }, durationMs(timeout));
+  } catch (error) {
+    if (!(error instanceof BadReferenceError)) throw error;
+    // Another attempt would find the same.
+    failForGood(run, { path, purpose, attempt, requestId }, { reason: error.message });
+  }
+}
+
+/** A reply says that the command was carried out. */
+export function succeed(run: Run, { path, purpose, attempt, requestId, state }: Request, result: Json): void {
+  // The first answer counts; what nobody has answered in time may be answered late.
+  if (state !== 'requested' && state !== 'timedOut') return;
+  const identity = { workflowId: run.state.workflowId, path, purpose, requestId };
+  const counts = isCurrent(run.state, { path, purpose, attempt, requestId });
+  run.emit(TaskSucceeded.of({ ...identity, result, ...(counts ? {} : { late: true }) }));
+  if (counts && purpose === 'run') run.agenda.push({ do: 'leave', path });
+}
+
+/** A reply says that the command was not carried out, or none has come in time. */
+export function fail(run: Run, attempted: Request, reason: string, timedOut = false): void {
+  const { path, purpose, attempt, requestId, state } = attempted;
+  if (state !== 'requested') return;
+  const identity = { workflowId: run.state.workflowId, path, purpose, requestId };
+  const failure = { reason, ...(timedOut ? { timedOut: true as const } : {}) };
+  if (!isCurrent(run.state, attempted)) return run.emit(TaskFailed.of({ ...identity, ...failure, late: true }));
+  const { retry } = commandOf(run.state, path, purpose);
+  const tries = purpose === 'run' ? attempt : attemptsOf(run.state.compensations, path).round;
+  if (!retry || tries >= retry.attempts) return failForGood(run, attempted, failure);
+  run.emit(TaskFailed.of({ ...identity, ...failure, retried: true }));
+  const delayMs = backoffMs(retry.backoff, tries);
+  if (delayMs === 0) return request(run, path, purpose, attempt + 1);
+  setTimer(run, { kind: 'retry', path, purpose, attempt: attempt + 1 }, delayMs);
+}
+
+export function timedOut(run: Run, attempt: Omit<Attempt, 'requestId'>): void {
+  const sent = run.state.requests.get(
+    requestIdOf(run.state.workflowId, attempt.path, attempt.purpose, attempt.attempt),
+  );
+  if (!sent || !isCurrent(run.state, sent)) return;
+  const { timeout } = commandOf(run.state, sent.path, sent.purpose);
+  fail(run, sent, `no answer within ${timeout}`, true);
+}
+
+/** The wait before this attempt is over. */
+export function retry(run: Run, { path, purpose, attempt }: Omit<Attempt, 'requestId'>): void {
+  const requestId = requestIdOf(run.state.workflowId, path, purpose, attempt - 1);
+  const before = run.state.requests.get(requestId);
+  if (!before || before.state === 'requested' || !isCurrent(run.state, before)) return;
+  request(run, path, purpose, attempt);
+}
+
+export function setTimer(run: Run, timer: Timer, delayMs: number): void {
+  const path = timer.kind === 'fill' ? '' : timer.path;
+  run.emit(TimerSet.of({ workflowId: run.state.workflowId, timerId: timerIdOf(timer), path, delayMs }));
+}
+
+/** Whether what comes of this attempt decides what comes of its node: that is still open, and no later attempt was made. */
+function isCurrent(state: StartedWorkflow, { path, purpose, attempt }: Attempt): boolean {
+  const { workflowId, requests, results, compensations } = state;
+  if (requests.has(requestIdOf(workflowId, path, purpose, attempt + 1))) return false;
+  if (purpose === 'run') return !results.has(path) && isActive(state, path);
+  return state.status !== 'stuck' && compensations.current === path && attemptsOf(compensations, path).all === attempt;
+}
+
+function failForGood(
+  run: Run,
+  { path, purpose, requestId }: Attempt,
+  failure: Pick<DataOf<typeof TaskFailed>, 'reason' | 'timedOut'>,
+): void {
+  const { workflowId } = run.state;
+  const { reason } = failure;
+  run.emit(TaskFailed.of({ workflowId, path, purpose, requestId, ...failure }));
+  if (purpose === 'run') {
+    run.agenda.push({ do: 'fail', path, reason: `${nameOf(run.state, path)} failed: ${reason}` });
+    return;
+  }
+  // What was still to be undone stays in the queue: it is not undone on ground that is not known.
+  const because = run.state.reason === undefined ? '' : `; it ran because ${run.state.reason}`;
+  const what = `the compensation of ${nameOf(run.state, path)} failed: ${reason}${because}`;
+  run.emit(WorkflowStuck.of({ workflowId, path, reason: what }));
+}
+
+function commandOf({ definition }: StartedWorkflow, path: string, purpose: Request['purpose']): CompensationNode {
+  const node = nodeAt(definition, path);
+  const command = purpose === 'compensate' ? node.compensateWith : node.kind === 'task' ? node : undefined;
+  if (!command) throw new Error(`${path} has no command to ${purpose}`);
+  return command;
+}
+
+function subjectOf(value: Json | undefined, place: string): string {
+  if (typeof value === 'string' || typeof value === 'number') return String(value);
+  throw new BadReferenceError(`${place}: names the actor, so it must be a text or a number`);
+}

@@ -1,0 +1,196 @@
+import {
+  CancelWorkflow,
+  DeliverEvent,
+  EventReceived,
+  StartWorkflow,
+  TaskRequested,
+  TimerFired,
+  TimerSet,
+  UnstickWorkflow,
+  WorkflowCompleted,
+  WorkflowFailed,
+  WorkflowStarted,
+  WorkflowUnstuck,
+  workflowReplies,
+  type DataOf,
+} from '@starter/contracts';
+import {
+  CommandFailed,
+  CommandSucceeded,
+  defineActor,
+  handle,
+  on,
+  reject,
+  type Actor,
+  type Decision,
+  type OutgoingCommand,
+  type RecordedEvent,
+} from '@starter/event-sourcing';
+import { readDefinition } from '../definition/check-definition.js';
+import { defaultLimits, type WorkflowLimits } from '../definition/limits.js';
+import { rootPath } from '../definition/node-path.js';
+import { attemptsOf, isUndone, nextToUndo } from './compensations.js';
+import { derivedId } from './derived-id.js';
+import { evolution } from './evolution.js';
+import { fillGroups } from './fill-groups.js';
+import { work } from './nodes.js';
+import { fail, request, retry, succeed, timedOut } from './requests.js';
+import { Run } from './run.js';
+import { timerOf } from './timers.js';
+import { resultOf } from './values.js';
+import { isActive, nameOf, started, type Request, type StartedWorkflow, type WorkflowState } from './workflow.state.js';
+
+/**
+ * One run of a workflow: an outcome comes in, the next commands go out. It needs no registry of definitions, because the
+ * command that starts it carries the definition; so the same command and state give the same decision in every release.
+ */
+export function workflowActor(limits: WorkflowLimits = defaultLimits): Actor<WorkflowState> {
+  const decideOn = (state: WorkflowState, what: (run: Run, state: StartedWorkflow) => string | void): Decision => {
+    if (state.status === 'new') return reject('the workflow has not started; nobody waits for this');
+    const run = new Run(state, limits);
+    const refusal = what(run, state);
+    return refusal === undefined ? finish(run) : reject(refusal);
+  };
+  return defineActor<WorkflowState>('workflow', {
+    initialState: { status: 'new' },
+    decide: on(
+      handle(StartWorkflow, ({ data }, state: WorkflowState) => (state.status === 'new' ? start(data, limits) : [])),
+      handle(CommandSucceeded, ({ data, message }, state: WorkflowState) =>
+        settle(state, message.subject, data.requestId, limits, (run, sent) => succeed(run, sent, data.result)),
+      ),
+      handle(CommandFailed, ({ data, message }, state: WorkflowState) =>
+        settle(state, message.subject, data.requestId, limits, (run, sent) => fail(run, sent, data.reason)),
+      ),
+      handle(TimerFired, ({ data }, state: WorkflowState) => decideOn(state, (run) => fire(run, data.timerId))),
+      handle(DeliverEvent, ({ data }, state: WorkflowState) => decideOn(state, (run) => deliver(run, data))),
+      handle(CancelWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => cancel(run, data.reason))),
+      handle(UnstickWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => unstick(run, data.remedy))),
+    ),
+    evolve: evolution,
+    outgoing,
+  });
+}
+
+export const workflowInstance = workflowActor();
+
+function start(data: DataOf<typeof StartWorkflow>, limits: WorkflowLimits): Decision {
+  const read = readDefinition(data.definition, limits);
+  if ('problems' in read) return reject(`the definition cannot run: ${read.problems.join('; ')}`);
+  const run = new Run(started(data), limits);
+  run.agenda.push({ do: 'enter', path: rootPath });
+  const decision = finish(run);
+  return 'rejected' in decision ? decision : [WorkflowStarted.of(data), ...decision];
+}
+
+/** A reply counts once, and only for a request that was made. */
+function settle(
+  state: WorkflowState,
+  workflowId: string | undefined,
+  requestId: string,
+  limits: WorkflowLimits,
+  then: (run: Run, sent: Request) => void,
+): Decision {
+  if (state.status === 'new') return reject(`there is no workflow ${workflowId}: nobody waits for this reply`);
+  const sent = state.requests.get(requestId);
+  if (!sent) return reject(`workflow ${workflowId} never sent request ${requestId}: nobody waits for this reply`);
+  const run = new Run(state, limits);
+  then(run, sent);
+  return finish(run);
+}
+
+/** A timer whose time has passed by in another way changes nothing. */
+function fire(run: Run, timerId: string): string | void {
+  const timer = timerOf(timerId);
+  if (!timer) return `"${timerId}" is no timer of a workflow`;
+  switch (timer.kind) {
+    case 'timeout':
+      return timedOut(run, timer);
+    case 'retry':
+      return retry(run, timer);
+    case 'sleep':
+      if (isActive(run.state, timer.path)) run.agenda.push({ do: 'leave', path: timer.path });
+      return;
+    case 'deadline': {
+      const { path } = timer;
+      const reason = `${nameOf(run.state, path)} did not end in time`;
+      if (isActive(run.state, path)) run.agenda.push({ do: 'fail', path, reason });
+      return;
+    }
+    case 'fill':
+      run.fills = timerId === run.state.fillTimer;
+  }
+}
+
+function deliver(run: Run, { path, data }: DataOf<typeof DeliverEvent>): string | void {
+  const { workflowId, waiting, ended } = run.state;
+  if (waiting.has(path) && isActive(run.state, path)) {
+    run.emit(EventReceived.of({ workflowId, path, data }));
+    run.agenda.push({ do: 'leave', path });
+  } else if (!waiting.has(path) && !ended.has(path)) {
+    return `workflow ${workflowId} waits for no event at ${path}`;
+  }
+}
+
+function cancel(run: Run, reason: string): string | void {
+  if (!isActive(run.state, rootPath)) return `the workflow is ${run.state.status} and cannot be cancelled any more`;
+  run.agenda.push({ do: 'fail', path: rootPath, reason: `cancelled: ${reason}` });
+}
+
+function unstick(run: Run, remedy: DataOf<typeof UnstickWorkflow>['remedy']): string | void {
+  const { workflowId, status, compensations } = run.state;
+  const { current: path } = compensations;
+  if (status !== 'stuck' || path === undefined)
+    return `the workflow is ${status}, not stuck; there is nothing to ${remedy}`;
+  run.emit(WorkflowUnstuck.of({ workflowId, path, remedy }));
+  if (remedy === 'retry') request(run, path, 'compensate', attemptsOf(compensations, path).all + 1);
+}
+
+/** Does all that follows, up to what has to be waited for. */
+function finish(run: Run): Decision {
+  work(run);
+  // A timer goes on with groups that are being filled already; without any, this is the first part.
+  if (run.fills || run.before.unfilled.isEmpty()) fillGroups(run);
+  for (let path = nextToUndo(run.state.compensations); path !== undefined; path = nextToUndo(run.state.compensations)) {
+    request(run, path, 'compensate', attemptsOf(run.state.compensations, path).all + 1);
+  }
+  end(run);
+  return run.events;
+}
+
+/** It is over when its root node has ended and nothing is left to be undone. */
+function end(run: Run): void {
+  const { workflowId, status, ended, compensations, reason = 'unknown' } = run.state;
+  if (!isUndone(compensations)) return;
+  const outcome = ended.get(rootPath) ?? (run.rootLeft ? 'succeeded' : undefined);
+  if (outcome === 'failed' && status === 'compensating') run.emit(WorkflowFailed.of({ workflowId, reason }));
+  if (outcome === 'succeeded' && status === 'running') {
+    run.emit(WorkflowCompleted.of({ workflowId, result: resultOf(run.state, rootPath) ?? null }));
+  }
+}
+
+function outgoing({ type, data }: RecordedEvent): OutgoingCommand[] {
+  if (type === TaskRequested.type) {
+    const {
+      workflowId,
+      requestId,
+      command,
+      commandVersion,
+      subject,
+      data: input,
+    } = data as DataOf<typeof TaskRequested>;
+    const replyTo = { address: workflowReplies, subject: workflowId };
+    return [{ type: command, version: commandVersion, id: requestId, data: input, subject, replyTo }];
+  }
+  if (type !== TimerSet.type) return [];
+  const { workflowId, timerId, delayMs } = data as DataOf<typeof TimerSet>;
+  return delayMs === 0 ? [timerFired(workflowId, timerId)] : [];
+}
+
+/** The command of a timer that is due; its id makes it one, however often it is sent. */
+export const timerFired = (workflowId: string, timerId: string): OutgoingCommand => ({
+  type: TimerFired.type,
+  version: TimerFired.version,
+  id: derivedId('timer', workflowId, timerId),
+  data: { workflowId, timerId },
+  subject: workflowId,
+});

@@ -1,0 +1,278 @@
+import type {
+  DataOf,
+  EventAwaited,
+  EventReceived,
+  GroupStarted,
+  NodeEnded,
+  TaskFailed,
+  TaskRequested,
+  TaskSucceeded,
+  TimerSet,
+  WorkflowStarted,
+  WorkflowStuck,
+} from '@starter/contracts';
+import { Map, OrderedSet, Set } from 'immutable';
+import { workflowNode, type Json, type WorkflowNode } from '../definition/definition.js';
+import { nodesDownTo, placeIn, rootPath } from '../definition/node-path.js';
+import { noCompensations, register, requestedAgain, undo, type Compensations } from './compensations.js';
+import { itemsOf, resultsOfMembers } from './values.js';
+
+/** One command that was sent, and what came of it. */
+export interface Request {
+  /** Order of sending. */
+  readonly number: number;
+  readonly requestId: string;
+  readonly path: string;
+  readonly purpose: 'run' | 'compensate';
+  readonly attempt: number;
+  readonly command: string;
+  readonly state: 'requested' | 'succeeded' | 'failed' | 'timedOut';
+  readonly result?: Json;
+  readonly reason?: string;
+}
+
+/** A group or forEach that has begun; what it counts, nobody has to count again. */
+export interface Group {
+  readonly size: number;
+  /** Members that have begun are those below. */
+  readonly begun: number;
+  readonly succeeded: number;
+  readonly failed: number;
+  /** Why the first one failed that did. */
+  readonly firstReason?: string;
+  /** Of a forEach. */
+  readonly items?: readonly Json[];
+}
+
+/** Its maps share their structure from one state to the next, so that an update costs the same however much is in them. */
+export interface StartedWorkflow {
+  readonly status: 'running' | 'compensating' | 'completed' | 'failed' | 'stuck';
+  readonly workflowId: string;
+  readonly workflow: string;
+  /** Pinned: a deploy of another definition does not reach it. */
+  readonly definition: WorkflowNode;
+  readonly input: Readonly<Record<string, Json>>;
+  /** By id. */
+  readonly requests: Map<string, Request>;
+  /** Results of tasks, events and groups, by path. */
+  readonly results: Map<string, Json>;
+  /** How nodes ended, by path: all that failed, and those that `NodeEnded` tells. */
+  readonly ended: Map<string, DataOf<typeof NodeEnded>['outcome']>;
+  readonly groups: Map<string, Group>;
+  /** Paths of groups with members that have not begun; the last one goes on first. */
+  readonly unfilled: OrderedSet<string>;
+  /** Id of the timer that goes on with them; none is needed while there are none. */
+  readonly fillTimer?: string;
+  /** Paths of the nodes that wait for an event. */
+  readonly waiting: Set<string>;
+  readonly compensations: Compensations;
+  /** Why it failed. */
+  readonly reason?: string;
+  /** Why it is stuck, or was. */
+  readonly stuckBecause?: string;
+}
+
+export type WorkflowState = { readonly status: 'new' } | StartedWorkflow;
+
+export const started = ({
+  workflowId,
+  workflow,
+  definition,
+  input,
+}: DataOf<typeof WorkflowStarted>): StartedWorkflow => ({
+  status: 'running',
+  workflowId,
+  workflow,
+  definition: workflowNode.parse(definition),
+  input,
+  requests: Map(),
+  results: Map(),
+  ended: Map(),
+  groups: Map(),
+  unfilled: OrderedSet(),
+  waiting: Set(),
+  compensations: noCompensations,
+});
+
+export function taskRequested(state: StartedWorkflow, data: DataOf<typeof TaskRequested>): StartedWorkflow {
+  const { requestId, path, purpose, attempt, command } = data;
+  const request = {
+    number: state.requests.size,
+    requestId,
+    path,
+    purpose,
+    attempt,
+    command,
+    state: 'requested',
+  } as const;
+  const next = { ...state, requests: state.requests.set(requestId, request) };
+  if (purpose === 'compensate') return { ...next, compensations: requestedAgain(state.compensations, path, attempt) };
+  return attempt > 1 ? next : begun(registered(next, path), path);
+}
+
+/**
+ * A compensation is registered with the first request inside its node, before anything has happened: the outcome of a
+ * request may be lost, so what was asked for counts as done. Nodes that never requested anything are not registered.
+ */
+function registered(state: StartedWorkflow, path: string): StartedWorkflow {
+  const { compensations, definition } = state;
+  return { ...state, compensations: register(compensations, nodesDownTo(definition, path)) };
+}
+
+export function taskSucceeded(state: StartedWorkflow, data: DataOf<typeof TaskSucceeded>): StartedWorkflow {
+  const { requestId, path, purpose, result, late } = data;
+  const next = settled(state, requestId, { state: 'succeeded', result });
+  if (purpose === 'compensate') return late ? next : { ...next, compensations: undo.done(next.compensations, path) };
+  if (late) return undoneAgain(next, path);
+  return counted({ ...next, results: next.results.set(path, result) }, path, 'succeeded');
+}
+
+/** What may have been undone before it happened is undone again; what is still going to be undone is not. */
+function undoneAgain(state: StartedWorkflow, path: string): StartedWorkflow {
+  const nodes = nodesDownTo(state.definition, path);
+  const failed = nodes.findIndex((node) => state.ended.has(node.path));
+  const inside = failed < 0 ? [] : nodes.slice(failed).filter(({ node }) => node.compensateWith);
+  return {
+    ...state,
+    compensations: undo.again(
+      state.compensations,
+      inside.map((node) => node.path),
+    ),
+  };
+}
+
+export function taskFailed(state: StartedWorkflow, data: DataOf<typeof TaskFailed>): StartedWorkflow {
+  const { requestId, path, purpose, reason, timedOut, retried, late } = data;
+  const next = settled(state, requestId, { state: timedOut ? 'timedOut' : 'failed', reason });
+  if (late || retried || purpose === 'compensate') return next;
+  return failed(begun(next, path), path, `${nameOf(state, path)} failed: ${reason}`);
+}
+
+export const groupStarted = (state: StartedWorkflow, { path, size }: DataOf<typeof GroupStarted>): StartedWorkflow => {
+  const items = itemsOf(state, path);
+  const group = { size, begun: 0, succeeded: 0, failed: 0, ...(items ? { items } : {}) };
+  const next = begun({ ...state, groups: state.groups.set(path, group) }, path);
+  return size > 0 ? { ...next, unfilled: next.unfilled.add(path) } : next;
+};
+
+export function nodeEnded(state: StartedWorkflow, data: DataOf<typeof NodeEnded>): StartedWorkflow {
+  const { path, outcome, reason = 'unknown' } = data;
+  const next = begun(state, path);
+  if (outcome === 'failed') return failed(next, path, reason);
+  const ended = { ...next, ended: next.ended.set(path, outcome), unfilled: next.unfilled.delete(path) };
+  if (outcome === 'cancelled') return ended;
+  // Put together once; whoever refers to it later finds it.
+  const whole = state.groups.has(path)
+    ? { ...ended, results: ended.results.set(path, resultsOfMembers(state, path)) }
+    : ended;
+  return counted(whole, path, 'succeeded');
+}
+
+export const eventAwaited = (state: StartedWorkflow, { path }: DataOf<typeof EventAwaited>): StartedWorkflow =>
+  begun({ ...state, waiting: state.waiting.add(path) }, path);
+
+export function eventReceived(state: StartedWorkflow, { path, data }: DataOf<typeof EventReceived>): StartedWorkflow {
+  const [results, ended] = [state.results.set(path, data), state.ended.set(path, 'succeeded')];
+  return counted({ ...state, results, ended, waiting: state.waiting.delete(path) }, path, 'succeeded');
+}
+
+/** Timers are kept as rows; the state knows only of the one that fills groups. */
+export function timerSet(state: StartedWorkflow, { path, timerId }: DataOf<typeof TimerSet>): StartedWorkflow {
+  return isFillTimer(timerId) ? { ...state, fillTimer: timerId } : begun(state, path);
+}
+
+export const isFillTimer = (timerId: string): boolean => timerId.startsWith('fill/');
+
+export const completed = (state: StartedWorkflow): StartedWorkflow => ({
+  ...state,
+  status: 'completed',
+  ended: state.ended.set(rootPath, 'succeeded'),
+});
+
+export const workflowFailed = (state: StartedWorkflow): StartedWorkflow => ({ ...state, status: 'failed' });
+
+export const stuck = (state: StartedWorkflow, { path, reason }: DataOf<typeof WorkflowStuck>): StartedWorkflow => ({
+  ...state,
+  status: 'stuck',
+  stuckBecause: reason,
+  compensations: undo.stuck(state.compensations, path),
+});
+
+export const unstuck = (
+  state: StartedWorkflow,
+  path: string,
+  remedy: 'retry' | 'skip' | 'resume',
+): StartedWorkflow => ({
+  ...state,
+  status: state.ended.get(rootPath) === 'failed' ? 'compensating' : 'running',
+  compensations: remedy === 'retry' ? undo.retried(state.compensations, path) : undo.done(state.compensations, path),
+});
+
+/** Whether what happens to this node still matters: neither it nor one above it has ended. */
+export function isActive(state: StartedWorkflow, path: string): boolean {
+  if (state.status === 'completed' || state.status === 'failed') return false;
+  for (let end = path.length; end > 0; end = path.lastIndexOf('.', end - 1)) {
+    if (state.ended.has(path.slice(0, end))) return false;
+  }
+  return true;
+}
+
+/** How texts for people call a node: `0.1 email.send`. */
+export function nameOf({ definition }: Pick<StartedWorkflow, 'definition'>, path: string): string {
+  const node = nodesDownTo(definition, path).at(-1)?.node;
+  return `${path} ${node?.kind === 'task' ? node.command : node?.kind}`;
+}
+
+/** The first event inside a member of a group says that it has begun. */
+function begun(state: StartedWorkflow, path: string): StartedWorkflow {
+  let { groups, unfilled } = state;
+  for (let place = placeIn(path); place; place = placeIn(place.parent)) {
+    const { parent, index } = place;
+    const group = groups.get(parent);
+    if (!group || index < group.begun) continue;
+    groups = groups.set(parent, { ...group, begun: index + 1 });
+    if (index + 1 === group.size) unfilled = unfilled.delete(parent);
+  }
+  return groups === state.groups ? state : { ...state, groups, unfilled };
+}
+
+function failed(state: StartedWorkflow, path: string, reason: string): StartedWorkflow {
+  const next = counted(
+    {
+      ...state,
+      ended: state.ended.set(path, 'failed'),
+      unfilled: state.unfilled.delete(path),
+      waiting: state.waiting.delete(path),
+    },
+    path,
+    'failed',
+    reason,
+  );
+  const undone = { ...next, compensations: undo.scope(next.compensations, path) };
+  return path === rootPath ? { ...undone, status: 'compensating', reason } : undone;
+}
+
+/** A group counts the ends of its members. */
+function counted(
+  state: StartedWorkflow,
+  path: string,
+  outcome: 'succeeded' | 'failed',
+  reason?: string,
+): StartedWorkflow {
+  const parent = placeIn(path)?.parent;
+  const group = parent === undefined ? undefined : state.groups.get(parent);
+  if (parent === undefined || !group) return state;
+  const firstReason = group.firstReason ?? reason;
+  const next = { ...group, [outcome]: group[outcome] + 1, ...(firstReason === undefined ? {} : { firstReason }) };
+  return { ...state, groups: state.groups.set(parent, next) };
+}
+
+function settled(
+  state: StartedWorkflow,
+  requestId: string,
+  outcome: Pick<Request, 'state' | 'result' | 'reason'>,
+): StartedWorkflow {
+  const request = state.requests.get(requestId);
+  // A task whose input could not be put together was never requested.
+  return request ? { ...state, requests: state.requests.set(requestId, { ...request, ...outcome }) } : state;
+}
