@@ -66,7 +66,8 @@ export const UnstickWorkflow = defineCommand('workflow.unstick', {
   version: 1,
   owner,
   key: 'workflowId',
-  schema: z.object({ workflowId, remedy }),
+  /** It names the place, so that said twice it does not meet the next one. */
+  schema: z.object({ workflowId, path, remedy }),
 });
 
 /** Pins the definition: a later deploy does not change a workflow that is under way. */

@@ -1,4 +1,20 @@
-import { ActivateUser, DeactivateUser, StartWorkflow } from '@starter/contracts';
+import {
+  DeliverEvent,
+  defineCommand,
+  defineEvent,
+  EventAwaited,
+  NodeEnded,
+  StartWorkflow,
+  TaskFailed,
+  TaskRequested,
+  TaskSucceeded,
+  TimerFired,
+  TimerSet,
+  UnstickWorkflow,
+  WorkflowStuck,
+  WorkflowUnstuck,
+  type DataOf,
+} from '@starter/contracts';
 import {
   CommandFailed,
   CommandSucceeded,
@@ -7,84 +23,405 @@ import {
   isRejection,
   type RecordedEvent,
 } from '@starter/event-sourcing';
-import { toMessage, type Draft } from '@starter/messaging';
+import { createMessage, type Draft } from '@starter/messaging';
 import { seededRandom } from '@starter/testing';
 import { z } from 'zod';
-import { chain, task, workflow, type AnyDraft } from '../definition/builder.js';
+import * as write from '../definition/builder.js';
+import type { Json } from '../definition/definition.js';
+import type { GroupDraft, NodeDraft } from '../definition/node-draft.js';
+import type { Ref } from '../definition/typed-reference.js';
+import { timerOf } from './timers.js';
 import { workflowInstance } from './workflow.decider.js';
 import type { WorkflowState } from './workflow.state.js';
 
+/** `MODEL_TREES=100000 npm test -- random-workflows` tries more. */
+const trees = Number(process.env['MODEL_TREES'] ?? 10_000);
 const workflowId = '01980000-0000-7000-8000-000000000001';
-const userId = '01980000-0000-7000-8000-000000000002';
 const random = seededRandom();
 const chance = (probability: number): boolean => random() < probability;
 const below = (limit: number): number => Math.floor(random() * limit);
 
-function randomNode(depth: number): AnyDraft {
-  const isTask = depth === 0 || chance(0.4);
-  const node = isTask
-    ? task(ActivateUser, { userId })
-    : chain(...Array.from({ length: below(5) }, () => randomNode(depth - 1)));
-  return chance(0.4) ? node.compensateWith(task(DeactivateUser, { userId, reason: 'undone' })) : node;
+const Do = defineCommand('model.do', { version: 1, owner: 'model', schema: z.object({ with: z.json() }) });
+const Undo = defineCommand('model.undo', { version: 1, owner: 'model', schema: z.object({}) });
+const Happened = defineEvent('model.happened', { version: 1, owner: 'model', schema: z.object({ n: z.number() }) });
+const input = { n: 1, list: ['a', 'b', 'c'] };
+const inputSchema = z.object({ n: z.number(), list: z.array(z.string()) });
+
+/** A tree as the model sees it. */
+type Tree = { readonly undo: boolean } & (
+  | { readonly kind: 'task'; readonly attempts: number; readonly patient: boolean; readonly wait: boolean }
+  | { readonly kind: 'sleep' | 'event' }
+  | { readonly kind: 'chain'; readonly parts: readonly Tree[] }
+  | { readonly kind: 'group'; readonly parts: readonly Tree[]; readonly policy: Policy }
+  | { readonly kind: 'forEach'; readonly part: Tree; readonly policy: Policy }
+  | { readonly kind: 'when'; readonly holds: boolean; readonly parts: readonly Tree[] }
+  | { readonly kind: 'orElse'; readonly parts: readonly [Tree, Tree] }
+  | { readonly kind: 'sub'; readonly part: Tree }
+);
+type Policy = 'failFast' | 'waitAll' | number;
+
+function randomTree(depth: number): Tree {
+  const undo = chance(0.4);
+  const part = () => randomTree(depth - 1);
+  const parts = () => Array.from({ length: below(4) }, part);
+  const policy = (): Policy => (chance(0.4) ? 'failFast' : chance(0.5) ? 'waitAll' : below(3));
+  const choice = depth === 0 ? 0 : random();
+  if (choice < 0.35) return { kind: 'task', undo, attempts: 1 + below(3), patient: chance(0.6), wait: chance(0.5) };
+  if (choice < 0.4) return { kind: chance(0.5) ? 'sleep' : 'event', undo };
+  if (choice < 0.6) return { kind: 'chain', undo, parts: parts() };
+  if (choice < 0.75) {
+    const members = parts();
+    const wanted = policy();
+    return {
+      kind: 'group',
+      undo,
+      parts: members,
+      policy: typeof wanted === 'number' ? Math.min(wanted, members.length) : wanted,
+    };
+  }
+  if (choice < 0.83) return { kind: 'forEach', undo, part: part(), policy: policy() };
+  if (choice < 0.9)
+    return { kind: 'when', undo, holds: chance(0.5), parts: [part(), ...(chance(0.5) ? [part()] : [])] };
+  if (choice < 0.96) return { kind: 'orElse', undo: false, parts: [part(), part()] };
+  return { kind: 'sub', undo, part: part() };
 }
 
-const fold = (state: WorkflowState, event: RecordedEvent): WorkflowState => evolve(workflowInstance, state, event);
+/** The same tree as a developer writes it; `given` is what a task is done with. */
+function written(tree: Tree, given: Ref<Json>): NodeDraft {
+  const draft = writtenPlain(tree, given);
+  return tree.undo
+    ? draft.compensateWith(write.task(Undo, {}).retry({ attempts: 2, backoff: write.fixed('1s') }))
+    : draft;
+}
 
-/** A workflow in a world that answers late, twice, in any order, and not always well. */
-class World {
-  state = workflowInstance.initialState;
-  readonly events: RecordedEvent[] = [];
-  readonly requests: string[] = [];
-  private replies: Draft[] = [];
+function writtenPlain(tree: Tree, given: Ref<Json>): NodeDraft {
+  switch (tree.kind) {
+    case 'task': {
+      const task = write
+        .task(Do, { with: given })
+        .retry({ attempts: tree.attempts, ...(tree.wait ? { backoff: write.exponential('1s') } : {}) });
+      return tree.patient ? task : task.timeout('10s');
+    }
+    case 'sleep':
+      return write.sleep('1m') as NodeDraft;
+    case 'event':
+      return write.waitForEvent(Happened, { match: { n: 1 }, timeout: '1h' }) as NodeDraft;
+    case 'chain': {
+      const steps: NodeDraft[] = [];
+      for (const part of tree.parts) steps.push(written(part, (steps.at(-1)?.result() as Ref<Json>) ?? given));
+      return (write.chain as (...all: NodeDraft[]) => NodeDraft)(...steps);
+    }
+    case 'group':
+      return withPolicy(write.group(...tree.parts.map((part) => written(part, given))), tree.policy);
+    case 'forEach': {
+      const list = ['a', 'b', 'c'] as unknown as Ref<readonly string[]>;
+      return withPolicy(
+        write.forEach(list, (item) => written(tree.part, item as Ref<Json>)),
+        tree.policy,
+      );
+    }
+    case 'when': {
+      const [then, otherwise] = tree.parts.map((part) => written(part, given)) as [NodeDraft, NodeDraft?];
+      const condition = write.any(
+        write.equals(tree.holds ? given : ('never' as never), given as never),
+        write.all(write.lessThan(2, 1)),
+      );
+      return otherwise ? write.when(condition, then, otherwise) : write.when(condition, then);
+    }
+    case 'orElse':
+      return written(tree.parts[0], given).orElse(written(tree.parts[1], given));
+    case 'sub': {
+      const sub = write.workflow('sub', { input: z.object({ given: z.json() }) }, (own) =>
+        written(tree.part, own.given as Ref<Json>),
+      );
+      return write.subWorkflow(sub, { given }) as NodeDraft;
+    }
+  }
+}
+
+function withPolicy(group: GroupDraft, policy: Policy): NodeDraft {
+  if (policy === 'failFast') return group;
+  return policy === 'waitAll' ? group.waitAll() : group.minSuccess(policy);
+}
+
+/** What the world does with a request is fixed by its path, so that the model and the world agree. */
+class Fate {
+  private readonly salt = below(2 ** 30);
 
   constructor(private readonly failureRate: number) {}
 
-  deliver(command: Draft): void {
-    // A process that starts in the middle knows only the log.
-    if (chance(0.2)) this.state = this.events.reduce(fold, workflowInstance.initialState);
-    const message = toMessage(command, { source: 'spec', subject: workflowId });
-    const decision = decide(workflowInstance, { data: command.data, message }, this.state);
-    if (isRejection(decision)) throw new Error(decision.rejected);
-    for (const draft of decision) this.record(draft);
+  of(...what: readonly (string | number)[]): number {
+    let hash = this.salt;
+    for (const character of what.join('/'))
+      hash = Math.imul(hash ^ character.charCodeAt(0), 0x9e3779b1) ^ (hash >>> 15);
+    return ((hash ^ (hash >>> 16)) >>> 0) / 2 ** 32;
   }
 
-  run(): void {
-    while (this.replies.length > 0) {
-      const [reply] = this.replies.splice(below(this.replies.length), 1);
-      this.deliver(reply!);
-      if (chance(0.2)) this.deliver(reply!);
+  /** `silent`: nobody answers before the time is over. */
+  attempt(path: string, attempt: number, patient: boolean): 'done' | 'failed' | 'silent' {
+    const dice = this.of(path, attempt);
+    if (dice > this.failureRate) return 'done';
+    return !patient && dice < this.failureRate / 2 ? 'silent' : 'failed';
+  }
+
+  arrives = (path: string): boolean => this.of(path, 'event') > this.failureRate;
+  undoes = (path: string, attempt: number): boolean => this.of(path, attempt, 'undo') > this.failureRate / 2;
+  result = (path: string, given: unknown): string => this.of(path, JSON.stringify(given)).toString(36);
+}
+
+/** The reference: what becomes of a tree, without time, messages and state. Notes the parts that failed on their own. */
+class Model {
+  readonly failed = new Set<string>();
+
+  constructor(private readonly fate: Fate) {}
+
+  /** undefined when it fails */
+  run(tree: Tree, path: string, given: Json): Json | undefined {
+    const at = (index: number) => `${path}.${index}`;
+    switch (tree.kind) {
+      case 'task':
+        for (let attempt = 1; attempt <= tree.attempts; attempt += 1) {
+          if (this.fate.attempt(path, attempt, tree.patient) === 'done') return this.fate.result(path, given);
+        }
+        return undefined;
+      case 'sleep':
+        return null;
+      case 'event':
+        return this.fate.arrives(path) ? { n: this.fate.of(path) } : undefined;
+      case 'chain': {
+        if (tree.parts.length === 0) return null;
+        let result: Json | undefined = given;
+        for (const [index, part] of tree.parts.entries()) {
+          result = this.run(part, at(index), result);
+          if (result === undefined) return undefined;
+        }
+        return result;
+      }
+      case 'group':
+        return this.all(
+          tree.policy,
+          tree.parts.map((part, index) => this.run(part, at(index), given)),
+          path,
+        );
+      case 'forEach':
+        return this.all(
+          tree.policy,
+          input.list.map((item, index) => this.run(tree.part, at(index), item)),
+          path,
+        );
+      case 'when': {
+        const [then, otherwise] = tree.parts as [Tree, Tree?];
+        if (tree.holds) return this.run(then, at(0), given);
+        return otherwise ? this.run(otherwise, at(1), given) : null;
+      }
+      case 'orElse': {
+        const result = this.run(tree.parts[0], at(0), given);
+        if (result !== undefined) return result;
+        this.failed.add(at(0));
+        return this.run(tree.parts[1], at(1), given);
+      }
+      case 'sub':
+        return this.run(tree.part, at(0), given);
     }
+  }
+
+  private all(policy: Policy, results: readonly (Json | undefined)[], path: string): Json | undefined {
+    const failures = results.flatMap((result, index) => (result === undefined ? [`${path}.${index}`] : []));
+    if (typeof policy === 'number') failures.forEach((failure) => this.failed.add(failure));
+    const tolerated = typeof policy === 'number' ? results.length - policy : 0;
+    return failures.length > tolerated ? undefined : results.map((result) => result ?? null);
+  }
+}
+
+/** A workflow in a world that answers late, twice and in any order, and whose processes die between any two messages. */
+class World {
+  state: WorkflowState = workflowInstance.initialState;
+  readonly events: RecordedEvent[] = [];
+  /** On the way; which arrives next is chance. */
+  private pending: Draft[] = [];
+  /** What comes when all is over, and changes nothing. */
+  readonly stale: Draft[] = [];
+  private readonly silent = new Map<string, string[]>();
+
+  constructor(
+    private readonly fate: Fate,
+    private readonly patience: (path: string) => boolean,
+  ) {}
+
+  start(definition: Json): void {
+    this.deliver(StartWorkflow.of({ workflowId, workflow: 'random', definition, input }));
+    while (this.pending.length > 0) {
+      const [next] = this.pending.splice(below(this.pending.length), 1);
+      this.deliver(next as Draft);
+      if (chance(0.2)) this.deliver(next as Draft);
+    }
+  }
+
+  deliver(draft: Draft): void {
+    // A process that starts in the middle knows only the log.
+    if (chance(0.2)) this.state = this.replayed();
+    const { type, version } = draft.definition;
+    const message = createMessage({ type, version, source: 'model', subject: workflowId, data: draft.data });
+    const decision = decide(workflowInstance, { data: draft.data, message }, this.state);
+    if (isRejection(decision)) {
+      // An operator who asks twice is told that it is not stuck there any more.
+      if (type === UnstickWorkflow.type) return;
+      throw new Error(`${type}: ${decision.rejected}`);
+    }
+    for (const event of decision) this.record(event);
+  }
+
+  replayed(): WorkflowState {
+    return this.events.reduce<WorkflowState>(fold, workflowInstance.initialState);
   }
 
   private record({ definition: { type }, data }: Draft): void {
     const event: RecordedEvent = { type, data, sequence: this.events.length + 1, time: new Date(0) };
     this.events.push(event);
     this.state = fold(this.state, event);
-    for (const { id: requestId } of workflowInstance.outgoing?.(event) ?? []) {
-      this.requests.push(requestId);
-      const success: Draft = { definition: CommandSucceeded, data: { requestId, result: null } };
-      const failure: Draft = { definition: CommandFailed, data: { requestId, reason: 'chance' } };
-      const answer = chance(this.failureRate) ? failure : success;
-      this.replies.push(answer, ...(chance(0.3) ? [answer] : []), ...(chance(0.1) ? [success, failure] : []));
+    if (type === TaskRequested.type) this.answer(data as DataOf<typeof TaskRequested>);
+    if (type === TaskFailed.type) this.answerLate(data as DataOf<typeof TaskFailed>);
+    if (type === EventAwaited.type) this.happen(data as DataOf<typeof EventAwaited>);
+    if (type === TimerSet.type) this.setTimer(data as DataOf<typeof TimerSet>);
+    if (type === WorkflowStuck.type) {
+      const remedy = (['retry', 'skip', 'resume'] as const)[below(3)] ?? 'skip';
+      this.pending.push(UnstickWorkflow.of({ workflowId, path: (data as DataOf<typeof WorkflowStuck>).path, remedy }));
     }
+  }
+
+  private answer({ requestId, path, purpose, attempt, data }: DataOf<typeof TaskRequested>): void {
+    const result = purpose === 'run' ? this.fate.result(path, (data as { with: Json }).with) : null;
+    const success: Draft = { definition: CommandSucceeded, data: { requestId, result } };
+    const failure: Draft = { definition: CommandFailed, data: { requestId, reason: 'chance' } };
+    const done = this.fate.undoes(path, attempt) ? 'done' : 'failed';
+    const fate = purpose === 'run' ? this.fate.attempt(path, attempt, this.patience(path)) : done;
+    if (fate === 'silent') this.silent.set(path, [...(this.silent.get(path) ?? []), requestId]);
+    else this.pending.push(fate === 'done' ? success : failure);
+    if (fate === 'done' && chance(0.1)) this.stale.push(success, failure);
+  }
+
+  /** Once a task has failed for good, what had been silent may turn out to have happened. */
+  private answerLate({ path, purpose, retried }: DataOf<typeof TaskFailed>): void {
+    if (purpose === 'compensate' || retried) return;
+    for (const requestId of this.silent.get(path) ?? []) {
+      if (chance(0.5)) this.pending.push({ definition: CommandSucceeded, data: { requestId, result: 'late' } });
+    }
+    this.silent.delete(path);
+  }
+
+  private happen({ path }: DataOf<typeof EventAwaited>): void {
+    const draft = DeliverEvent.of({ workflowId, path, data: { n: this.fate.of(path) } });
+    if (this.fate.arrives(path)) this.pending.push(draft);
+  }
+
+  private setTimer({ timerId }: DataOf<typeof TimerSet>): void {
+    const timer = timerOf(timerId);
+    if (!timer) throw new Error(`${timerId} is no timer`);
+    const fired = TimerFired.of({ workflowId, timerId });
+    const answered =
+      (timer.kind === 'timeout' && this.fate.attempt(timer.path, timer.attempt, false) !== 'silent') ||
+      (timer.kind === 'deadline' && this.fate.arrives(timer.path));
+    (answered ? this.stale : this.pending).push(fired);
   }
 }
 
-it('random workflows under late, repeated, reordered and failing replies end, and request nothing twice', () => {
-  const ends = new Map<string, number>();
-  for (let run = 0; run < 500; run += 1) {
-    const { definition } = workflow('random', { input: z.object({}) }, () => randomNode(4));
-    const world = new World(chance(0.3) ? 0 : random() * 0.4);
-    const start = StartWorkflow.of({ workflowId, workflow: 'random', definition, input: {} });
-    world.deliver(start);
-    if (chance(0.5)) world.deliver(start);
-    world.run();
-    const { status } = world.state;
-    expect(['completed', 'failed', 'stuck']).toContain(status);
-    expect(new Set(world.requests).size).toBe(world.requests.length);
-    const terminal = world.events.filter(({ type }) => /^workflow\.(completed|failed|stuck)$/.test(type));
-    expect(terminal).toEqual([world.events.at(-1)]);
-    ends.set(status, (ends.get(status) ?? 0) + 1);
+const fold = (state: WorkflowState, event: RecordedEvent): WorkflowState => evolve(workflowInstance, state, event);
+const isAbove = (above: string, path: string): boolean => path === above || path.startsWith(`${above}.`);
+
+/** The tree at a path, whichever item of a forEach it is. */
+function treeAt(tree: Tree, path: string): Tree {
+  return path
+    .split('.')
+    .slice(1)
+    .reduce((at, index) => ('part' in at ? at.part : 'parts' in at ? (at.parts[Number(index)] as Tree) : at), tree);
+}
+
+interface Entry extends DataOf<typeof TaskRequested> {
+  readonly index: number;
+}
+
+/** Undone is everything that was begun in what failed, and nothing else; the last in a part first; what came late, after that. */
+function checkCompensations(tree: Tree, failed: ReadonlySet<string>, events: readonly RecordedEvent[]): void {
+  const entries = events.flatMap(({ type, data }, index) =>
+    type === TaskRequested.type ? [{ ...(data as DataOf<typeof TaskRequested>), index } satisfies Entry] : [],
+  );
+  const begun = new Map<string, number>();
+  for (const { path, purpose, index } of entries) {
+    if (purpose === 'compensate') continue;
+    for (let end = path.indexOf('.'); ; end = path.indexOf('.', end + 1)) {
+      const place = end < 0 ? path : path.slice(0, end);
+      if (treeAt(tree, place).undo && !begun.has(place)) begun.set(place, index);
+      if (end < 0) break;
+    }
   }
-  expect([...ends.keys()].sort()).toEqual(['completed', 'failed', 'stuck']);
+  const expected = [...begun.keys()].filter((path) => [...failed].some((scope) => isAbove(scope, path)));
+  const undone = entries.filter(({ purpose }) => purpose === 'compensate');
+  expect([...new Set(undone.map(({ path }) => path))].sort()).toEqual(expected.sort());
+  const lates = events.flatMap(({ type, data }, index) => {
+    const { path, late } = data as DataOf<typeof TaskSucceeded>;
+    return type === TaskSucceeded.type && late ? [{ path, index }] : [];
+  });
+  for (const late of lates) {
+    for (const path of expected.filter((each) => isAbove(each, late.path))) {
+      expect(undone.some((entry) => entry.path === path && entry.index > late.index)).toBe(true);
+    }
+  }
+  // Only what is undone for the first time: what came late is undone when it comes.
+  const first = new Map(undone.toReversed().map(({ path, index }) => [path, index]));
+  if (lates.length === 0 && failed.size === 1 && failed.has('0')) {
+    const order = [...first].sort(([, one], [, other]) => one - other).map(([path]) => begun.get(path) as number);
+    order.forEach((number, index) => expect(number).toBeLessThanOrEqual(order[index - 1] ?? Infinity));
+  }
+}
+
+function checkRecords(events: readonly RecordedEvent[]): void {
+  const ends = events.flatMap(({ type, data }) => {
+    const { path, purpose, late, retried } = data as { path: string; purpose?: string; late?: true; retried?: true };
+    if (type === NodeEnded.type) return [path];
+    if (type !== TaskSucceeded.type && type !== TaskFailed.type) return [];
+    return purpose === 'run' && !late && !retried ? [path] : [];
+  });
+  expect(new Set(ends).size).toBe(ends.length);
+  const requests = events.filter(({ type }) => type === TaskRequested.type);
+  const ids = requests.map(({ data }) => (data as DataOf<typeof TaskRequested>).requestId);
+  expect(new Set(ids).size).toBe(ids.length);
+}
+
+it(`${trees} random workflows end as the model says, however late, often and disordered the answers come`, () => {
+  const seen = new Map<string, number>();
+  for (let run = 0; run < trees; run += 1) {
+    const fate = new Fate(chance(0.3) ? 0 : random() * 0.5);
+    const tree = randomTree(5);
+    const { definition } = write.workflow('random', { input: inputSchema }, (own) => written(tree, own.n as Ref<Json>));
+    const model = new Model(fate);
+    const result = model.run(tree, '0', input.n);
+    if (result === undefined) model.failed.add('0');
+    const world = new World(fate, (path) => {
+      const at = treeAt(tree, path);
+      return at.kind === 'task' && at.patient;
+    });
+    try {
+      world.start(definition as Json);
+      const end = world.events.filter(({ type }) => /^workflow\.(completed|failed)$/.test(type));
+      const status = result === undefined ? 'failed' : 'completed';
+      expect(world.state).toMatchObject({ status });
+      expect(new Set(end.map(({ type }) => type))).toEqual(new Set([`workflow.${status}`]));
+      const unstuck = world.events.filter(({ type }) => type === WorkflowUnstuck.type).length;
+      expect(end.length).toBeLessThanOrEqual(1 + unstuck);
+      if (result !== undefined) expect(end[0]?.data).toEqual({ workflowId, result });
+      checkCompensations(tree, model.failed, world.events);
+      checkRecords(world.events);
+      const before = world.events.length;
+      for (const draft of world.stale) world.deliver(draft);
+      expect(world.events.slice(before)).toEqual([]);
+      expect(world.replayed()).toEqual(world.state);
+      seen.set(status, (seen.get(status) ?? 0) + 1);
+      if (unstuck > 0) seen.set('stuck', (seen.get('stuck') ?? 0) + 1);
+    } catch (error) {
+      const log = world.events.map(({ type, data }) => `${type} ${JSON.stringify(data)}`).join('\n');
+      throw new Error(`tree ${run}: ${JSON.stringify(tree)}\n${log}`, { cause: error });
+    }
+  }
+  console.info(Object.fromEntries(seen));
+  expect([...seen.keys()].sort()).toEqual(['completed', 'failed', 'stuck']);
 });

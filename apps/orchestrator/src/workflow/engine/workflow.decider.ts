@@ -64,7 +64,7 @@ export function workflowActor(limits: WorkflowLimits = defaultLimits): Actor<Wor
       handle(TimerFired, ({ data }, state: WorkflowState) => decideOn(state, (run) => fire(run, data.timerId))),
       handle(DeliverEvent, ({ data }, state: WorkflowState) => decideOn(state, (run) => deliver(run, data))),
       handle(CancelWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => cancel(run, data.reason))),
-      handle(UnstickWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => unstick(run, data.remedy))),
+      handle(UnstickWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => unstick(run, data))),
     ),
     evolve: evolution,
     outgoing,
@@ -136,11 +136,12 @@ function cancel(run: Run, reason: string): string | void {
   run.agenda.push({ do: 'fail', path: rootPath, reason: `cancelled: ${reason}` });
 }
 
-function unstick(run: Run, remedy: DataOf<typeof UnstickWorkflow>['remedy']): string | void {
+function unstick(run: Run, { path, remedy }: DataOf<typeof UnstickWorkflow>): string | void {
   const { workflowId, status, compensations } = run.state;
-  const { current: path } = compensations;
-  if (status !== 'stuck' || path === undefined)
-    return `the workflow is ${status}, not stuck; there is nothing to ${remedy}`;
+  if (status !== 'stuck' || path !== compensations.current) {
+    const where = status === 'stuck' ? `stuck at ${compensations.current}` : status;
+    return `the workflow is ${where}, and not stuck at ${path}; there is nothing to ${remedy}`;
+  }
   run.emit(WorkflowUnstuck.of({ workflowId, path, remedy }));
   if (remedy === 'retry') request(run, path, 'compensate', attemptsOf(compensations, path).all + 1);
 }
