@@ -34,8 +34,9 @@ import { timerOf } from './timers.js';
 import { workflowInstance } from './workflow.decider.js';
 import type { WorkflowState } from './workflow.state.js';
 
-/** `MODEL_TREES=100000 npm test -- random-workflows` tries more. */
-const trees = Number(process.env['MODEL_TREES'] ?? 10_000);
+/** `MODEL_TREES=10000 npm test -- random-workflows` tries more. */
+const trees = Number(process.env['MODEL_TREES'] ?? 1_000);
+const depthAtMost = 5;
 const workflowId = '01980000-0000-7000-8000-000000000001';
 const random = seededRandom();
 const chance = (probability: number): boolean => random() < probability;
@@ -65,7 +66,7 @@ function randomTree(depth: number): Tree {
   const part = () => randomTree(depth - 1);
   const parts = () => Array.from({ length: below(4) }, part);
   const policy = (): Policy => (chance(0.4) ? 'failFast' : chance(0.5) ? 'waitAll' : below(3));
-  const choice = depth === 0 ? 0 : random();
+  const choice = depth === 0 ? 0 : depth === depthAtMost ? 0.4 + 0.6 * random() : random();
   if (choice < 0.35) return { kind: 'task', undo, attempts: 1 + below(3), patient: chance(0.6), wait: chance(0.5) };
   if (choice < 0.4) return { kind: chance(0.5) ? 'sleep' : 'event', undo };
   if (choice < 0.6) return { kind: 'chain', undo, parts: parts() };
@@ -259,7 +260,7 @@ class World {
 
   deliver(draft: Draft): void {
     // A process that starts in the middle knows only the log.
-    if (chance(0.2)) this.state = this.replayed();
+    if (chance(0.1)) this.state = this.replayed();
     const { type, version } = draft.definition;
     const message = createMessage({ type, version, source: 'model', subject: workflowId, data: draft.data });
     const decision = decide(workflowInstance, { data: draft.data, message }, this.state);
@@ -363,14 +364,15 @@ function checkCompensations(tree: Tree, failed: ReadonlySet<string>, events: rea
   });
   for (const late of lates) {
     for (const path of expected.filter((each) => isAbove(each, late.path))) {
-      expect(undone.some((entry) => entry.path === path && entry.index > late.index)).toBe(true);
+      if (undone.some((entry) => entry.path === path && entry.index > late.index)) continue;
+      throw new Error(`${path} was not undone again after ${late.path} had succeeded late`);
     }
   }
   // Only what is undone for the first time: what came late is undone when it comes.
-  const first = new Map(undone.toReversed().map(({ path, index }) => [path, index]));
+  const first = new Map([...undone].reverse().map(({ path, index }) => [path, index]));
   if (lates.length === 0 && failed.size === 1 && failed.has('0')) {
     const order = [...first].sort(([, one], [, other]) => one - other).map(([path]) => begun.get(path) as number);
-    order.forEach((number, index) => expect(number).toBeLessThanOrEqual(order[index - 1] ?? Infinity));
+    expect(order).toEqual([...order].sort((one, other) => other - one));
   }
 }
 
@@ -390,8 +392,8 @@ function checkRecords(events: readonly RecordedEvent[]): void {
 it(`${trees} random workflows end as the model says, however late, often and disordered the answers come`, () => {
   const seen = new Map<string, number>();
   for (let run = 0; run < trees; run += 1) {
-    const fate = new Fate(chance(0.3) ? 0 : random() * 0.5);
-    const tree = randomTree(5);
+    const fate = new Fate(chance(0.1) ? 0 : random() * 0.8);
+    const tree = randomTree(depthAtMost);
     const { definition } = write.workflow('random', { input: inputSchema }, (own) => written(tree, own.n as Ref<Json>));
     const model = new Model(fate);
     const result = model.run(tree, '0', input.n);
@@ -414,7 +416,7 @@ it(`${trees} random workflows end as the model says, however late, often and dis
       const before = world.events.length;
       for (const draft of world.stale) world.deliver(draft);
       expect(world.events.slice(before)).toEqual([]);
-      expect(world.replayed()).toEqual(world.state);
+      if (chance(0.2)) expect(world.replayed()).toEqual(world.state);
       seen.set(status, (seen.get(status) ?? 0) + 1);
       if (unstuck > 0) seen.set('stuck', (seen.get('stuck') ?? 0) + 1);
     } catch (error) {

@@ -249,7 +249,9 @@ function failed(state: StartedWorkflow, path: string, reason: string): StartedWo
     reason,
   );
   const undone = { ...next, compensations: undo.scope(next.compensations, path) };
-  return path === rootPath ? { ...undone, status: 'compensating', reason } : undone;
+  if (path !== rootPath) return undone;
+  // Stuck at the undoing of a part, it stays so until an operator has looked.
+  return { ...undone, status: state.status === 'stuck' ? 'stuck' : 'compensating', reason };
 }
 
 /** A group counts the ends of its members. */
