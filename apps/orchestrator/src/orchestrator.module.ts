@@ -2,6 +2,7 @@ import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { ActorModule, CommandFailed, CommandSucceeded } from '@starter/event-sourcing';
 import { workflowReplies } from '@starter/contracts';
+import { Messaging } from '@starter/messaging';
 import { workflowDirectory } from './workflow/workflow-directory.js';
 import { WorkflowRegistry } from './workflow/workflow-registry.js';
 import { WorkflowRequests } from './workflow/workflow-requests.js';
@@ -10,9 +11,11 @@ import { WorkflowController } from './workflow/workflow.controller.js';
 import { workflowInstance } from './workflow/engine/workflow.decider.js';
 import { WorkflowQueries } from './workflow/workflow.queries.js';
 import { WorkflowRow } from './workflow/workflow.row.js';
+import { TimerPoller } from './workflow/timers/timer-poller.js';
+import { workflowTimers } from './workflow/timers/workflow-timers.js';
 import { commands, workflows } from './workflows/index.js';
 
-export const projections = { inline: [workflowDirectory], following: [] };
+export const projections = { inline: [workflowDirectory, workflowTimers], following: [] };
 
 @Module({
   imports: [
@@ -26,6 +29,7 @@ export const projections = { inline: [workflowDirectory], following: [] };
   controllers: [WorkflowController],
   providers: [
     { provide: WorkflowRegistry, useFactory: () => new WorkflowRegistry(workflows, commands) },
+    { provide: TimerPoller, inject: [Messaging], useFactory: (messaging: Messaging) => new TimerPoller(messaging) },
     WorkflowStarter,
     WorkflowRequests,
     WorkflowQueries,

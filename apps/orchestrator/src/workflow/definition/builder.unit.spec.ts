@@ -1,7 +1,7 @@
 import { ActivateUser, DeactivateUser, EmailSent, SendEmail, StartWorkflow, UserRegistered } from '@starter/contracts';
 import { z } from 'zod';
 import { userOnboarding } from '../../workflows/user-onboarding.workflow.js';
-import { chain, task, workflow } from './builder.js';
+import { chain, chord, equals, forEach, group, lessThan, task, waitForEvent, when, workflow } from './builder.js';
 import { workflowNode } from './definition.js';
 
 const userId = '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f';
@@ -147,6 +147,40 @@ describe('the compiler refuses', () => {
           task(UserRegistered, registered),
         );
       });
+    expect(neverRun).toBeInstanceOf(Function);
+  });
+
+  it('wrong references to results, items and conditions', () => {
+    const input = z.object({ list: z.array(z.object({ email: z.email() })), count: z.number(), name: z.string() });
+    const mail = () => task(SendEmail, { to: 'ada@example.com', template: 'welcome', variables: {} });
+    const activate = (userId: string) => task(ActivateUser, { userId });
+    const neverRun = () =>
+      workflow('typed', { input }, ({ list, count, name }) =>
+        group(
+          // @ts-expect-error: what the step before answers has no such field
+          chain(mail().answering(EmailSent), ({ subject }) => activate(subject)),
+          // @ts-expect-error: a step before that does not say what it answers has no fields
+          chain(mail(), ({ messageId }) => activate(messageId)),
+          chord(group(mail().answering(EmailSent), mail()), (results) =>
+            // @ts-expect-error: the results are an array
+            task(DeactivateUser, { userId, reason: results.messageId }),
+          ),
+          // @ts-expect-error: a text is no array
+          forEach(name, () => mail()),
+          // @ts-expect-error: the items have no such field
+          forEach(list, ({ mail: to }) => task(SendEmail, { to, template: 'welcome', variables: {} })),
+          // @ts-expect-error: a number is never equal to a text
+          when(equals(count, 'three'), mail()),
+          // @ts-expect-error: an array has no order
+          when(lessThan(list, list), mail()),
+          // @ts-expect-error: the event has no such field
+          waitForEvent(EmailSent, { match: { userId: name } }),
+          // @ts-expect-error: no duration
+          mail().timeout('soon'),
+          // @ts-expect-error: only tasks are tried again
+          chain(mail()).retry({ attempts: 2 }),
+        ),
+      );
     expect(neverRun).toBeInstanceOf(Function);
   });
 });

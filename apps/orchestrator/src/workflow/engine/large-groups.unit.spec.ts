@@ -3,7 +3,6 @@ import { CommandSucceeded, decide, evolve, isRejection, type RecordedEvent } fro
 import { createMessage, type Draft } from '@starter/messaging';
 import { z } from 'zod';
 import { chord, group, task, workflow } from '../definition/builder.js';
-import type { Json } from '../definition/definition.js';
 import { workflowInstance } from './workflow.decider.js';
 import type { WorkflowState } from './workflow.state.js';
 
@@ -22,7 +21,7 @@ function runChord(size: number) {
       task(Do, { with: results as never }),
     ),
   );
-  pending.push(StartWorkflow.of({ workflowId, workflow: 'large', definition: definition as Json, input: {} }));
+  pending.push(StartWorkflow.of({ workflowId, workflow: 'large', definition: definition, input: {} }));
   for (let draft = pending.pop(); draft; draft = pending.pop()) {
     const { type, version } = draft.definition;
     const message = createMessage({ type, version, source: 'spec', subject: workflowId, data: draft.data });

@@ -124,7 +124,7 @@ function writtenPlain(tree: Tree, given: Ref<Json>): NodeDraft {
     case 'when': {
       const [then, otherwise] = tree.parts.map((part) => written(part, given)) as [NodeDraft, NodeDraft?];
       const condition = write.any(
-        write.equals(tree.holds ? given : ('never' as never), given as never),
+        write.equals(tree.holds ? given : ('never' as never), given),
         write.all(write.lessThan(2, 1)),
       );
       return otherwise ? write.when(condition, then, otherwise) : write.when(condition, then);
@@ -133,7 +133,7 @@ function writtenPlain(tree: Tree, given: Ref<Json>): NodeDraft {
       return written(tree.parts[0], given).orElse(written(tree.parts[1], given));
     case 'sub': {
       const sub = write.workflow('sub', { input: z.object({ given: z.json() }) }, (own) =>
-        written(tree.part, own.given as Ref<Json>),
+        written(tree.part, own.given),
       );
       return write.subWorkflow(sub, { given }) as NodeDraft;
     }
@@ -403,7 +403,7 @@ it(`${trees} random workflows end as the model says, however late, often and dis
       return at.kind === 'task' && at.patient;
     });
     try {
-      world.start(definition as Json);
+      world.start(definition);
       const end = world.events.filter(({ type }) => /^workflow\.(completed|failed)$/.test(type));
       const status = result === undefined ? 'failed' : 'completed';
       expect(world.state).toMatchObject({ status });

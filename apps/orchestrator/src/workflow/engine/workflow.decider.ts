@@ -108,7 +108,7 @@ function fire(run: Run, timerId: string): string | void {
     case 'retry':
       return retry(run, timer);
     case 'sleep':
-      if (isActive(run.state, timer.path)) run.agenda.push({ do: 'leave', path: timer.path });
+      if (isAwaited(run, timer.path)) run.agenda.push({ do: 'leave', path: timer.path });
       return;
     case 'deadline': {
       const { path } = timer;
@@ -123,13 +123,15 @@ function fire(run: Run, timerId: string): string | void {
 
 function deliver(run: Run, { path, data }: DataOf<typeof DeliverEvent>): string | void {
   const { workflowId, waiting, ended } = run.state;
-  if (waiting.has(path) && isActive(run.state, path)) {
+  if (isAwaited(run, path)) {
     run.emit(EventReceived.of({ workflowId, path, data }));
     run.agenda.push({ do: 'leave', path });
   } else if (!waiting.has(path) && !ended.has(path)) {
     return `workflow ${workflowId} waits for no event at ${path}`;
   }
 }
+
+const isAwaited = ({ state }: Run, path: string): boolean => state.waiting.has(path) && isActive(state, path);
 
 function cancel(run: Run, reason: string): string | void {
   if (!isActive(run.state, rootPath)) return `the workflow is ${run.state.status} and cannot be cancelled any more`;

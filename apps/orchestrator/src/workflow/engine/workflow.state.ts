@@ -63,7 +63,7 @@ export interface StartedWorkflow {
   readonly unfilled: OrderedSet<string>;
   /** Id of the timer that goes on with them; none is needed while there are none. */
   readonly fillTimer?: string;
-  /** Paths of the nodes that wait for an event. */
+  /** Paths of the nodes that wait for an event, or for the end of a sleep. */
   readonly waiting: Set<string>;
   readonly compensations: Compensations;
   /** Why it failed. */
@@ -159,7 +159,12 @@ export function nodeEnded(state: StartedWorkflow, data: DataOf<typeof NodeEnded>
   const { path, outcome, reason = 'unknown' } = data;
   const next = begun(state, path);
   if (outcome === 'failed') return failed(next, path, reason);
-  const ended = { ...next, ended: next.ended.set(path, outcome), unfilled: next.unfilled.delete(path) };
+  const ended = {
+    ...next,
+    ended: next.ended.set(path, outcome),
+    unfilled: next.unfilled.delete(path),
+    waiting: next.waiting.delete(path),
+  };
   if (outcome === 'cancelled') return ended;
   // Put together once; whoever refers to it later finds it.
   const whole = state.groups.has(path)
@@ -178,7 +183,8 @@ export function eventReceived(state: StartedWorkflow, { path, data }: DataOf<typ
 
 /** Timers are kept as rows; the state knows only of the one that fills groups. */
 export function timerSet(state: StartedWorkflow, { path, timerId }: DataOf<typeof TimerSet>): StartedWorkflow {
-  return isFillTimer(timerId) ? { ...state, fillTimer: timerId } : begun(state, path);
+  if (isFillTimer(timerId)) return { ...state, fillTimer: timerId };
+  return begun(timerId.startsWith('sleep/') ? { ...state, waiting: state.waiting.add(path) } : state, path);
 }
 
 export const isFillTimer = (timerId: string): boolean => timerId.startsWith('fill/');
