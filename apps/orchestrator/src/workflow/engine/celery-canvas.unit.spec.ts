@@ -27,7 +27,7 @@ const asked = (name: string, of: unknown = null) => Add.of({ name, of: of as nev
 const run = (build: () => AnyDraft): Conversation<WorkflowState> => {
   const { definition } = workflow('canvas', { input: z.object({}) }, build);
   return converse(workflowInstance, workflowId).when(
-    StartWorkflow.of({ workflowId, workflow: 'canvas', definition: definition as never, input: {} }),
+    StartWorkflow.of({ workflowId, workflow: 'canvas', definition, input: {} }),
   );
 };
 const completed = (result: unknown) => WorkflowCompleted.of({ workflowId, result: result as never });

@@ -60,7 +60,7 @@ async function begin(build: () => AnyDraft): Promise<string> {
   asked = [];
   const workflowId = newMessageId();
   const { definition } = workflow('timed', { input: z.object({}) }, build);
-  const draft = StartWorkflow.of({ workflowId, workflow: 'timed', definition: definition as never, input: {} });
+  const draft = StartWorkflow.of({ workflowId, workflow: 'timed', definition, input: {} });
   await commands.send(toMessage(draft, { source: 'spec' }));
   return workflowId;
 }
