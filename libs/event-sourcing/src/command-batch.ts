@@ -98,8 +98,7 @@ export class CommandBatch {
       // 7. What will never take effect is kept with its reason.
       recordDiscarded(tx, messaging.commands.queue, verdicts.flatMap(refusals)),
     ];
-    if (projections.length === 0) tx.commitBehind();
-    await together(...written);
+    await (projections.length === 0 ? tx.commitBehind(...written) : together(...written));
     // 8. Rows that must never lag behind the events.
     const refusing = await projectAll(tx, projections, eventsOfStreams(verdicts));
     if (refusing) throw new RefusedByProjectionError(refusing.rejected);

@@ -1,6 +1,6 @@
 import { openTestDataSource, type TestDataSource } from '@starter/testing';
 import { CreateMessagingTables1760000000001 } from './create-messaging-tables.migration.js';
-import { inTransaction, together } from './transaction.js';
+import { inTransaction } from './transaction.js';
 
 let database: TestDataSource;
 beforeAll(async () => {
@@ -19,13 +19,19 @@ it('commits behind the last statements, and undoes all of them when one fails', 
   const store = (...ids: readonly string[]) =>
     inTransaction(database.dataSource, async (tx) => {
       tx.afterCommit(() => committed.push(...ids));
-      const sent = ids.map((id) => tx.query(insert, [id]));
-      tx.commitBehind();
-      await together(...sent);
+      await tx.commitBehind(...ids.map((id) => tx.query(insert, [id])));
     });
   await store('a', 'b');
   // What the third says is only that the transaction is over.
   await expect(store('c', 'a', 'd')).rejects.toMatchObject({ code: '23505' });
   expect(await stored()).toEqual(['a', 'b']);
   expect(committed).toEqual(['a', 'b']);
+});
+
+it('commits nothing behind a statement that was never sent', async () => {
+  const work = inTransaction(database.dataSource, (tx) =>
+    tx.commitBehind(tx.query(insert, ['e']), Promise.reject(new Error('it could not be written down'))),
+  );
+  await expect(work).rejects.toThrow('it could not be written down');
+  expect(await stored()).not.toContain('e');
 });

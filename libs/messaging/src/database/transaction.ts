@@ -30,8 +30,11 @@ export interface Transaction {
   query<Row extends QueryResultRow>(statement: Statement, values?: readonly unknown[]): Promise<Row[]>;
   /** Runs after the commit, never after a roll-back. It must not throw. */
   afterCommit(action: () => void): void;
-  /** Sends COMMIT right behind the statements that are under way: wait for them, and send no more. */
-  commitBehind(): void;
+  /**
+   * Waits for the last statements, like {@link together}, and sends COMMIT right behind them; send no more. One that failed
+   * before it was sent keeps the others from being committed without it.
+   */
+  commitBehind(...statements: readonly Promise<unknown>[]): Promise<void>;
 }
 
 /**
@@ -73,7 +76,14 @@ export async function inTransaction<T>(
         return (await connection.query<Row>({ ...statement, values: values as unknown[] })).rows;
       },
       afterCommit: (action) => afterCommit.push(action),
-      commitBehind: () => void commit().catch(() => undefined),
+      commitBehind: async (...statements) => {
+        let failed = false;
+        for (const statement of statements) statement.catch(() => (failed = true));
+        // What was never sent has failed by then; what was sent cannot have, and still shares its flight with the COMMIT.
+        await Promise.resolve();
+        if (!failed) commit().catch(() => undefined);
+        await together(...statements);
+      },
     });
     const result = await (fence?.over ? Promise.race([working, fence.over]) : working);
     await begun;

@@ -3,8 +3,13 @@ import { definitionSchema } from './definition.js';
 import { readDefinition } from './check-definition.js';
 import { defaultLimits, type WorkflowLimits } from './limits.js';
 
-const step = (input: Json = {}, more: object = {}): Json =>
-  ({ kind: 'task', command: 'x', version: 1, input, ...more });
+const step = (input: Json = {}, more: object = {}): Json => ({
+  kind: 'task',
+  command: 'x',
+  version: 1,
+  input,
+  ...more,
+});
 const chain = (...steps: Json[]): Json => ({ kind: 'chain', steps });
 const group = (...members: Json[]): Json => ({ kind: 'group', members });
 const using = (reference: string): Json => step({ a: { $ref: reference } });
