@@ -11,6 +11,11 @@ export interface ServiceProcessOptions {
   readonly port: number;
 }
 
+const running = new Set<ChildProcess>();
+// Whatever ends us ends them: they would go on for ever otherwise.
+process.once('exit', () => running.forEach((child) => child.kill('SIGKILL')));
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
+
 /** A service as a process of its own, started again whenever it ends, as a supervisor would. */
 export class ServiceProcess {
   readonly name: string;
@@ -105,8 +110,10 @@ export class ServiceProcess {
     child.stdout.pipe(this.log, { end: false });
     child.stderr.pipe(this.log, { end: false });
     this.child = child;
+    running.add(child);
     this.ended = new Promise((resolve) => {
       child.once('exit', (code, signal) => {
+        running.delete(child);
         this.log.write(`--- ${this.name} ended: ${signal ?? code}${failpoint ? ` (${failpoint})` : ''}\n`);
         if (this.wanted) {
           this.kills += 1;
