@@ -157,7 +157,7 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
       causationId: stored.causation_id,
       data: stored.data,
     });
-    const duplicates = () => services.all.reduce((sum, { messaging }) => sum + messaging.counters.duplicates, 0);
+    const duplicates = () => services.all.reduce((sum, { messaging }) => sum + messaging.monitor.totals.duplicates, 0);
     const droppedBefore = duplicates();
     for (let copy = 0; copy < 3; copy += 1) {
       await outside.commands.send(registration);

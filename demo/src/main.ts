@@ -82,7 +82,7 @@ function summarise(
   catcher: MailCatcher,
   messages: number,
 ): void {
-  const dropped = services.reduce((sum, { messaging }) => sum + messaging.counters.duplicates, 0);
+  const dropped = services.reduce((sum, { messaging }) => sum + messaging.monitor.totals.duplicates, 0);
   say(`
 registered           ${played.registered} of ${expected}
 e-mails caught       ${played.mails} of ${expected} (${catcher.copies - catcher.mails.size} second copies)
@@ -105,7 +105,7 @@ async function drain(services: readonly RunningService[]): Promise<void> {
     const waiting = await Promise.all(
       services.map(({ app }) => app.get(DataSource).query<unknown[]>('SELECT FROM outbox LIMIT 1')),
     );
-    const seen = JSON.stringify(services.map(({ messaging }) => [messaging.counters, messaging.relay.published]));
+    const seen = JSON.stringify(services.map(({ messaging }) => [messaging.monitor.totals, messaging.relay.published]));
     if (seen === last && waiting.every((rows) => rows.length === 0)) return;
     last = seen;
     await new Promise((resolve) => setTimeout(resolve, 300));

@@ -129,8 +129,8 @@ it('starts one workflow for an event, however often that is delivered', async ()
   const draft = UserRegistered.of(user);
   const event = toMessage(draft, { source: 'user-service', subject: `user-${user.userId}`, sequence: 1 });
   const before = (await get('/workflows?limit=100')).body.workflows.length;
-  const { counters } = service.messaging;
-  const { duplicates } = counters;
+  const { monitor } = service.messaging;
+  const { duplicates } = monitor.totals;
   await events.publish('user-service.events', [event, event]);
   await eventually(async () => {
     const { workflows } = (await get('/workflows?limit=100')).body;
@@ -143,7 +143,7 @@ it('starts one workflow for an event, however often that is delivered', async ()
     registeredAt: user.registeredAt.toISOString(),
   });
   await events.publish('user-service.events', [event]);
-  await eventually(() => expect(counters.duplicates).toBe(duplicates + 2));
+  await eventually(() => expect(monitor.totals.duplicates).toBe(duplicates + 2));
   expect((await get('/workflows?limit=100')).body.workflows).toHaveLength(before + 1);
 });
 

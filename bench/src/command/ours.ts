@@ -19,7 +19,7 @@ export async function consumeWithOurs(service: string, urls: Urls): Promise<{ co
     async consume() {
       await messaging.commands.start();
       return {
-        settled: () => messaging.counters.handled,
+        settled: () => messaging.monitor.totals.handled,
         stop: () => (stopped ??= stop()),
       };
     },

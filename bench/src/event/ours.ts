@@ -32,7 +32,7 @@ export async function projectWithOurs({ database, brokers, service, consumer }: 
   return {
     group: consumerGroupId(messaging.topic, `${service}.${consumer}`),
     attach: () => messaging.onApplicationBootstrap(),
-    settled: () => messaging.counters.handled,
+    settled: () => messaging.monitor.totals.handled,
     async stop() {
       await messaging.beforeApplicationShutdown();
       await Promise.all([events.close(), commands.close()]);

@@ -1,4 +1,4 @@
-import { inTransaction, type Messaging } from '@starter/messaging';
+import { doneAs, inTransaction, type Messaging, type Outcome } from '@starter/messaging';
 import { streamId, type Actor, type RecordedEvent } from './actor.js';
 import { ActorCache, type ActorCacheOptions, type Loaded } from './actor-cache.js';
 import { CommandBatch, RefusedByProjectionError } from './command-batch.js';
@@ -13,6 +13,10 @@ export type Executed<State> =
   | { readonly kind: 'applied'; readonly events: readonly RecordedEvent[]; readonly state: State }
   | { readonly kind: 'rejected'; readonly reason: string }
   | { readonly kind: 'duplicate' };
+
+/** What a consumer answers when it has executed a delivery's command: all of it is stored, so it is done, one way or another. */
+export const outcomeOfExecution = ({ kind }: Executed<unknown>): Outcome =>
+  doneAs[({ applied: 'handled', rejected: 'discarded', duplicate: 'duplicates' } as const)[kind]];
 
 export interface ActorRuntimeOptions extends MailboxOptions, ActorCacheOptions {
   /** A decision that takes longer is cut off, in milliseconds. Default 2 000. */
@@ -146,14 +150,9 @@ export class ActorRuntime {
 
   /** Only what is committed may be remembered. */
   private remember(verdict: Verdict): void {
-    const { counters } = this.messaging;
-    const { actor, stream, execution } = verdict.work;
-    if (verdict.kind === 'applied') {
-      const snapshotAt = this.snapshots.offer(actor, stream, verdict.loaded) ? verdict.loaded.sequence : undefined;
-      this.cache.set(stream, snapshotAt === undefined ? verdict.loaded : { ...verdict.loaded, snapshotAt });
-      if (execution.once) counters.handled += 1;
-    }
-    if (verdict.kind === 'rejected') counters.discarded += 1;
-    if (verdict.kind === 'duplicate') counters.duplicates += 1;
+    if (verdict.kind !== 'applied') return;
+    const { actor, stream } = verdict.work;
+    const snapshotAt = this.snapshots.offer(actor, stream, verdict.loaded) ? verdict.loaded.sequence : undefined;
+    this.cache.set(stream, snapshotAt === undefined ? verdict.loaded : { ...verdict.loaded, snapshotAt });
   }
 }

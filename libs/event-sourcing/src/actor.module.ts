@@ -1,7 +1,7 @@
 import { type DynamicModule, Inject, Module, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { keyOf, Messaging, ValidationError, type PersonalData } from '@starter/messaging';
 import type { Actor } from './actor.js';
-import { ActorRuntime } from './actor-runtime.js';
+import { ActorRuntime, outcomeOfExecution } from './actor-runtime.js';
 import type { Projection } from './projection.js';
 
 /** Provides the one {@link ActorRuntime} of a service. */
@@ -66,7 +66,10 @@ export class ActorModule implements OnModuleInit {
           const id = keyOf(definition, data) ?? message.subject;
           if (id === undefined) throw new ValidationError(`${message.type} names no actor; set the message's subject`);
           const once = { consumer: commands.queue, messageId: message.id };
-          await this.runtime.execute(actor, { id, command: { data, message }, once, answers: { request: message } });
+          const answers = { request: message };
+          return outcomeOfExecution(
+            await this.runtime.execute(actor, { id, command: { data, message }, once, answers }),
+          );
         },
         // Deciders have a time limit of their own, and the transaction is not the handler's.
         { routingKey: this.feature.addresses?.[definition.type] ?? definition.type, timeLimit: 'none' },

@@ -17,7 +17,7 @@ export {
 } from './actor.js';
 export { ActorModule, ActorRuntimeModule, type ActorFeature } from './actor.module.js';
 export type { Loaded } from './actor-cache.js';
-export { ActorRuntime, type ActorRuntimeOptions, type Executed } from './actor-runtime.js';
+export { ActorRuntime, outcomeOfExecution, type ActorRuntimeOptions, type Executed } from './actor-runtime.js';
 export { archiveStreams, type Archived, type ArchiveOptions } from './archive.js';
 export { archivedStreams, ArchivedStreamError } from './archived-stream.js';
 export { CreateEventStore1760000000002 } from './create-event-store.migration.js';

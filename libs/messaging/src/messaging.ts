@@ -14,7 +14,9 @@ import {
 } from './inbox/retention.js';
 import type { FlowOptions } from './flow/flow-gate.js';
 import type { Logger } from './logger.js';
-import { newCounters } from './message-counters.js';
+import { BacklogSampler } from './monitor/backlog-sampler.js';
+import { countedCommands, countedEvents } from './monitor/counted-transports.js';
+import { QueueMonitor } from './monitor/queue-monitor.js';
 import { Outbox } from './outbox/outbox.js';
 import type { OutboxMarks } from './outbox/outbox-backlog.js';
 import { OutboxRelay } from './outbox/outbox-relay.js';
@@ -48,12 +50,28 @@ export interface MessagingOptions extends HandlerOptions {
   readonly retained?: readonly RetainedTable[];
   /** Past these {@link OutboxRelay.backlog} is `high`. Default: 50 000 rows, or 60 s. */
   readonly outboxMarks?: OutboxMarks;
+  /** How long what is in hand may take when the application shuts down, in milliseconds. Default 20 000. */
+  readonly drainMs?: number;
+  /** Not ready: a consumer that has work in hand, or a relay that has rows, and finishes none for so long. Default 120 000 ms. */
+  readonly stalledMs?: number;
+  /** A consumer that gets nothing for so long although the broker holds messages for it is built anew. Default 60 000 ms. */
+  readonly silentMs?: number;
+  /** How often the database and the brokers are asked what waits, in milliseconds. Default 10 000. */
+  readonly sampleMs?: number;
 }
 
 interface EventConsumer {
   readonly attached: boolean;
   start(): Promise<void>;
-  stop(): Promise<void>;
+  stop(drainMs?: number): Promise<void>;
+}
+
+/** Why a service is not ready. */
+export interface Problem {
+  /** What it is about: a consumer's name, `outbox`, `RabbitMQ`, … */
+  readonly part: string;
+  /** What is wrong, and what to do. */
+  readonly problem: string;
 }
 
 /** Everything that a service sends and receives, started and stopped in the right order with the application. */
@@ -63,7 +81,9 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   readonly topic: string;
   readonly dataSource: DataSource;
   readonly logger: Logger;
-  readonly counters = newCounters();
+  readonly monitor = new QueueMonitor();
+  /** What waits in the database and at the brokers, asked now and then. */
+  readonly backlog: BacklogSampler;
   readonly outbox = new Outbox();
   readonly relay: OutboxRelay;
   /** Limits per command type that are changed at run time. */
@@ -72,7 +92,9 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   /** Register handlers before the application has started. */
   readonly commands: CommandConsumer;
   private readonly retention: RetentionJob;
-  private readonly eventConsumers: EventConsumer[] = [];
+  private readonly eventConsumers: { readonly name: string; readonly consumer: EventConsumer }[] = [];
+  private phase: 'starting' | 'running' | 'stopping' = 'starting';
+  private stopped: Promise<void> | undefined;
   private readonly topics = new Map<string, TopicDeclaration>();
 
   constructor(private readonly options: MessagingOptions) {
@@ -85,7 +107,12 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     const { personalDataKey: masterKey } = options;
     this.personalData = new PersonalData({ ...options, outbox: this.outbox, ...(masterKey ? { masterKey } : {}) });
     if (masterKey) this.declareTopic({ name: keyTopic(this.service), compacted: true });
-    this.relay = new OutboxRelay({ ...options, outbox: this.outbox });
+    this.relay = new OutboxRelay({
+      ...options,
+      commands: countedCommands(options.commands, this.monitor),
+      events: countedEvents(options.events, this.monitor),
+      outbox: this.outbox,
+    });
     const { inboxRetentionMs = defaultInboxRetentionMs, discardedRetentionMs = defaultDiscardedRetentionMs } = options;
     checkInboxRetention(inboxRetentionMs, retryHorizonMs());
     const retained: RetainedTable[] = [
@@ -98,18 +125,19 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       ...options,
       transport: options.commands,
       outbox: this.outbox,
-      counters: this.counters,
+      monitor: this.monitor.consumer(`${options.service}.commands`),
     });
+    this.backlog = new BacklogSampler({ ...options, monitor: this.monitor });
   }
 
   /** Single events of a topic, in whatever order. `consumer` is the group's name for ever. */
   reactTo(topic: string, consumer: string): EventReactor {
-    return this.add(new EventReactor(this.eventOptions(topic, consumer)));
+    return this.add(consumer, new EventReactor(this.eventOptions(topic, consumer)));
   }
 
   /** All events of a topic, per key exactly once and in sequence. `consumer` is the group's name for ever. */
   inSequence(topic: string, consumer: string, options: Pick<OrderedEventsOptions, 'unknownTypes'> = {}): OrderedEvents {
-    return this.add(new OrderedEvents({ ...this.eventOptions(topic, consumer), ...options }));
+    return this.add(consumer, new OrderedEvents({ ...this.eventOptions(topic, consumer), ...options }));
   }
 
   /** The keys of another service's subjects come here: what that one has sealed can be opened. */
@@ -123,33 +151,107 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       .on(KeyErased, ({ data }) => keys.learnErased({ owner, ...data }));
   }
 
-  /** Every consumer can receive now. */
+  /** Attached to the brokers, and getting on with the work. */
   get ready(): boolean {
-    const { commands, events } = this.options;
-    return (
-      commands.connected &&
-      events.connected &&
-      this.commands.attached &&
-      this.eventConsumers.every((consumer) => consumer.attached)
-    );
+    return this.problems().length === 0;
+  }
+
+  /** Everything is declared and has been attached once. */
+  get started(): boolean {
+    return this.phase !== 'starting';
+  }
+
+  /** Why it is not ready; none when it is. */
+  problems(): Problem[] {
+    if (this.phase === 'starting') return [{ part: this.service, problem: 'it is starting: wait' }];
+    if (this.phase === 'stopping') return [{ part: this.service, problem: 'it shuts down: use another instance' }];
+    return [...this.detached(), ...this.stalled()];
   }
 
   async onApplicationBootstrap(): Promise<void> {
     if (this.personalData.enabled) await this.personalData.keys.check();
     await Promise.all([this.commands.declare(), this.options.events.declare([...this.topics.values()])]);
-    await Promise.all([this.commands.start(), ...this.eventConsumers.map((consumer) => consumer.start())]);
+    await Promise.all([this.commands.start(), ...this.eventConsumers.map(({ consumer }) => consumer.start())]);
     this.relay.start();
     this.retention.start();
+    this.backlog.start();
+    if (this.phase === 'starting') this.phase = 'running';
   }
 
-  /** Takes nothing new, finishes what is in hand, and only then stops publishing. */
-  async beforeApplicationShutdown(): Promise<void> {
-    await Promise.all([this.commands.stop(), ...this.eventConsumers.map((consumer) => consumer.stop())]);
+  /** From now on it says that it is not ready, and works on. */
+  retire(): void {
+    this.phase = 'stopping';
+  }
+
+  /**
+   * Takes nothing new and finishes what is in hand: it commits, then it is acknowledged. What is not over after `drainMs` goes
+   * back to its broker. The relay goes on until then; what it has not published stays in the outbox, for another instance or
+   * for the next start, and the lease is given up. The transports and the database are the caller's to close, afterwards.
+   */
+  beforeApplicationShutdown(): Promise<void> {
+    this.retire();
+    this.stopped ??= this.stop();
+    return this.stopped;
+  }
+
+  private async stop(): Promise<void> {
+    const { drainMs = 20_000 } = this.options;
+    this.backlog.stop();
+    await Promise.all([
+      this.commands.stop(drainMs),
+      ...this.eventConsumers.map(({ consumer }) => consumer.stop(drainMs)),
+    ]);
+    const cutOff = this.inHand;
+    if (Object.keys(cutOff).length > 0) {
+      this.logger.warn('not finished in time: the broker delivers these again', { drainMs, ...cutOff });
+    }
     await Promise.all([this.relay.stop(), this.retention.stop()]);
   }
 
-  private add<T extends EventConsumer>(consumer: T): T {
-    this.eventConsumers.push(consumer);
+  /** Deliveries that have no outcome yet, by consumer. */
+  get inHand(): Readonly<Record<string, number>> {
+    const running = [...this.monitor.byConsumer].map(([name, { inFlight }]) => [name, inFlight] as const);
+    return Object.fromEntries(running.filter(([, inFlight]) => inFlight > 0));
+  }
+
+  private detached(): Problem[] {
+    const { commands, events } = this.options;
+    const lost = (part: string): Problem => ({
+      part,
+      problem: 'the connection is lost and is being rebuilt: check that the broker runs and can be reached',
+    });
+    const consumers = [{ name: this.commands.queue, consumer: this.commands }, ...this.eventConsumers];
+    return [
+      ...(commands.connected ? [] : [lost('command broker')]),
+      ...(events.connected ? [] : [lost('event broker')]),
+      ...consumers
+        .filter(({ consumer }) => !consumer.attached)
+        .map(({ name }) => ({ part: name, problem: 'the consumer is not attached, and is being rebuilt: wait' })),
+    ];
+  }
+
+  private stalled(): Problem[] {
+    const { stalledMs = 120_000 } = this.options;
+    const { outbox } = this.backlog.latest;
+    const problems = [...this.monitor.byConsumer]
+      .filter(([, { unsettledMs }]) => unsettledMs > stalledMs)
+      .map(([name, { inFlight, unsettledMs }]) => ({
+        part: name,
+        problem:
+          `${inFlight} deliveries are in hand and none has ended for ${Math.round(unsettledMs / 1_000)} s: ` +
+          'look what their handlers wait for; a restart gives them back to the broker',
+      }));
+    if (outbox.oldestMs > stalledMs) {
+      const problem =
+        `the oldest message waits for ${Math.round(outbox.oldestMs / 1_000)} s: look for warnings of the outbox relay, ` +
+        'here and in the instance that holds its lease';
+      problems.push({ part: 'outbox', problem });
+    }
+    return problems;
+  }
+
+  private add<T extends EventConsumer>(name: string, consumer: T): T {
+    this.eventConsumers.push({ name, consumer });
     return consumer;
   }
 
@@ -160,6 +262,6 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   private eventOptions(topic: string, consumer: string) {
     this.declareTopic({ name: topic });
     const { events: transport, ...options } = this.options;
-    return { ...options, topic, consumer, transport, counters: this.counters };
+    return { ...options, topic, consumer, transport, monitor: this.monitor.consumer(consumer) };
   }
 }

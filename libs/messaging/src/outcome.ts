@@ -1,7 +1,19 @@
+/** What a delivery has led to, for metrics. */
+export type Effect =
+  /** Took effect. */
+  | 'handled'
+  /** Had taken effect before: acknowledged without effect. */
+  | 'duplicates'
+  /** Came before its predecessor and was stored. */
+  | 'parked'
+  | 'retried'
+  | 'discarded'
+  | 'deadLettered';
+
 /** What became of a delivery. Handlers never touch channels or offsets: the transport carries the outcome out. */
 export type Outcome =
-  /** Handled (or a duplicate of something handled): acknowledge. */
-  | { readonly kind: 'done' }
+  /** Handled (or stored, or a duplicate of something handled): acknowledge. `effect` says which. Default: handled. */
+  | { readonly kind: 'done'; readonly effect?: Effect }
   /**
    * Deliver again after `afterMs` milliseconds (0 = at once), with the attempt count raised by one unless the message is
    * not to blame (`blameless`).
@@ -13,6 +25,14 @@ export type Outcome =
   | { readonly kind: 'discard'; readonly reason: string };
 
 export const done: Outcome = { kind: 'done' };
+export const doneAs: { readonly [Of in Effect]: Outcome } = {
+  handled: done,
+  duplicates: { kind: 'done', effect: 'duplicates' },
+  parked: { kind: 'done', effect: 'parked' },
+  retried: { kind: 'done', effect: 'retried' },
+  discarded: { kind: 'done', effect: 'discarded' },
+  deadLettered: { kind: 'done', effect: 'deadLettered' },
+};
 export const retry = (afterMs: number, reason: string) =>
   ({ kind: 'retry', afterMs, reason }) as const satisfies Outcome;
 export const retryBlameless = (afterMs: number, reason: string): Outcome => ({

@@ -28,6 +28,12 @@ export const baseSettings = z.object({
   /** Past so many rows, or so old a row, in the outbox the HTTP edge answers 503 to what would write. */
   OUTBOX_HIGH_ROWS: z.coerce.number().int().min(1).default(50_000),
   OUTBOX_HIGH_AGE_SECONDS: z.coerce.number().int().min(1).default(60),
+  /** From "not ready" to the first refused request: as long as load balancers take to notice. */
+  SHUTDOWN_DELAY_MS: z.coerce.number().int().min(0).max(600_000).default(0),
+  /** How long what is in hand may take when the service stops; its supervisor must wait at least 5 s longer. */
+  SHUTDOWN_DRAIN_MS: z.coerce.number().int().min(0).max(3_600_000).default(20_000),
+  /** A service that has work and finishes none for so long says that it is not ready. More than the slowest handler takes. */
+  STALLED_AFTER_MS: z.coerce.number().int().min(1_000).default(120_000),
 });
 export type BaseSettings = z.output<typeof baseSettings> & { readonly PERSONAL_DATA_KEY?: string };
 

@@ -17,6 +17,9 @@ it('fills in defaults and takes an empty variable for one that is not set', () =
     DATABASE_POOL: 10,
     OUTBOX_HIGH_ROWS: 50_000,
     OUTBOX_HIGH_AGE_SECONDS: 60,
+    SHUTDOWN_DELAY_MS: 0,
+    SHUTDOWN_DRAIN_MS: 20_000,
+    STALLED_AFTER_MS: 120_000,
   });
 });
 

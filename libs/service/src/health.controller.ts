@@ -13,14 +13,14 @@ export class HealthController {
     @Inject(Messaging) private readonly messaging: Messaging,
   ) {}
 
-  /** The process answers: a failure means that it should be restarted. */
+  /** The process answers. No answer means that its event loop hangs, and that a restart helps. */
   @Get('live')
   @HealthCheck()
   live() {
     return this.health.check([]);
   }
 
-  /** The database answers and every consumer is attached to its broker. */
+  /** The database answers, every consumer is attached to its broker, and all of them get on with their work. */
   @Get('ready')
   @HealthCheck()
   ready() {
@@ -28,7 +28,21 @@ export class HealthController {
       () => this.database.pingCheck('database', { timeout: 2_000 }),
       () => {
         const indicator = this.indicators.check('messaging');
-        return this.messaging.ready ? indicator.up() : indicator.down('a broker connection is being rebuilt');
+        const problems = this.messaging.problems();
+        if (problems.length === 0) return indicator.up();
+        return indicator.down(Object.fromEntries(problems.map(({ part, problem }) => [part, problem])));
+      },
+    ]);
+  }
+
+  /** Migrated, declared and attached once. It stays so, whatever happens later. */
+  @Get('startup')
+  @HealthCheck()
+  startup() {
+    return this.health.check([
+      () => {
+        const indicator = this.indicators.check('startup');
+        return this.messaging.started ? indicator.up() : indicator.down('not attached to the brokers yet: wait');
       },
     ]);
   }

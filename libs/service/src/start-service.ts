@@ -8,19 +8,21 @@ import {
   CreateMessagingTables1760000000001,
   Messaging,
   MessagingModule,
-  migrate,
   type CommandTransport,
   type EventTransport,
 } from '@starter/messaging';
 import { Logger as NestPino, LoggerModule } from 'nestjs-pino';
-import { DataSource } from 'typeorm';
+import type { DataSourceOptions } from 'typeorm';
 import type { BaseSettings } from './configuration.js';
 import { CreateIdempotencyKeys1760000000003 } from './create-idempotency-keys.migration.js';
 import { HealthController } from './health.controller.js';
 import { createPino, messagingLogger } from './logging.js';
 import { refuseWhileOutboxIsHigh } from './outbox-edge.js';
+import { openDatabase } from './open-database.js';
+import { MetricsController } from './metrics.controller.js';
 import { ProblemFilter } from './problem.filter.js';
 import type { ServiceDefinition } from './service-definition.js';
+import { shutDown } from './shut-down.js';
 
 export interface Transports {
   readonly commands: CommandTransport;
@@ -58,11 +60,15 @@ export async function startService<Settings extends BaseSettings>(
   const { settings } = options;
   const log = createPino(definition.name, settings.LOG_LEVEL);
   const logger = messagingLogger(log);
+  const dataSource = await openDatabase(databaseOptions(definition, settings), logger);
   const root: DynamicModule = {
     module: ServiceModule,
     imports: [
       LoggerModule.forRoot({ pinoHttp: { logger: log, autoLogging: settings.LOG_LEVEL === 'debug' } }),
-      databaseModule(definition, settings),
+      TypeOrmModule.forRootAsync({
+        useFactory: () => ({ type: 'postgres', retryAttempts: 0 }),
+        dataSourceFactory: () => Promise.resolve(dataSource),
+      }),
       MessagingModule.forRoot({
         service: definition.name,
         ...options.transports,
@@ -71,16 +77,21 @@ export async function startService<Settings extends BaseSettings>(
         prefetch: settings.COMMAND_PREFETCH,
         ...retentionOf(settings),
         outboxMarks: { rows: settings.OUTBOX_HIGH_ROWS, ageMs: 1_000 * settings.OUTBOX_HIGH_AGE_SECONDS },
+        drainMs: settings.SHUTDOWN_DRAIN_MS,
+        stalledMs: settings.STALLED_AFTER_MS,
         ...(settings.PERSONAL_DATA_KEY === undefined ? {} : { personalDataKey: settings.PERSONAL_DATA_KEY }),
       }),
       TerminusModule.forRoot({ errorLogStyle: 'json', logger: false }),
       definition.module(settings),
     ],
-    controllers: [HealthController],
+    controllers: [HealthController, MetricsController],
   };
   const app = await NestFactory.create<NestFastifyApplication>(root, new FastifyAdapter({ bodyLimit }), {
     bufferLogs: true,
     abortOnError: false,
+  }).catch(async (error: unknown) => {
+    await dataSource.destroy();
+    throw error;
   });
   app.useLogger(app.get(NestPino));
   app.useGlobalFilters(new ProblemFilter(logger));
@@ -94,12 +105,14 @@ export async function startService<Settings extends BaseSettings>(
     throw portError(error, definition.name, options.portVariable ?? 'PORT');
   }
   const { port } = app.getHttpServer().address() as { port: number };
+  const stopOptions = { delayMs: settings.SHUTDOWN_DELAY_MS, drainMs: settings.SHUTDOWN_DRAIN_MS };
+  let stopping: Promise<void> | undefined;
   return {
     name: definition.name,
     url: `http://127.0.0.1:${port}`,
     messaging: app.get(Messaging),
     app,
-    stop: () => app.close(),
+    stop: () => (stopping ??= shutDown(app, stopOptions)),
   };
 }
 
@@ -114,27 +127,20 @@ function retentionOf(settings: BaseSettings) {
   };
 }
 
-function databaseModule(definition: Pick<ServiceDefinition, 'entities' | 'migrations'>, settings: BaseSettings) {
-  return TypeOrmModule.forRootAsync({
-    useFactory: () => ({
-      type: 'postgres' as const,
-      url: settings.DATABASE_URL,
-      entities: definition.entities,
-      migrations: [CreateMessagingTables1760000000001, CreateIdempotencyKeys1760000000003, ...definition.migrations],
-      poolSize: settings.DATABASE_POOL,
-      // Statements that are sent together share a round trip.
-      extra: { pipeline: true },
-      retryAttempts: 30,
-      retryDelay: 1_000,
-      logging: false,
-    }),
-    dataSourceFactory: async (options) => {
-      if (!options) throw new Error('the data source needs options');
-      const dataSource = await new DataSource(options).initialize();
-      await migrate(dataSource);
-      return dataSource;
-    },
-  });
+function databaseOptions(
+  { entities, migrations }: Pick<ServiceDefinition, 'entities' | 'migrations'>,
+  settings: BaseSettings,
+): DataSourceOptions {
+  return {
+    type: 'postgres',
+    url: settings.DATABASE_URL,
+    entities,
+    migrations: [CreateMessagingTables1760000000001, CreateIdempotencyKeys1760000000003, ...migrations],
+    poolSize: settings.DATABASE_POOL,
+    // Statements that are sent together share a round trip.
+    extra: { pipeline: true },
+    logging: false,
+  };
 }
 
 function portError(error: unknown, service: string, variable: string): unknown {

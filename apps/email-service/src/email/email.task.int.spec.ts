@@ -294,7 +294,7 @@ describe('SendEmail', () => {
     const instance = await startInstance();
     const command = sendEmail();
     await deliver(command);
-    await eventually(() => expect(instance.messaging.counters.retried).toBeGreaterThan(0));
+    await eventually(() => expect(instance.messaging.monitor.totals.retried).toBeGreaterThan(0));
     const { subject, owner } = recipient;
     const data = { subject, wrappedKey: key.wrapped_key };
     const created = createMessage({ type: 'personal-data.key-created', version: 1, source: owner, subject, data });

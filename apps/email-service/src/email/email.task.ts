@@ -1,11 +1,12 @@
 import type { OnModuleInit } from '@nestjs/common';
 import { SendEmail } from '@starter/contracts';
-import { type ActorRuntime, type Command } from '@starter/event-sourcing';
+import { outcomeOfExecution, type ActorRuntime, type Command } from '@starter/event-sourcing';
 import {
   backoffDelay,
   causedBy,
   DatabaseUnavailableError,
   done,
+  doneAs,
   failpoint,
   KeyNotArrivedError,
   KeyedQueue,
@@ -82,7 +83,8 @@ export class EmailTask implements OnModuleInit {
       throw error;
     }
     const attempt = await this.runtime.execute(emailDelivery, { id: message.id, command: { data, message } });
-    if (attempt.kind !== 'applied' || attempt.state.status !== 'attempting') return done;
+    if (attempt.kind !== 'applied') return outcomeOfExecution(attempt);
+    if (attempt.state.status !== 'attempting') return doneAs.duplicates;
     if (opened === null) {
       await this.recordFailed(message, 'the recipient was erased');
       return done;

@@ -1,6 +1,6 @@
 import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import { eventTopic, type ServiceName } from '@starter/contracts';
-import { ActorRuntime } from '@starter/event-sourcing';
+import { ActorRuntime, outcomeOfExecution } from '@starter/event-sourcing';
 import { causedBy, Messaging, toMessage, type MessageDefinition } from '@starter/messaging';
 import type { Workflow } from './definition/builder.js';
 import { derivedId } from './engine/derived-id.js';
@@ -30,7 +30,8 @@ export class WorkflowStarter implements OnModuleInit {
       const draft = startOf(workflow, id, data as object);
       const message = toMessage(draft, { source: messaging.service, ...causedBy(cause) });
       const once = { consumer, messageId: cause.id };
-      await runtime.execute(workflowInstance, { id, command: { data: draft.data, message }, once });
+      const command = { data: draft.data, message };
+      return outcomeOfExecution(await runtime.execute(workflowInstance, { id, command, once }));
     });
   }
 }

@@ -7,8 +7,8 @@ import { TransientError } from '../errors.js';
 import { admitOnce } from '../inbox/inbox.js';
 import { silentLogger } from '../logger.js';
 import { MemoryCommandTransport } from '../memory/memory-command-transport.js';
-import { newCounters } from '../message-counters.js';
 import { createMessage, type Message } from '../message.js';
+import { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import { Outbox } from '../outbox/outbox.js';
 import { deadLetterHeaders } from '../transport/delivery.js';
 import { MemoryCommandBroker } from '../memory/memory-command-broker.js';
@@ -36,14 +36,14 @@ afterEach(async () => {
 async function serve(handler: MessageHandler<{ n: number }>, maxRetries = 2, options: HandlerOptions = {}) {
   const broker = new MemoryCommandBroker();
   const transport = new MemoryCommandTransport(broker);
-  const counters = newCounters();
+  const monitor = new ConsumerMonitor();
   const consumer = new CommandConsumer({
     service: 'test',
     dataSource: database.dataSource,
     outbox: new Outbox(),
     transport,
     logger: silentLogger,
-    counters,
+    monitor,
     failurePolicy: { maxRetries, backoff: { baseMs: 10, jitter: 0 } },
   });
   consumer.handle(DoIt, handler, options);
@@ -59,7 +59,7 @@ async function serve(handler: MessageHandler<{ n: number }>, maxRetries = 2, opt
       reason: headers?.[deadLetterHeaders.reason],
       errorType: headers?.[deadLetterHeaders.errorType],
     }));
-  return { transport, counters, deadLetters };
+  return { transport, monitor, deadLetters };
 }
 
 const command = (data: unknown = { n: 1 }, fields: Partial<Message> = {}) =>
@@ -82,12 +82,12 @@ it('hands over an older version as the current one, in the envelope that it came
 
 it('records what does not fit its schema, answers its sender, and handles the next', async () => {
   const seen: number[] = [];
-  const { transport, deadLetters, counters } = await serve(async ({ data }) => void seen.push(data.n));
+  const { transport, deadLetters, monitor } = await serve(async ({ data }) => void seen.push(data.n));
   const bad = command({ n: 'x', extra: true }, { replyTo: { address: 'asker.replies', subject: randomUUID() } });
   await transport.send(bad);
   await transport.send(command({ n: 2 }));
   await eventually(() => expect(seen).toEqual([2]));
-  await eventually(() => expect(counters.discarded).toBe(1));
+  await eventually(() => expect(monitor.totals.discarded).toBe(1));
   const [recorded] = await database.dataSource.query<{ reason: string; message: Message }[]>(
     'SELECT reason, message FROM inbox_discarded WHERE message_id = $1',
     [bad.id],
@@ -139,11 +139,11 @@ it('gives any other failure to a human at once', async () => {
 });
 
 it('uses up no attempts while the own database is away', async () => {
-  const { transport, counters, deadLetters } = await serve(async () => {
+  const { transport, monitor, deadLetters } = await serve(async () => {
     throw new DatabaseUnavailableError(new Error('connection refused'));
   }, 0);
   await transport.send(command());
-  await eventually(() => expect(counters.retried).toBeGreaterThanOrEqual(2));
+  await eventually(() => expect(monitor.totals.retried).toBeGreaterThanOrEqual(2));
   expect(deadLetters()).toEqual([]);
 });
 

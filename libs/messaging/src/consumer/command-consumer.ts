@@ -6,8 +6,8 @@ import { recordDiscarded } from '../inbox/discarded.js';
 import type { Flow, FlowOptions } from '../flow/flow-gate.js';
 import { withPoolPressure } from '../flow/pool-pressure.js';
 import { errorText, type Logger } from '../logger.js';
-import type { MessageCounters } from '../message-counters.js';
 import type { Message } from '../message.js';
+import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import { done, retryBlameless, type Outcome } from '../outcome.js';
 import type { Outbox } from '../outbox/outbox.js';
 import { RateLimiter } from '../rate-limit/rate-limiter.js';
@@ -24,7 +24,7 @@ export interface CommandConsumerOptions extends HandlerOptions {
   readonly outbox: Outbox;
   readonly transport: CommandTransport;
   readonly logger: Logger;
-  readonly counters: MessageCounters;
+  readonly monitor: ConsumerMonitor;
   /** Most commands handled at the same time. Default 100. */
   readonly prefetch?: number;
   /** What bounds them besides. Default: 32 MiB of messages, and fewer while many wait for a database connection. */
@@ -65,6 +65,7 @@ export class CommandConsumer {
   ): void {
     const { routingKey = definition.type, rateLimit } = options;
     this.dispatcher.register(definition, handler, options);
+    this.options.monitor.expect(definition.type);
     this.addresses.set(definition.type, routingKey);
     if (rateLimit !== undefined) this.limiter.setDefault(definition.type, rateLimit);
     this.bindings.push({ exchange: commandsExchange, queue: this.queue, routingKey });
@@ -84,12 +85,14 @@ export class CommandConsumer {
     await this.limiter.start();
     this.consumer = await this.options.transport.consume(
       this.queue,
-      ({ message, attempt }) =>
+      this.options.monitor.watch(({ message, attempt }) =>
         this.limiter.isLimited(message.type)
           ? this.dispatchLimited(message, attempt)
           : this.dispatcher.dispatch(message, attempt),
+      ),
       { prefetch: this.options.prefetch ?? 100, flow: withPoolPressure(this.options.dataSource, this.options.flow) },
     );
+    this.options.monitor.follow(this.consumer);
   }
 
   /** What is in hand and may be; undefined before the start. */
@@ -101,8 +104,9 @@ export class CommandConsumer {
     return this.consumer?.attached ?? false;
   }
 
-  async stop(): Promise<void> {
-    await this.consumer?.close();
+  /** Stops taking and waits at most `drainMs` for what is in hand; the rest goes back to the queue. */
+  async stop(drainMs?: number): Promise<void> {
+    await this.consumer?.close(drainMs);
     await this.limiter.stop();
     this.dispatcher.abandon();
   }

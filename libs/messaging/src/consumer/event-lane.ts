@@ -3,7 +3,7 @@ import { DatabaseUnavailableError, inTransaction } from '../database/transaction
 import { readyOfKeys, type ParkedMessage } from '../inbox/parked.js';
 import type { ParkingRoom } from '../inbox/parking-room.js';
 import { errorText } from '../logger.js';
-import { done, retry, retryBlameless } from '../outcome.js';
+import { doneAs, retry, retryBlameless, type Effect } from '../outcome.js';
 import { handleBatch, type BatchResult, type Fate, type OrderedEvent } from './event-batch.js';
 import { outageRetryMs, report, triage, type TriageContext } from './triage.js';
 
@@ -103,15 +103,17 @@ export class EventLane {
   }
 
   private settle({ message, refusal, settle }: OrderedEvent, fate: Fate): void {
-    const { counters, room, consumer } = this.options;
+    const { room, consumer } = this.options;
     if (fate === 'refused') {
       room.refused += 1;
       return settle(retryBlameless(room.retryMs, `too many messages of ${consumer} are parked already`));
     }
-    if (fate === 'handled') counters.handled += 1;
-    else if (fate === 'duplicate') counters.duplicates += 1;
-    else if (fate === 'waiting') counters.parked += 1;
-    else if (refusal) report(message, refusal, this.options);
-    settle(done);
+    if (refusal && (fate === 'held' || fate === 'discarded')) report(message, refusal, this.options);
+    settle(doneAs[effectOf(fate, refusal)]);
   }
+}
+
+function effectOf(fate: Exclude<Fate, 'refused'>, refusal: OrderedEvent['refusal']): Effect {
+  if (fate === 'held') return refusal?.kind === 'retry' ? 'retried' : 'deadLettered';
+  return ({ handled: 'handled', duplicate: 'duplicates', waiting: 'parked', discarded: 'discarded' } as const)[fate];
 }

@@ -6,7 +6,7 @@ import { recordDiscarded } from '../inbox/discarded.js';
 import type { Flow, FlowOptions } from '../flow/flow-gate.js';
 import { withPoolPressure } from '../flow/pool-pressure.js';
 import type { Logger } from '../logger.js';
-import type { MessageCounters } from '../message-counters.js';
+import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import { done } from '../outcome.js';
 import type { Consumer } from '../transport/delivery.js';
 import type { EventTransport } from '../transport/event-transport.js';
@@ -20,7 +20,7 @@ export interface EventConsumerOptions extends HandlerOptions {
   readonly dataSource: DataSource;
   readonly transport: EventTransport;
   readonly logger: Logger;
-  readonly counters: MessageCounters;
+  readonly monitor: ConsumerMonitor;
   readonly concurrency?: number;
   /** What bounds the events in hand besides. Default: 32 MiB, and fewer while many wait for a database connection. */
   readonly flow?: FlowOptions;
@@ -49,19 +49,22 @@ export class EventReactor {
     options: HandlerOptions = {},
   ): this {
     this.dispatcher.register(definition, handler, options);
-    const { topic, consumer, logger } = this.options;
+    const { topic, consumer, logger, monitor } = this.options;
+    monitor.expect(definition.type);
     logger.info('binding', { topic, group: consumer, event: definition.type });
     return this;
   }
 
   async start(): Promise<void> {
-    const { topic, consumer, transport, concurrency, dataSource } = this.options;
+    const { topic, consumer, transport, concurrency, dataSource, monitor } = this.options;
     const flow = withPoolPressure(dataSource, this.options.flow);
     this.consumer = await transport.subscribe(
       { topic, group: consumer, flow, ...(concurrency === undefined ? {} : { concurrency }) },
-      ({ message, attempt }) =>
+      monitor.watch(({ message, attempt }) =>
         this.dispatcher.handles(message.type) ? this.dispatcher.dispatch(message, attempt) : Promise.resolve(done),
+      ),
     );
+    monitor.follow(this.consumer);
   }
 
   /** What is in hand and may be; undefined before the start. */
@@ -73,8 +76,9 @@ export class EventReactor {
     return this.consumer?.attached ?? false;
   }
 
-  async stop(): Promise<void> {
-    await this.consumer?.close();
+  /** Stops taking and waits at most `drainMs` for what is in hand; the rest is delivered again. */
+  async stop(drainMs?: number): Promise<void> {
+    await this.consumer?.close(drainMs);
     this.dispatcher.abandon();
   }
 }

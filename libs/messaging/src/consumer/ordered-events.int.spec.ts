@@ -9,8 +9,8 @@ import { connectKafka } from '../kafka/kafka-event-transport.js';
 import { silentLogger } from '../logger.js';
 import { MemoryEventLog } from '../memory/memory-event-log.js';
 import { MemoryEventTransport } from '../memory/memory-event-transport.js';
-import { newCounters } from '../message-counters.js';
 import { createMessage, type Message } from '../message.js';
+import { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import type { EventTransport } from '../transport/event-transport.js';
 import type { ReceivedEvent } from './event-batch.js';
 import { handleBatch, type OrderedEvent } from './event-batch.js';
@@ -51,7 +51,7 @@ async function consume({ before = () => undefined, manyPerKey = false, ...option
   const topic = options.topic ?? uniqueName('topic');
   const consumer = options.consumer ?? uniqueName('consumer');
   await transport.declare([{ name: topic, partitions: 3 }]);
-  const counters = newCounters();
+  const monitor = new ConsumerMonitor();
   /** Sizes of the batches that the handler got. */
   const batches: number[] = [];
   const { dataSource } = database;
@@ -60,7 +60,7 @@ async function consume({ before = () => undefined, manyPerKey = false, ...option
     consumer,
     transport,
     dataSource,
-    counters,
+    monitor,
     logger: silentLogger,
     sweepMs: 50,
     failurePolicy: { maxRetries: 2, backoff: { baseMs: 20, jitter: 0 } },
@@ -99,7 +99,7 @@ async function consume({ before = () => undefined, manyPerKey = false, ...option
     events,
     transport,
     consumer,
-    counters,
+    monitor,
     batches,
     effectsOf,
     parked,
@@ -137,12 +137,14 @@ it.each<[string, () => Promise<EventTransport>]>([
       ]
     : []),
 ])('handles each event once and in order, however it is shuffled and repeated: %s', async (_, connect) => {
-  const { publish, effectsOf, parked, counters } = await consume({ transport: await connect() });
+  const { publish, effectsOf, parked, monitor } = await consume({ transport: await connect() });
   const keys = Array.from({ length: 20 }, (_, index) => `key-${index}`);
   const deliveries = shuffled(keys, 100);
   while (deliveries.length > 0) await publish(...deliveries.splice(0, 500));
   for (const key of keys) await eventually(async () => expect(await effectsOf(key)).toEqual(upTo(100)));
-  await eventually(() => expect(counters.handled + counters.duplicates).toBeGreaterThanOrEqual(keys.length * 100));
+  await eventually(() =>
+    expect(monitor.totals.handled + monitor.totals.duplicates).toBeGreaterThanOrEqual(keys.length * 100),
+  );
   for (const key of keys) expect(await effectsOf(key)).toEqual(upTo(100));
   await eventually(async () => expect(await parked()).toEqual([]));
 });
@@ -175,7 +177,7 @@ it.each([
 });
 
 it('finds the poisonous event among many, and lets all the others take effect', async () => {
-  const { publish, effectsOf, parked, counters } = await consume({
+  const { publish, effectsOf, parked, monitor } = await consume({
     before: ({ message, data }) => {
       if (message.subject === 'key-7' && data.n === 3) throw new Error('poison');
     },
@@ -193,7 +195,7 @@ it('finds the poisonous event among many, and lets all the others take effect', 
       { sequence: '5', failure: null },
     ]),
   );
-  expect(counters.deadLettered).toBe(1);
+  expect(monitor.totals.deadLettered).toBe(1);
 });
 
 it('stays exactly once and in order while members of the group come, go and crash in the middle of batches', async () => {
@@ -278,7 +280,7 @@ it('tries a transient failure again, counts the attempts in the database, and gi
 it('leaves a failed event to its own time when a second copy comes', async () => {
   const attempts: number[] = [];
   let broken = true;
-  const { publish, effectsOf, parked, counters, consumer } = await consume({
+  const { publish, effectsOf, parked, monitor, consumer } = await consume({
     before: ({ attempt }) => {
       attempts.push(attempt);
       if (broken) throw new Error('cannot be applied');
@@ -287,7 +289,7 @@ it('leaves a failed event to its own time when a second copy comes', async () =>
   await publish(event('k', 1));
   await eventually(async () => expect(await parked()).toMatchObject([{ sequence: '1' }]));
   await publish(event('k', 1), event('k', 1));
-  await eventually(() => expect(counters.duplicates).toBe(2));
+  await eventually(() => expect(monitor.totals.duplicates).toBe(2));
   expect(await parked()).toEqual([{ sequence: '1', failure: expect.stringContaining('cannot be applied') as string }]);
   broken = false;
   await database.dataSource.query('UPDATE inbox_parked SET failure = NULL WHERE consumer = $1', [consumer]);
@@ -405,7 +407,7 @@ it('reports a gap in one of the processes, at intervals that double', async () =
 });
 
 it('skips what an operator gives up, with the reason, and nothing that has come', async () => {
-  const { events, publish, consumer, counters, effectsOf, parked } = await consume();
+  const { events, publish, consumer, monitor, effectsOf, parked } = await consume();
   await publish(event('gap', 1), event('gap', 4), event('gap', 5));
   await eventually(async () => expect(await parked()).toHaveLength(2));
   const skip = (upTo: number) => events.skipGap('gap', upTo, 'lost with the old system');
@@ -420,7 +422,7 @@ it('skips what an operator gives up, with the reason, and nothing that has come'
     { key: 'gap', missing_from: 2, missing_to: 3, reason: 'lost with the old system' },
   ]);
   await publish(event('gap', 3));
-  await eventually(() => expect(counters.duplicates).toBe(1));
+  await eventually(() => expect(monitor.totals.duplicates).toBe(1));
   await expect(skip(6)).rejects.toThrow('has no gap at "gap"');
 });
 

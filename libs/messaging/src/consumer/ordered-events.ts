@@ -61,7 +61,8 @@ export class OrderedEvents {
       ...options,
       room: this.room,
       maxBatch,
-      open: ({ message, attempts }) => this.open(message, attempts + 1, true, () => undefined),
+      open: ({ message, attempts }) =>
+        this.open(message, attempts + 1, true, (outcome) => options.monitor.count(message.type, outcome)),
       onHandled: (handled) => this.waiters.tell(handled),
     });
   }
@@ -74,7 +75,8 @@ export class OrderedEvents {
   ): this {
     const resolved = { ...options, ...resolveOptions(options, this.options) };
     this.handlers.register(definition, { ...resolved, handle: handler as OrderedHandler<unknown> });
-    const { topic, consumer, logger } = this.options;
+    const { topic, consumer, logger, monitor } = this.options;
+    monitor.expect(definition.type);
     logger.info('binding', { topic, group: consumer, event: definition.type, order: 'sequence' });
     return this;
   }
@@ -86,14 +88,16 @@ export class OrderedEvents {
   }
 
   async start(): Promise<void> {
-    const { topic, consumer, transport, dataSource, sweepMs } = this.options;
+    const { topic, consumer, transport, dataSource, sweepMs, monitor } = this.options;
     await this.room.look();
     // One batch under way and one that gathers meanwhile.
     const concurrency = 2 * this.maxBatch;
     const flow = withPoolPressure(dataSource, this.options.flow);
-    this.consumer = await transport.subscribe({ topic, group: consumer, concurrency, flow }, (delivery) =>
-      this.deliver(delivery),
+    this.consumer = await transport.subscribe(
+      { topic, group: consumer, concurrency, flow },
+      monitor.watch((delivery) => this.deliver(delivery)),
     );
+    monitor.follow(this.consumer);
     this.sweeper = setInterval(() => {
       this.sweeping ??= this.sweep().finally(() => (this.sweeping = undefined));
     }, sweepMs ?? 1_000);
@@ -134,9 +138,10 @@ export class OrderedEvents {
     return this.waiters.wait(key, sequence, options);
   }
 
-  async stop(): Promise<void> {
+  /** Stops taking and waits at most `drainMs` for what is in hand; the rest is delivered again. */
+  async stop(drainMs?: number): Promise<void> {
     clearInterval(this.sweeper);
-    await this.consumer?.close();
+    await this.consumer?.close(drainMs);
     await this.sweeping;
     await this.lane.follow([]);
     this.waiters.stop();

@@ -1,7 +1,6 @@
 import { DatabaseUnavailableError } from '../database/transaction.js';
 import { outcomeOf, retriesExhausted, type FailurePolicy } from '../failure-policy.js';
 import type { Logger } from '../logger.js';
-import type { MessageCounters } from '../message-counters.js';
 import type { Message } from '../message.js';
 import { retryBlameless, type Outcome } from '../outcome.js';
 
@@ -9,7 +8,6 @@ export interface TriageContext {
   /** Named in logs. */
   readonly consumer: string;
   readonly logger: Logger;
-  readonly counters: MessageCounters;
 }
 
 /** An outage of the own database lasts as long as it lasts: tried again without end and without using up attempts. */
@@ -21,18 +19,15 @@ export function triage(error: unknown, attempt: number, policy: FailurePolicy | 
   return outcomeOf(error, attempt, policy);
 }
 
-/** Counts and logs what did not simply succeed. */
-export function report(message: Message, outcome: Outcome, { counters, logger, consumer }: TriageContext): void {
+/** Logs what did not simply succeed. */
+export function report(message: Message, outcome: Outcome, { logger, consumer }: TriageContext): void {
   if (outcome.kind === 'done') return;
   const details = { consumer, id: message.id, type: message.type, reason: outcome.reason };
   if (outcome.kind === 'retry') {
-    counters.retried += 1;
     logger.warn('a message will be tried again', { ...details, afterMs: outcome.afterMs });
   } else if (outcome.kind === 'discard') {
-    counters.discarded += 1;
     logger.warn('a message was refused and recorded', details);
   } else {
-    counters.deadLettered += 1;
     const { errorType } = outcome;
     if (errorType === retriesExhausted) logger.error('a message is escalated: no retry has helped', details);
     else logger.error('a message needs a human', { ...details, errorType });

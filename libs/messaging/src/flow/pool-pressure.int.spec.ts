@@ -5,7 +5,7 @@ import { CreateMessagingTables1760000000001 } from '../database/create-messaging
 import { inTransaction } from '../database/transaction.js';
 import { silentLogger } from '../logger.js';
 import { MemoryEventTransport } from '../memory/memory-event-transport.js';
-import { newCounters } from '../message-counters.js';
+import { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import { createMessage } from '../message.js';
 
 const Happened = { kind: 'event', type: 'test.happened', version: 1, owner: 'test', schema: z.object({}) } as const;
@@ -22,9 +22,9 @@ it('has fewer events in hand while they only wait for a connection, and all of t
   await transport.declare([{ name: topic, partitions: 3 }]);
   let release = (): void => undefined;
   const held = new Promise<void>((resolve) => (release = resolve));
-  const counters = newCounters();
+  const monitor = new ConsumerMonitor();
   const reactor = new EventReactor({
-    ...{ topic, dataSource, transport, concurrency, counters },
+    ...{ topic, dataSource, transport, concurrency, monitor },
     consumer: uniqueName('consumer'),
     logger: silentLogger,
   });

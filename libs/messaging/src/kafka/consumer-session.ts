@@ -74,6 +74,15 @@ export class ConsumerSession {
     return this.joined && alive && this.client.gate.connected;
   }
 
+  get partitions(): readonly number[] {
+    return [...this.buffers.keys()];
+  }
+
+  /** Ends it for this reason, so that another is built. */
+  giveUp(why: string): void {
+    this.end(why);
+  }
+
   async start(): Promise<void> {
     try {
       await this.consumer.connect();

@@ -9,6 +9,8 @@ import type { KafkaConnection } from './kafka-client.js';
 export interface KafkaConsumerOptions extends ConsumerTiming, Omit<GroupMemberOptions, 'onSettled'> {
   readonly connection: KafkaConnection;
   readonly logger: Logger;
+  /** How many records of these partitions the group has not committed. */
+  readonly lagOf: (partitions: readonly number[]) => Promise<number>;
 }
 
 const longestDelayMs = 2_000;
@@ -44,6 +46,14 @@ export class KafkaConsumer implements Consumer {
 
   get flow(): Flow {
     return this.member.flow;
+  }
+
+  async backlog(): Promise<number> {
+    return this.options.lagOf(this.session?.partitions ?? []);
+  }
+
+  rebuild(why: string): void {
+    this.session?.giveUp(why);
   }
 
   close(drainMs = 10_000): Promise<void> {

@@ -12,6 +12,7 @@ import {
 } from '../transport/event-transport.js';
 import { partitionOfKey } from '../transport/partition-of-key.js';
 import { encodeCloudEvent } from './cloud-event.js';
+import { consumerGroupId } from './consumer-group-id.js';
 import type { KafkaConnection } from './kafka-client.js';
 import { KafkaConsumer } from './kafka-consumer.js';
 import { KafkaProducer } from './kafka-producer.js';
@@ -98,6 +99,7 @@ class KafkaEventTransport implements EventTransport {
         const deadLetter: PartitionedRecord = { ...record, partition: 0 };
         await this.producer.send(deadLetters, [deadLetter]);
       },
+      lagOf: (partitions) => this.topics.lagOf(topic, consumerGroupId(topic, group), partitions),
       logger: this.logger,
     });
     this.consumers.add(consumer);

@@ -87,6 +87,24 @@ export class TopicCatalog {
     return count;
   }
 
+  /** How many records of these partitions the group has not committed: the end of the log less the committed offset. */
+  async lagOf(topic: string, groupId: string, partitions: readonly number[]): Promise<number> {
+    if (partitions.length === 0) return 0;
+    return this.withAdmin(async (admin) => {
+      const [ends, groups] = await Promise.all([
+        admin.fetchTopicOffsets(topic),
+        admin.fetchOffsets({ groupId, topics: [topic] }),
+      ]);
+      const committed = new Map(groups[0]?.partitions.map(({ partition, offset }) => [partition, Number(offset)]));
+      return ends
+        .filter(({ partition }) => partitions.includes(partition))
+        .reduce((sum, { partition, high, low }) => {
+          const next = committed.get(partition) ?? -1;
+          return sum + Math.max(0, Number(high) - (next < 0 ? Number(low) : next));
+        }, 0);
+    });
+  }
+
   private async create(admin: Admin, topics: ITopicConfig[]): Promise<void> {
     if (topics.length === 0) return;
     const { replicationFactor } = this;

@@ -50,6 +50,15 @@ export class MemoryCommandConsumer implements Consumer, MemoryQueueConsumer {
     return this.gate.mayTake(message.content.length);
   }
 
+  async backlog(): Promise<number> {
+    return this.queue.size;
+  }
+
+  /** Nothing in this process goes silent: it hands back what it has, and is given it again. */
+  rebuild(): void {
+    this.queue.takeBack(this.giveBack());
+  }
+
   take(delivery: MemoryDelivery): void {
     this.unsettled.add(delivery);
     this.gate.begin(delivery.message.content.length);

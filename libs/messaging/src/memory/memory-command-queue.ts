@@ -33,6 +33,11 @@ export class MemoryQueue {
     return [...this.ready].map(({ message }) => message);
   }
 
+  /** Messages that no consumer has. */
+  get size(): number {
+    return this.ready.size;
+  }
+
   /** Takes the oldest one out for good. */
   pull(): AmqpMessage | undefined {
     return this.ready.shift()?.message;

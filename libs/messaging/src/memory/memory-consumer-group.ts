@@ -45,6 +45,12 @@ export class MemoryConsumerGroup {
     if (this.owns(member, partition)) this.committed[partition] = Number(position);
   }
 
+  /** Records of the member's partitions that are not committed. */
+  waitingFor(member: GroupMember): number {
+    const own = [...this.partitions.entries()].filter(([partition]) => this.owns(member, partition));
+    return own.reduce((sum, [partition, records]) => sum + records.length - (this.committed[partition] ?? 0), 0);
+  }
+
   /** The broker went away: nobody owns anything until {@link reassemble}. */
   disband(): void {
     this.suspended = true;

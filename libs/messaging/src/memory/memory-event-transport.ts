@@ -124,6 +124,15 @@ class MemoryConsumer implements Consumer {
     return this.member.flow;
   }
 
+  async backlog(): Promise<number> {
+    return this.group.waitingFor(this.member);
+  }
+
+  /** Nothing in this process goes silent: the partitions are dealt again. */
+  rebuild(): void {
+    void this.group.reassemble();
+  }
+
   close(drainMs = 10_000): Promise<void> {
     this.closing ??= this.drainAndLeave(drainMs);
     return this.closing;

@@ -24,6 +24,7 @@ import {
   retryQueueDeclaration,
   type Declaration,
 } from './rabbitmq-topology.js';
+import { withinLimit } from './time-limit.js';
 
 export interface RabbitMqOptions {
   /** `amqp://user:password@host:port/vhost`, or `amqps://…`. */
@@ -135,6 +136,7 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
       publisher: this,
       connect: () => this.connection.whenOpen(),
       restoreQueue: () => this.restoreQueue(queue),
+      messagesReady: () => this.messagesReady(queue),
       onClosed: () => this.consumers.delete(consumer),
     });
     await consumer.start();
@@ -165,6 +167,16 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
     const connection = await this.connection.whenOpen(this.sendTimeoutMs);
     await this.once(name, () => applyDeclarations(connection, [retryQueueDeclaration(queue, rounded)]));
     await this.publishTo(name, message);
+  }
+
+  /** On a channel of its own: asking for a queue that somebody deleted closes the channel. */
+  private async messagesReady(queue: string): Promise<number> {
+    const channel = await (await this.connection.whenOpen(this.sendTimeoutMs)).createChannel();
+    // Its error also comes as the rejection below.
+    channel.on('error', () => undefined);
+    const { messageCount } = await withinLimit(channel.checkQueue(queue));
+    await channel.close();
+    return messageCount;
   }
 
   /** A queue that was deleted (which cancels its consumers) is declared and bound again. */

@@ -21,6 +21,7 @@ export interface RabbitMqConsumerOptions {
   readonly connect: () => Promise<ChannelModel>;
   /** Declares and binds the queue again, if this transport has declared it. */
   readonly restoreQueue: () => Promise<void>;
+  readonly messagesReady: () => Promise<number>;
   readonly onClosed: () => void;
 }
 
@@ -85,6 +86,16 @@ export class RabbitMqConsumer implements Consumer {
 
   get flow(): Flow {
     return this.gate.flow;
+  }
+
+  backlog(): Promise<number> {
+    return this.options.messagesReady();
+  }
+
+  rebuild(why: string): void {
+    this.options.logger.warn('the consumer is rebuilt', { queue: this.options.queue, why });
+    // Closing the channel is what a lost one comes to as well: the next is opened by the one way there is.
+    this.session?.channel.close().catch(() => undefined);
   }
 
   /** @throws TerminalError when the queue does not exist */

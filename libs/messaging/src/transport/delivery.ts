@@ -25,6 +25,10 @@ export interface Consumer {
   /** Deliveries whose handler has not settled yet. */
   readonly inFlight: number;
   readonly flow: Flow;
+  /** How many messages the broker holds for it: those of its queue that nobody has been given, or of its partitions. */
+  backlog(): Promise<number>;
+  /** Detaches and attaches again, because it got nothing although messages wait. What is in hand is delivered again. */
+  rebuild(why: string): void;
   /**
    * Stops taking, waits for the handlers in flight (at most `drainMs`, default 10 000), settles what finished and gives
    * the rest back to the broker. Idempotent.

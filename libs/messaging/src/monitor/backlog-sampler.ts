@@ -1,0 +1,104 @@
+import type { DataSource } from 'typeorm';
+import { runStatement, type Statement } from '../database/transaction.js';
+import { errorText, type Logger } from '../logger.js';
+import type { QueueMonitor } from './queue-monitor.js';
+
+export interface Backlog {
+  /** Rows in the outbox, counted up to {@link countedRows}, and how long the oldest has waited. */
+  readonly outbox: { readonly rows: number; readonly oldestMs: number };
+  /** Events that wait in the inbox by consumer, counted up to {@link countedRows} over all. */
+  readonly parked: ReadonlyMap<string, number>;
+  /** Messages that wait at the broker, by consumer. */
+  readonly waiting: ReadonlyMap<string, number>;
+}
+
+export interface BacklogSamplerOptions {
+  readonly dataSource: DataSource;
+  readonly monitor: QueueMonitor;
+  readonly logger: Logger;
+  readonly sampleMs?: number;
+  readonly silentMs?: number;
+}
+
+/** Counting more would cost the database more than the exact number is worth. */
+export const countedRows = 100_000;
+
+const outboxRows: Statement = {
+  name: 'backlog-outbox',
+  text: `SELECT count(*)::int AS rows, coalesce(1000 * extract(epoch FROM clock_timestamp() - min(written_at)), 0)::float AS "oldestMs"
+         FROM (SELECT written_at FROM outbox ORDER BY position LIMIT ${countedRows}) AS front`,
+};
+const parkedRows: Statement = {
+  name: 'backlog-parked',
+  text: `SELECT consumer, count(*)::int AS rows FROM (SELECT consumer FROM inbox_parked LIMIT ${countedRows}) AS front
+         GROUP BY consumer`,
+};
+
+/**
+ * Asks the database and the brokers now and then what waits, for metrics and probes, which so cost nothing. A consumer that
+ * gets nothing although the broker holds messages for it, which happens to connections that only look alive, is built anew.
+ */
+export class BacklogSampler {
+  latest: Backlog = { outbox: { rows: 0, oldestMs: 0 }, parked: new Map(), waiting: new Map() };
+  private timer: NodeJS.Timeout | undefined;
+  private sampling: Promise<void> | undefined;
+
+  constructor(private readonly options: BacklogSamplerOptions) {}
+
+  start(): void {
+    this.timer ??= setInterval(() => void this.sample(), this.options.sampleMs ?? 10_000).unref();
+    void this.sample();
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+  }
+
+  /** Never rejects: what could not be asked keeps its last value. */
+  sample(): Promise<void> {
+    this.sampling ??= Promise.all([this.askDatabase(), this.askBrokers()])
+      .then(() => undefined)
+      .finally(() => (this.sampling = undefined));
+    return this.sampling;
+  }
+
+  private async askDatabase(): Promise<void> {
+    const { dataSource, logger } = this.options;
+    try {
+      const [[outbox], parked] = await Promise.all([
+        runStatement<Backlog['outbox'] & object>(dataSource, outboxRows),
+        runStatement<{ consumer: string; rows: number }>(dataSource, parkedRows),
+      ]);
+      const counts = parked.map(({ consumer, rows }) => [consumer, rows] as const);
+      this.latest = { ...this.latest, parked: new Map(counts), ...(outbox ? { outbox } : {}) };
+    } catch (error) {
+      logger.warn('the database could not be asked what waits', { error: errorText(error) });
+    }
+  }
+
+  private async askBrokers(): Promise<void> {
+    const { monitor, logger, silentMs = 60_000 } = this.options;
+    const waiting = new Map(this.latest.waiting);
+    await Promise.all(
+      [...monitor.byConsumer].map(async ([name, one]) => {
+        try {
+          const counts = await Promise.all(one.consumers.map((consumer) => consumer.backlog()));
+          waiting.set(
+            name,
+            counts.reduce((sum, count) => sum + count, 0),
+          );
+          if (one.inFlight > 0 || one.untakenMs < silentMs) return;
+          one.consumers.forEach((consumer, index) => {
+            if (!consumer.attached || counts[index] === 0) return;
+            logger.warn('a consumer gets nothing although messages wait for it, and is built anew', { consumer: name });
+            one.rested();
+            consumer.rebuild('it got nothing although messages wait for it');
+          });
+        } catch (error) {
+          logger.debug('the broker could not be asked what waits', { consumer: name, error: errorText(error) });
+        }
+      }),
+    );
+    this.latest = { ...this.latest, waiting };
+  }
+}

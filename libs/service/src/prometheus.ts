@@ -1,0 +1,36 @@
+import { metricFamilies, type Messaging } from '@starter/messaging';
+import { collectDefaultMetrics, Registry, type Metric } from 'prom-client';
+
+/**
+ * What `GET /metrics` answers: the messages of the service, and the process it runs in. A registry of its own, because several
+ * services may run in one process.
+ */
+export class ServiceMetrics {
+  private readonly registry = new Registry();
+
+  constructor(private readonly messaging: Messaging) {
+    this.registry.setDefaultLabels({ service: messaging.service });
+    collectDefaultMetrics({ register: this.registry });
+  }
+
+  get contentType(): string {
+    return this.registry.contentType;
+  }
+
+  /** In the text format of Prometheus. */
+  async text(): Promise<string> {
+    this.readMessaging();
+    return this.registry.metrics();
+  }
+
+  /** The families are read as a whole at the moment of the question, so each metric only hands over what was read. */
+  private readMessaging(): void {
+    const { monitor, backlog } = this.messaging;
+    for (const { name, help, type, samples } of metricFamilies(monitor, backlog.latest)) {
+      const values = samples.map(({ name: metricName, ...sample }) => ({ ...sample, metricName }));
+      const object = { name, help, type, aggregator: 'sum', values };
+      this.registry.removeSingleMetric(name);
+      this.registry.registerMetric({ ...object, get: () => Promise.resolve(object) } as unknown as Metric);
+    }
+  }
+}

@@ -1,0 +1,40 @@
+import type { Server } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import { Messaging } from '@starter/messaging';
+
+export interface ShutDownOptions {
+  /** Between "not ready" and the first refused request, in milliseconds. */
+  readonly delayMs: number;
+  /** How long what is in hand may take, in milliseconds. */
+  readonly drainMs: number;
+}
+
+/**
+ * Takes nothing new, finishes what is in hand, and only then closes what that needs. Each step is logged before it begins, so
+ * that the last line tells where a shutdown hangs.
+ */
+export async function shutDown(app: NestFastifyApplication, { delayMs, drainMs }: ShutDownOptions): Promise<void> {
+  const messaging = app.get(Messaging);
+  const { logger } = messaging;
+  logger.info('stopping: not ready any more', { delayMs });
+  messaging.retire();
+  await sleep(delayMs);
+  logger.info('stopping: takes nothing new, finishes what is in hand', { drainMs, ...messaging.inHand });
+  // Requests only write to the outbox, so they and the consumers need not wait for each other.
+  await Promise.all([closeHttp(app, drainMs), messaging.beforeApplicationShutdown()]);
+  logger.info('stopping: closes the database');
+  await app.close();
+  logger.info('stopped');
+}
+
+/** Requests in hand are answered, at most for `drainMs` milliseconds; later ones are refused. */
+async function closeHttp(app: NestFastifyApplication, drainMs: number): Promise<void> {
+  const server: Server = app.getHttpServer();
+  // Connections that are kept alive after their last answer would keep the server open for more than a minute.
+  const idle = setInterval(() => server.closeIdleConnections(), 50);
+  const deadline = setTimeout(() => server.closeAllConnections(), drainMs);
+  await app.getHttpAdapter().close();
+  clearInterval(idle);
+  clearTimeout(deadline);
+}

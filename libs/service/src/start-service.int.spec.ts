@@ -1,0 +1,256 @@
+import { Controller, Get, Module, type DynamicModule } from '@nestjs/common';
+import {
+  commandsExchange,
+  createMessage,
+  MemoryCommandBroker,
+  MemoryCommandTransport,
+  MemoryEventLog,
+  MemoryEventTransport,
+  Messaging,
+  toMessage,
+  type CommandTransport,
+  type Consumer,
+  type Outcome,
+} from '@starter/messaging';
+import { createTestDatabase, eventually, type TestDatabase } from '@starter/testing';
+import { DataSource } from 'typeorm';
+import { z } from 'zod';
+import { baseSettings, readSettings } from './configuration.js';
+import { startService, type RunningService } from './start-service.js';
+
+const DoIt = {
+  kind: 'command',
+  type: 'spec.do-it',
+  version: 1,
+  owner: 'spec',
+  schema: z.strictObject({ n: z.int() }),
+} as const;
+
+let answerSlowly = (): Promise<void> => Promise.resolve();
+
+@Controller('slow')
+class SlowController {
+  @Get()
+  async get(): Promise<string> {
+    await answerSlowly();
+    return 'answered';
+  }
+}
+
+@Module({ controllers: [SlowController] })
+class SpecModule {}
+
+/** A service that hands every command to `handle`. */
+const moduleWith = (handle: (n: number, messaging: Messaging) => Promise<void>): DynamicModule => ({
+  module: SpecModule,
+  providers: [
+    {
+      provide: 'handler',
+      inject: [Messaging],
+      useFactory: (messaging: Messaging) =>
+        messaging.commands.handle(DoIt, ({ data }) => handle(data.n, messaging)) ?? true,
+    },
+  ],
+});
+
+let database: TestDatabase;
+let broker: MemoryCommandBroker;
+let log: MemoryEventLog;
+let service: RunningService | undefined;
+
+beforeEach(async () => {
+  database = await createTestDatabase();
+  broker = new MemoryCommandBroker();
+  log = new MemoryEventLog();
+});
+afterEach(async () => {
+  await service?.stop();
+  service = undefined;
+  await database.drop();
+});
+
+const start = async (
+  handle: (n: number, messaging: Messaging) => Promise<void> = async () => undefined,
+  settings: Record<string, string> = {},
+  commands: CommandTransport = new MemoryCommandTransport(broker),
+): Promise<RunningService> =>
+  (service = await startService(
+    {
+      name: 'spec',
+      description: 'A service of a spec.',
+      defaultPort: 0,
+      settings: baseSettings,
+      entities: [],
+      migrations: [],
+      module: () => moduleWith(handle),
+    },
+    {
+      settings: readSettings(baseSettings, {
+        DATABASE_URL: database.url,
+        HOST: '127.0.0.1',
+        PORT: '0',
+        LOG_LEVEL: 'silent',
+        ...settings,
+      }),
+      transports: { commands, events: new MemoryEventTransport(log) },
+    },
+  ));
+
+const send = async (n: number) =>
+  new MemoryCommandTransport(broker).send(toMessage({ definition: DoIt, data: { n } }, { source: 'spec' }));
+const health = async (probe: string) => {
+  const response = await fetch(`${service?.url}/health/${probe}`);
+  return { status: response.status, body: (await response.json()) as Record<string, Record<string, unknown>> };
+};
+const holdable = () => {
+  let release!: () => void;
+  const released = new Promise<void>((resolve) => (release = resolve));
+  return { release, released };
+};
+
+it('stops in order: not ready, takes nothing new, finishes and acknowledges what is in hand, closes the database', async () => {
+  const steps: string[] = [];
+  const { release, released } = holdable();
+  const memory = new MemoryCommandTransport(broker);
+  const recording = Object.assign(Object.create(memory) as CommandTransport, {
+    async consume(queue: string, handler: (delivery: never) => Promise<Outcome>): Promise<Consumer> {
+      const consumer = await memory.consume(queue, async (delivery) => {
+        const outcome = await handler(delivery as never);
+        steps.push(`outcome ${outcome.kind}`);
+        return outcome;
+      });
+      const close = consumer.close.bind(consumer);
+      return Object.assign(consumer, {
+        async close(drainMs?: number) {
+          steps.push('takes nothing new');
+          await close(drainMs);
+          steps.push(`drained, ${broker.messages(queue).length} not taken`);
+        },
+      });
+    },
+  });
+  const { app, stop, messaging } = await start(
+    async (n, { dataSource }) => {
+      steps.push(`begins ${n}`);
+      await released;
+      await dataSource.query('CREATE TABLE effect ()');
+      steps.push('commits');
+    },
+    { SHUTDOWN_DELAY_MS: '3000' },
+    recording,
+  );
+  const dataSource = app.get(DataSource);
+  const destroy = dataSource.destroy.bind(dataSource);
+  dataSource.destroy = () => (steps.push('database closes'), destroy());
+  const stopRelay = messaging.relay.stop.bind(messaging.relay);
+  messaging.relay.stop = () => (steps.push('relay stops'), stopRelay());
+
+  await send(1);
+  await eventually(() => expect(steps).toContain('begins 1'));
+  const stopped = stop();
+  // Still listening, so that the load balancer learns it.
+  expect(await health('ready')).toMatchObject({
+    status: 503,
+    body: { details: { messaging: { spec: 'it shuts down: use another instance' } } },
+  });
+  expect((await health('live')).status).toBe(200);
+  expect(steps).toEqual(['begins 1']);
+  await eventually(() => expect(steps).toContain('takes nothing new'));
+  await send(2);
+  await eventually(() => expect(fetch(`${service?.url}/health/live`)).rejects.toThrow());
+  release();
+  await stopped;
+  expect(steps).toEqual([
+    'begins 1',
+    'takes nothing new',
+    'commits',
+    'outcome done',
+    'drained, 1 not taken',
+    'relay stops',
+    'database closes',
+  ]);
+});
+
+it('gives back what is not finished in time, and ends all the same', async () => {
+  const { release, released } = holdable();
+  const { stop, messaging } = await start(() => released, { SHUTDOWN_DRAIN_MS: '50' });
+  await send(1);
+  await eventually(() => expect(messaging.inHand).toEqual({ 'spec.commands': 1 }));
+  await stop();
+  expect(broker.messages('spec.commands')).toHaveLength(1);
+  release();
+});
+
+it('finishes requests in hand and refuses later ones', async () => {
+  const { release, released } = holdable();
+  const { stop, url } = await start();
+  let begun = false;
+  answerSlowly = () => ((begun = true), released);
+  const inHand = fetch(`${url}/slow`);
+  await eventually(() => expect(begun).toBe(true));
+  const stopped = stop();
+  await eventually(() => expect(fetch(`${url}/health/live`)).rejects.toThrow());
+  release();
+  expect((await inHand).status).toBe(200);
+  await stopped;
+});
+
+it('says which part is not ready and what to do', async () => {
+  const { messaging } = await start();
+  expect(await health('ready')).toMatchObject({ status: 200, body: { details: { messaging: { status: 'up' } } } });
+  expect((await health('startup')).status).toBe(200);
+  broker.stop();
+  log.stop();
+  const { status, body } = await health('ready');
+  expect(status).toBe(503);
+  expect(body['details']?.['messaging']).toMatchObject({
+    status: 'down',
+    'command broker': expect.stringMatching(/check that the broker runs/),
+    'event broker': expect.stringMatching(/check that the broker runs/),
+    'spec.commands': expect.stringMatching(/not attached/),
+  });
+  expect((await health('live')).status).toBe(200);
+  expect((await health('startup')).status).toBe(200);
+  broker.start();
+  log.start();
+  await eventually(async () => expect((await health('ready')).status).toBe(200));
+  expect(messaging.ready).toBe(true);
+});
+
+it('is not ready while a consumer has work in hand and gets nowhere', async () => {
+  const { release, released } = holdable();
+  await start(() => released, { STALLED_AFTER_MS: '1000' });
+  await send(1);
+  await eventually(async () =>
+    expect((await health('ready')).body['details']?.['messaging']).toMatchObject({
+      status: 'down',
+      'spec.commands': expect.stringMatching(/1 deliveries are in hand and none has ended/),
+    }),
+  );
+  release();
+  await eventually(async () => expect((await health('ready')).status).toBe(200));
+});
+
+it('is not ready while the outbox waits although the brokers are there', async () => {
+  const { messaging, app } = await start(undefined, { STALLED_AFTER_MS: '1000' });
+  const unknown = createMessage({ type: 'nobody.knows', version: 1, source: 'spec', subject: 'a', data: {} });
+  await app.get(DataSource).query(
+    `INSERT INTO outbox (channel, address, ordering_key, message, written_at)
+     VALUES ('command', 'nobody.knows', 'a', $1, now() - interval '1 hour')`,
+    [JSON.stringify(unknown)],
+  );
+  await eventually(async () => {
+    await messaging.backlog.sample();
+    expect((await health('ready')).body['details']?.['messaging']).toMatchObject({
+      outbox: expect.stringMatching(/the oldest message waits for 36\d\d s/),
+    });
+  });
+  await new MemoryCommandTransport(broker).declare({
+    queues: [{ name: 'late' }],
+    bindings: [{ exchange: commandsExchange, queue: 'late', routingKey: 'nobody.knows' }],
+  });
+  await eventually(async () => {
+    await messaging.backlog.sample();
+    expect((await health('ready')).status).toBe(200);
+  });
+});
