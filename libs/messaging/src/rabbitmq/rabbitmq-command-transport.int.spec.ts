@@ -70,6 +70,31 @@ if (url) {
       await eventually(() => deliveries.length === 1, 'it receives again');
     });
 
+    it('tells what waits, and attaches again when it is told to, with what was in hand', async () => {
+      const consumer = await transport.consume(
+        queue,
+        async (delivery) => {
+          deliveries.push(delivery);
+          return deliveries.length === 1 ? new Promise(() => undefined) : done;
+        },
+        { prefetch: 1 },
+      );
+      for (const n of [1, 2, 3]) await transport.send(command(queue, n));
+      await eventually(() => deliveries.length === 1, 'one is in hand');
+      expect(await consumer.backlog()).toBe(2);
+      consumer.rebuild('spec');
+      await eventually(() => !consumer.attached, 'the old channel is gone');
+      await eventually(() => consumer.attached, 'the consumer is attached again');
+      await consumer.close(0);
+      await eventually(() => !consumer.attached, 'it is closed');
+      const other = await transport.consume(queue, async (delivery) => (deliveries.push(delivery), done));
+      await eventually(
+        () => new Set(deliveries.slice(1).map(({ message }) => message.id)).size === 3,
+        'all three came',
+      );
+      expect(await other.backlog()).toBe(0);
+    });
+
     it('declares a retry queue again that somebody deleted, and loses nothing', async () => {
       await transport.consume(queue, async (delivery) => {
         deliveries.push(delivery);
