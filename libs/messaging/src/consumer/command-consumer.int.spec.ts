@@ -153,7 +153,7 @@ it('fences an attempt that is over its hard time limit: it commits nothing, and 
   const late: Promise<string>[] = [];
   let letGo: (() => void) | undefined;
   const held = new Promise<void>((resolve) => (letGo = resolve));
-  const { transport, counters, deadLetters } = await serve(
+  const { transport, monitor, deadLetters } = await serve(
     async ({ attempt, fence, message }) => {
       const working = inTransaction(
         dataSource,
@@ -177,5 +177,5 @@ it('fences an attempt that is over its hard time limit: it commits nothing, and 
   expect(await Promise.all(late)).toEqual([expect.stringContaining('hard time limit')]);
   letGo?.();
   expect(await effects()).toEqual([{ attempt: 2 }]);
-  expect([counters.retried, deadLetters()]).toEqual([1, []]);
+  expect([monitor.totals.retried, deadLetters()]).toEqual([1, []]);
 });

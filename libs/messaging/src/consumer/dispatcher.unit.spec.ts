@@ -3,7 +3,6 @@ import { TerminalError, TransientError } from '../errors.js';
 import type { FailurePolicy } from '../failure-policy.js';
 import { silentLogger, type Logger } from '../logger.js';
 import { createMessage } from '../message.js';
-import { newCounters } from '../message-counters.js';
 import { deadLetter } from '../outcome.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
 import type { HandlerOptions } from './handler-options.js';
@@ -25,7 +24,6 @@ function dispatcherOf(handler: MessageHandler<object>, options: HandlerOptions =
   const dispatcher = new Dispatcher({
     consumer: 'spec',
     logger,
-    counters: newCounters(),
     ...(failurePolicy ? { failurePolicy } : {}),
     discarded: async (_, reason) => void discarded.push(reason),
   });
