@@ -82,7 +82,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   readonly dataSource: DataSource;
   readonly logger: Logger;
   readonly monitor = new QueueMonitor();
-  /** What waits in the database and at the brokers, asked now and then. */
+  /** What waits in the inbox and at the brokers, asked now and then. */
   readonly backlog: BacklogSampler;
   readonly outbox = new Outbox();
   readonly relay: OutboxRelay;
@@ -232,7 +232,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
 
   private stalled(): Problem[] {
     const { stalledMs = 120_000 } = this.options;
-    const { outbox } = this.backlog.latest;
+    const { oldestMs } = this.relay.backlog;
     const problems = [...this.monitor.byConsumer]
       .filter(([, { unsettledMs }]) => unsettledMs > stalledMs)
       .map(([name, { inFlight, unsettledMs }]) => ({
@@ -241,9 +241,9 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
           `${inFlight} deliveries are in hand and none has ended for ${Math.round(unsettledMs / 1_000)} s: ` +
           'look what their handlers wait for; a restart gives them back to the broker',
       }));
-    if (outbox.oldestMs > stalledMs) {
+    if (oldestMs > stalledMs) {
       const problem =
-        `the oldest message waits for ${Math.round(outbox.oldestMs / 1_000)} s: look for warnings of the outbox relay, ` +
+        `the oldest message waits for ${Math.round(oldestMs / 1_000)} s: look for warnings of the outbox relay, ` +
         'here and in the instance that holds its lease';
       problems.push({ part: 'outbox', problem });
     }

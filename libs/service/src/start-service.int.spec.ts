@@ -232,7 +232,7 @@ it('is not ready while a consumer has work in hand and gets nowhere', async () =
 });
 
 it('is not ready while the outbox waits although the brokers are there', async () => {
-  const { messaging, app } = await start(undefined, { STALLED_AFTER_MS: '1000' });
+  const { app } = await start(undefined, { STALLED_AFTER_MS: '1000' });
   const unknown = createMessage({ type: 'nobody.knows', version: 1, source: 'spec', subject: 'a', data: {} });
   await app.get(DataSource).query(
     `INSERT INTO outbox (channel, address, ordering_key, message, written_at)
@@ -240,7 +240,6 @@ it('is not ready while the outbox waits although the brokers are there', async (
     [JSON.stringify(unknown)],
   );
   await eventually(async () => {
-    await messaging.backlog.sample();
     expect((await health('ready')).body['details']?.['messaging']).toMatchObject({
       outbox: expect.stringMatching(/the oldest message waits for 36\d\d s/),
     });
@@ -250,7 +249,6 @@ it('is not ready while the outbox waits although the brokers are there', async (
     bindings: [{ exchange: commandsExchange, queue: 'late', routingKey: 'nobody.knows' }],
   });
   await eventually(async () => {
-    await messaging.backlog.sample();
     expect((await health('ready')).status).toBe(200);
   });
 });

@@ -4,9 +4,7 @@ import { errorText, type Logger } from '../logger.js';
 import type { QueueMonitor } from './queue-monitor.js';
 
 export interface Backlog {
-  /** Rows in the outbox, counted up to {@link countedRows}, and how long the oldest has waited. */
-  readonly outbox: { readonly rows: number; readonly oldestMs: number };
-  /** Events that wait in the inbox by consumer, counted up to {@link countedRows} over all. */
+  /** Events that wait in the inbox by consumer, counted up to 100 000 over all. */
   readonly parked: ReadonlyMap<string, number>;
   /** Messages that wait at the broker, by consumer. */
   readonly waiting: ReadonlyMap<string, number>;
@@ -21,13 +19,8 @@ export interface BacklogSamplerOptions {
 }
 
 /** Counting more would cost the database more than the exact number is worth. */
-export const countedRows = 100_000;
+const countedRows = 100_000;
 
-const outboxRows: Statement = {
-  name: 'backlog-outbox',
-  text: `SELECT count(*)::int AS rows, coalesce(1000 * extract(epoch FROM clock_timestamp() - min(written_at)), 0)::float AS "oldestMs"
-         FROM (SELECT written_at FROM outbox ORDER BY position LIMIT ${countedRows}) AS front`,
-};
 const parkedRows: Statement = {
   name: 'backlog-parked',
   text: `SELECT consumer, count(*)::int AS rows FROM (SELECT consumer FROM inbox_parked LIMIT ${countedRows}) AS front
@@ -39,7 +32,7 @@ const parkedRows: Statement = {
  * gets nothing although the broker holds messages for it, which happens to connections that only look alive, is built anew.
  */
 export class BacklogSampler {
-  latest: Backlog = { outbox: { rows: 0, oldestMs: 0 }, parked: new Map(), waiting: new Map() };
+  latest: Backlog = { parked: new Map(), waiting: new Map() };
   private timer: NodeJS.Timeout | undefined;
   private sampling: Promise<void> | undefined;
 
@@ -65,12 +58,8 @@ export class BacklogSampler {
   private async askDatabase(): Promise<void> {
     const { dataSource, logger } = this.options;
     try {
-      const [[outbox], parked] = await Promise.all([
-        runStatement<Backlog['outbox'] & object>(dataSource, outboxRows),
-        runStatement<{ consumer: string; rows: number }>(dataSource, parkedRows),
-      ]);
-      const counts = parked.map(({ consumer, rows }) => [consumer, rows] as const);
-      this.latest = { ...this.latest, parked: new Map(counts), ...(outbox ? { outbox } : {}) };
+      const parked = await runStatement<{ consumer: string; rows: number }>(dataSource, parkedRows);
+      this.latest = { ...this.latest, parked: new Map(parked.map(({ consumer, rows }) => [consumer, rows])) };
     } catch (error) {
       logger.warn('the database could not be asked what waits', { error: errorText(error) });
     }

@@ -1,3 +1,4 @@
+import type { OutboxBacklog } from '../outbox/outbox-backlog.js';
 import type { Effect } from '../outcome.js';
 import type { Backlog } from './backlog-sampler.js';
 import type { ConsumerMonitor, TypeMonitor } from './consumer-monitor.js';
@@ -28,7 +29,11 @@ const outcomes: Readonly<Record<Effect, string>> = {
 };
 
 /** Everything that is known of a service's messages, at this moment. `docs/metrics.md` lists it. */
-export function metricFamilies(monitor: QueueMonitor, { outbox, parked, waiting }: Backlog): MetricFamily[] {
+export function metricFamilies(
+  monitor: QueueMonitor,
+  { parked, waiting }: Backlog,
+  outbox: Pick<OutboxBacklog, 'rows' | 'oldestMs'>,
+): MetricFamily[] {
   const consumers = [...monitor.byConsumer];
   const types = consumers.flatMap(([consumer, { types }]) =>
     [...types].map(([type, one]) => ({ labels: { consumer, type }, ...one })),
