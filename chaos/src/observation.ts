@@ -14,28 +14,6 @@ export interface StreamRow {
   readonly types: readonly string[];
 }
 
-/** What an independent reader finds in the databases, the brokers and the mailbox. Plain data, so that checks can be tested. */
-export interface Observation {
-  readonly streams: Readonly<Record<ServiceName, readonly StreamRow[]>>;
-  /** Status in the directory by user id. */
-  readonly directory: ReadonlyMap<string, string>;
-  /** State by workflow id. */
-  readonly workflows: ReadonlyMap<string, string>;
-  readonly outbox: number;
-  readonly parked: number;
-  /** By Message-ID. */
-  readonly mails: readonly { readonly to: string; readonly messageId: string }[];
-  readonly mailCopies: number;
-  readonly records: readonly ReadRecord[];
-  readonly ready: number;
-  readonly deadLetters: number;
-  readonly lag: number;
-  /** MiB by process. */
-  readonly memory: Readonly<Record<string, number>>;
-}
-
-const eventTopics = services.map(eventTopic);
-
 /** Whether nothing is under way any more. */
 export interface Progress {
   readonly active: number;
@@ -43,8 +21,26 @@ export interface Progress {
   readonly outbox: number;
   readonly parked: number;
   readonly ready: number;
+  readonly deadLetters: number;
   readonly lag: number;
 }
+
+/** What an independent reader finds in the databases, the brokers and the mailbox. Plain data, so that checks can be tested. */
+export interface Observation extends Omit<Progress, 'active' | 'running'> {
+  readonly streams: Readonly<Record<ServiceName, readonly StreamRow[]>>;
+  /** Status in the directory by user id. */
+  readonly directory: ReadonlyMap<string, string>;
+  /** State by workflow id. */
+  readonly workflows: ReadonlyMap<string, string>;
+  /** By Message-ID. */
+  readonly mails: readonly { readonly to: string; readonly messageId: string }[];
+  readonly mailCopies: number;
+  readonly records: readonly ReadRecord[];
+  /** MiB by process. */
+  readonly memory: Readonly<Record<string, number>>;
+}
+
+const eventTopics = services.map(eventTopic);
 
 export class Observer {
   private readonly kafka: KafkaReader;
@@ -63,13 +59,12 @@ export class Observer {
 
   async progress(): Promise<Progress> {
     const tables = await Promise.all(services.map((service) => this.countsOf(service)));
-    const queues = await this.queues();
     return {
+      ...(await this.queues()),
       active: sum(tables, 'active'),
       running: sum(tables, 'running'),
       outbox: sum(tables, 'outbox'),
       parked: sum(tables, 'parked'),
-      ready: queues.ready,
       lag: await this.kafka.lag(eventTopics),
     };
   }
@@ -92,12 +87,11 @@ export class Observer {
       'orchestrator',
       'SELECT workflow_id AS id, state FROM workflow_directory',
     );
-    const progress = await this.progress();
     const { mails, copies } = this.system.mails;
     const memory: Record<string, number> = {};
     for (const one of Object.values(this.system.services)) memory[one.name] = await one.memory();
     return {
-      ...progress,
+      ...(await this.progress()),
       streams: {
         'user-service': await streamsOf('user-service'),
         'email-service': await streamsOf('email-service'),
@@ -108,7 +102,6 @@ export class Observer {
       mails: [...mails.values()].map(({ to, messageId }) => ({ to, messageId })),
       mailCopies: copies,
       records: await this.kafka.readAll(eventTopics),
-      deadLetters: (await this.queues()).deadLetters,
       memory,
     };
   }
