@@ -2,7 +2,7 @@ import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/
 import type { DataSource } from 'typeorm';
 import { CommandConsumer } from './consumer/command-consumer.js';
 import { EventReactor } from './consumer/event-reactor.js';
-import type { HandlerOptions } from './consumer/handler-options.js';
+import { resolveOptions, type HandlerOptions } from './consumer/handler-options.js';
 import { OrderedEvents, type OrderedEventsOptions } from './consumer/ordered-events.js';
 import {
   checkInboxRetention,
@@ -114,7 +114,8 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       outbox: this.outbox,
     });
     const { inboxRetentionMs = defaultInboxRetentionMs, discardedRetentionMs = defaultDiscardedRetentionMs } = options;
-    checkInboxRetention(inboxRetentionMs, retryHorizonMs());
+    const { failurePolicy, timeLimit } = resolveOptions({}, options);
+    checkInboxRetention(inboxRetentionMs, retryHorizonMs(failurePolicy, timeLimit?.hardMs));
     const retained: RetainedTable[] = [
       { table: 'inbox', column: 'received_at', retentionMs: inboxRetentionMs },
       { table: 'inbox_discarded', column: 'discarded_at', retentionMs: discardedRetentionMs },

@@ -1,6 +1,9 @@
 import { openTestDataSource, type TestDataSource } from '@starter/testing';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
 import { silentLogger } from '../logger.js';
+import { MemoryCommandTransport } from '../memory/memory-command-transport.js';
+import { MemoryEventTransport } from '../memory/memory-event-transport.js';
+import { Messaging } from '../messaging.js';
 import { checkInboxRetention, RetentionJob, retryHorizonMs, type RetainedTable } from './retention.js';
 
 const hour = 3_600_000;
@@ -64,4 +67,19 @@ it('refuses a retention that is shorter than the time in which a message may com
   expect(horizon).toBe(7 * hour + 4 * (hour / 2 + 60_000));
   expect(() => checkInboxRetention(10 * hour, horizon)).not.toThrow();
   expect(() => checkInboxRetention(9 * hour, horizon)).toThrow(/for 9.0 h, but .* after 9.1 h.*INBOX_RETENTION_DAYS/);
+});
+
+it('takes the policy and the time limit of the service for that', () => {
+  const policy = { maxRetries: 1, backoff: { baseMs: 20 * hour, maxMs: 20 * hour, jitter: 0 } };
+  const messaging = (hours: number) => () =>
+    new Messaging({
+      ...{ service: 'spec', partitions: 1, logger: silentLogger, dataSource: database.dataSource },
+      ...{ commands: new MemoryCommandTransport(), events: new MemoryEventTransport() },
+      failurePolicy: policy,
+      timeLimit: { hardMs: 2 * hour },
+      inboxRetentionMs: hours * hour,
+    });
+  // 20 h for the retry, 2 h and a minute for each of the two attempts.
+  expect(messaging(24)).toThrow(/may come again after 24.0 h/);
+  expect(messaging(25)).not.toThrow();
 });
