@@ -1,4 +1,4 @@
-import { commandQueue, RegisterUser, SendEmail, UserRegistered } from '@starter/contracts';
+import { RegisterUser, SendEmail, UserRegistered } from '@starter/contracts';
 import {
   MailCatcher,
   startBackends,
@@ -7,7 +7,7 @@ import {
   type BrokerMode,
   type Services,
 } from '@starter/demo';
-import { createMessage, newMessageId, toMessage, type CommandTransport, type Message } from '@starter/messaging';
+import { createMessage, DeadLetters, newMessageId, toMessage, type Message } from '@starter/messaging';
 import type { Transports } from '@starter/service';
 import { eventually, sealedText } from '@starter/testing';
 import amqp, { type ConsumeMessage } from 'amqplib';
@@ -188,8 +188,12 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     const redacted = '[redacted]';
     const { subject: userId } = unknownField;
     expect(kept?.message.data).toEqual({ userId, email: redacted, name: redacted, role: redacted });
-    const deadLetter = await takeDeadLetter(outside.commands, commandQueue('user-service'), unknownVersion.id);
-    expect(deadLetter).toMatchObject({ id: unknownVersion.id, version: 99, data: unknownVersion.data });
+    const deadLetters = new DeadLetters({ dataSource: database, service: 'user-service' });
+    await eventually(async () =>
+      expect(await deadLetters.show(unknownVersion.id)).toMatchObject([
+        { errorType: 'UnknownVersion', message: { id: unknownVersion.id, version: 99, data: unknownVersion.data } },
+      ]),
+    );
   });
 
   it('tells a workflow that its command was refused', async () => {
@@ -279,7 +283,8 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
 
       for (const service of ['user-service', 'email-service', 'orchestrator']) {
         expect(await channel.checkQueue(`${service}.commands`)).toMatchObject({ messageCount: 0, consumerCount: 1 });
-        expect(await channel.checkQueue(`${service}.commands.dead-letter`)).toMatchObject({ consumerCount: 0 });
+        const deadLetters = await channel.checkQueue(`${service}.commands.dead-letter`);
+        expect(deadLetters).toMatchObject({ messageCount: 0, consumerCount: 1 });
       }
       await consumer.disconnect();
       await rabbitMq.close();
@@ -304,18 +309,4 @@ async function discardReason(dataSource: DataSource, messageId: string): Promise
     [messageId],
   );
   return row?.reason ?? '';
-}
-
-/** Takes from the dead-letter queue until the message with this id comes. */
-async function takeDeadLetter(commands: CommandTransport, queue: string, id: string): Promise<Message> {
-  return new Promise((resolve, reject) => {
-    const consuming = commands.consume(`${queue}.dead-letter`, async ({ message }) => {
-      if (message.id === id) {
-        resolve(message);
-        void consuming.then((consumer) => consumer.close());
-      }
-      return { kind: 'done' };
-    });
-    consuming.catch(reject);
-  });
 }

@@ -1,10 +1,11 @@
 import * as contracts from '@starter/contracts';
 import { commandQueue, eventTopic, services, UserActivated, workflowReplies } from '@starter/contracts';
-import { commandsExchange, deadLetterQueue } from '@starter/messaging';
+import { commandsExchange } from '@starter/messaging';
 import { connect, type ConsumeMessage } from 'amqplib';
 import { Kafka, logLevel, type KafkaMessage } from 'kafkajs';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from 'pg';
 import type { Random } from './random.js';
 import type { System } from './system.js';
 
@@ -129,7 +130,7 @@ export async function publishWithGap({ backends }: System, ms: number): Promise<
 }
 
 /** Bytes that are no message, a type that nobody knows, and data that does not fit its schema. */
-export async function publishPoison({ backends }: System): Promise<void> {
+export async function publishPoison({ backends, databaseOf }: System): Promise<void> {
   const connection = await connect(backends.rabbitMq.server.url);
   const channel = await connection.createConfirmChannel();
   const queue = commandQueue('user-service');
@@ -138,6 +139,9 @@ export async function publishPoison({ backends }: System): Promise<void> {
   channel.publish('', queue, Buffer.from('{}'), { persistent: true, messageId: randomUUID(), type: 'user.levitate' });
   channel.publish('', queue, Buffer.from('{}'), { persistent: true, messageId: randomUUID(), type: 'user.activate' });
   await channel.waitForConfirms();
-  while ((await channel.checkQueue(deadLetterQueue(queue))).messageCount < 3) await sleep(100);
   await connection.close();
+  const database = new Client({ connectionString: databaseOf('user-service') });
+  await database.connect();
+  while ((await database.query('SELECT FROM dead_letter')).rowCount !== 3) await sleep(100);
+  await database.end();
 }

@@ -40,6 +40,15 @@ export interface Observation extends Omit<Progress, 'active' | 'running'> {
   readonly memory: Readonly<Record<string, number>>;
 }
 
+/** In the database of one service. */
+interface Counts {
+  readonly active: number;
+  readonly running: number;
+  readonly outbox: number;
+  readonly parked: number;
+  readonly deadLetters: number;
+}
+
 const eventTopics = services.map(eventTopic);
 
 export class Observer {
@@ -59,8 +68,10 @@ export class Observer {
 
   async progress(): Promise<Progress> {
     const tables = await Promise.all(services.map((service) => this.countsOf(service)));
+    const { ready, deadLetters } = await this.queues();
     return {
-      ...(await this.queues()),
+      ready,
+      deadLetters: deadLetters + sum(tables, 'deadLetters'),
       active: sum(tables, 'active'),
       running: sum(tables, 'running'),
       outbox: sum(tables, 'outbox'),
@@ -107,13 +118,14 @@ export class Observer {
   }
 
   private async countsOf(service: ServiceName) {
-    const [row] = await this.ask<{ active: number; running: number; outbox: number; parked: number }>(
+    const [row] = await this.ask<Counts>(
       service,
-      `SELECT (SELECT count(*)::int FROM outbox) AS outbox, (SELECT count(*)::int FROM inbox_parked) AS parked,
+      `SELECT (SELECT count(*)::int FROM outbox) AS outbox, (SELECT count(*)::int FROM inbox_parked) + (SELECT count(*)::int FROM dead_letter WHERE status = 'scheduled') AS parked,
+              (SELECT count(*)::int FROM dead_letter WHERE status = 'open') AS "deadLetters",
               ${service === 'user-service' ? `(SELECT count(*)::int FROM user_directory WHERE status = 'active')` : 0} AS active,
               ${service === 'orchestrator' ? `(SELECT count(*)::int FROM workflow_directory WHERE state NOT IN ('completed', 'failed'))` : 0} AS running`,
     );
-    return row ?? { active: 0, running: 0, outbox: 0, parked: 0 };
+    return row ?? { active: 0, running: 0, outbox: 0, parked: 0, deadLetters: 0 };
   }
 
   private async ask<Row extends object>(service: ServiceName, sql: string): Promise<Row[]> {

@@ -8,6 +8,20 @@ export type { OrderedHandler, OrderedHandlerOptions, ReceivedEvent } from './con
 export { OrderedEvents, type OrderedEventsOptions } from './consumer/ordered-events.js';
 export type { WaitOptions } from './consumer/sequence-waiters.js';
 export { CreateMessagingTables1760000000001 } from './database/create-messaging-tables.migration.js';
+export {
+  DeadLetters,
+  type DeadLettersOptions,
+  type Discard,
+  type Redrive,
+  type Selection,
+} from './dead-letters/dead-letters.js';
+export type {
+  DeadLetter,
+  DeadLetterDetails,
+  DeadLetterFilter,
+  DeadLetterGroup,
+  DeadLetterPage,
+} from './dead-letters/dead-letter-view.js';
 export { migrate } from './database/migrate.js';
 export {
   DatabaseUnavailableError,
@@ -66,6 +80,7 @@ export { parseRate } from './rate-limit/rate.js';
 export { RateLimits, type RateLimitStatus } from './rate-limit/rate-limits.js';
 export { CommandFailed, CommandSucceeded, replyFor, type Answer } from './reply.js';
 export * from './transport/command-transport.js';
+export type { DeadLetterDelivery, DeadLetterHandler } from './transport/dead-letter.js';
 export * from './transport/delivery.js';
 export * from './transport/event-transport.js';
 export { waves } from './waves.js';

@@ -28,6 +28,8 @@ export interface Message<Data = unknown> {
   readonly replyTo?: ReplyAddress;
   /** W3C trace context. */
   readonly traceparent?: string;
+  /** Of a command that was a dead letter: how often an operator has sent it again. */
+  readonly redrives?: number;
   /** JSON value: what the definition's schema encodes to. */
   readonly data: Data;
 }
@@ -40,7 +42,8 @@ export interface ReplyAddress {
 }
 
 export type MessageFields<Data = unknown> = Pick<Message<Data>, 'type' | 'version' | 'source' | 'data'> & {
-  readonly [Field in keyof Omit<Message, 'type' | 'version' | 'source' | 'data'>]?: Message[Field] | undefined;
+  readonly [Field in keyof Omit<Message, 'type' | 'version' | 'source' | 'data' | 'redrives'>]?:
+    Message[Field] | undefined;
 };
 
 /** Time-ordered, so that index inserts of outbox and inbox stay at the right edge. */

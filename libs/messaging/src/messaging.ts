@@ -4,6 +4,7 @@ import { CommandConsumer } from './consumer/command-consumer.js';
 import { EventReactor } from './consumer/event-reactor.js';
 import { resolveOptions, type HandlerOptions } from './consumer/handler-options.js';
 import { OrderedEvents, type OrderedEventsOptions } from './consumer/ordered-events.js';
+import { DeadLetters } from './dead-letters/dead-letters.js';
 import {
   checkInboxRetention,
   defaultDiscardedRetentionMs,
@@ -89,6 +90,8 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   /** Limits per command type that are changed at run time. */
   readonly rateLimits: RateLimits;
   readonly personalData: PersonalData;
+  /** What no handler could handle: listed, redriven or discarded. */
+  readonly deadLetters: DeadLetters;
   /** Register handlers before the application has started. */
   readonly commands: CommandConsumer;
   private readonly retention: RetentionJob;
@@ -129,6 +132,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       monitor: this.monitor.consumer(`${options.service}.commands`),
     });
     this.backlog = new BacklogSampler({ ...options, monitor: this.monitor });
+    this.deadLetters = new DeadLetters({ ...options, outbox: this.outbox, dedupeRetentionMs: inboxRetentionMs });
   }
 
   /** Single events of a topic, in whatever order. `consumer` is the group's name for ever. */

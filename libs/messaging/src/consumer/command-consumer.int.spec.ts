@@ -10,7 +10,6 @@ import { MemoryCommandTransport } from '../memory/memory-command-transport.js';
 import { createMessage, type Message } from '../message.js';
 import { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import { Outbox } from '../outbox/outbox.js';
-import { deadLetterHeaders } from '../transport/delivery.js';
 import { MemoryCommandBroker } from '../memory/memory-command-broker.js';
 import { CommandConsumer } from './command-consumer.js';
 import type { MessageHandler } from './dispatcher.js';
@@ -30,6 +29,7 @@ afterAll(() => database.close());
 const stops: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const stop of stops.splice(0)) await stop();
+  await database.dataSource.query('TRUNCATE dead_letter');
 });
 
 /** The consumer of a service with a broker of its own. */
@@ -54,11 +54,9 @@ async function serve(handler: MessageHandler<{ n: number }>, maxRetries = 2, opt
     await transport.close();
   });
   const deadLetters = () =>
-    broker.messages('test.commands.dead-letter').map(({ properties: { messageId, headers } }) => ({
-      id: messageId,
-      reason: headers?.[deadLetterHeaders.reason],
-      errorType: headers?.[deadLetterHeaders.errorType],
-    }));
+    database.dataSource.query<Record<string, unknown>[]>(
+      `SELECT id, reason, error_type AS "errorType" FROM dead_letter`,
+    );
   return { transport, monitor, deadLetters };
 }
 
@@ -101,7 +99,7 @@ it('records what does not fit its schema, answers its sender, and handles the ne
     address: 'asker.replies',
     message: { type: 'command.failed', subject: bad.replyTo?.subject, data: { requestId: bad.id } },
   });
-  expect(deadLetters()).toEqual([]);
+  expect(await deadLetters()).toEqual([]);
 });
 
 it.each([
@@ -113,7 +111,7 @@ it.each([
   const odd = command({ n: 1 }, fields);
   await transport.send(odd, { routingKey: DoIt.type });
   await transport.send(command({ n: 2 }));
-  await eventually(() => expect(deadLetters()).toMatchObject([{ id: odd.id, errorType }]));
+  await eventually(async () => expect(await deadLetters()).toMatchObject([{ id: odd.id, errorType }]));
   await eventually(() => expect(seen).toEqual([2]));
 });
 
@@ -124,7 +122,7 @@ it('tries a transient failure again, at most as often as the policy says, and th
     throw new TransientError('busy');
   });
   await transport.send(command());
-  await eventually(() => expect(deadLetters()).toMatchObject([{ errorType: 'RetriesExhausted' }]));
+  await eventually(async () => expect(await deadLetters()).toMatchObject([{ errorType: 'RetriesExhausted' }]));
   expect(attempts).toEqual([1, 2, 3]);
 });
 
@@ -133,8 +131,8 @@ it('gives any other failure to a human at once', async () => {
     throw new RangeError('a defect');
   });
   await transport.send(command());
-  await eventually(() =>
-    expect(deadLetters()).toMatchObject([{ reason: 'RangeError: a defect', errorType: 'RangeError' }]),
+  await eventually(async () =>
+    expect(await deadLetters()).toMatchObject([{ reason: 'RangeError: a defect', errorType: 'RangeError' }]),
   );
 });
 
@@ -144,7 +142,7 @@ it('uses up no attempts while the own database is away', async () => {
   }, 0);
   await transport.send(command());
   await eventually(() => expect(monitor.totals.retried).toBeGreaterThanOrEqual(2));
-  expect(deadLetters()).toEqual([]);
+  expect(await deadLetters()).toEqual([]);
 });
 
 it('fences an attempt that is over its hard time limit: it commits nothing, and the next one proceeds', async () => {
@@ -177,5 +175,5 @@ it('fences an attempt that is over its hard time limit: it commits nothing, and 
   expect(await Promise.all(late)).toEqual([expect.stringContaining('hard time limit')]);
   letGo?.();
   expect(await effects()).toEqual([{ attempt: 2 }]);
-  expect([monitor.totals.retried, deadLetters()]).toEqual([1, []]);
+  expect([monitor.totals.retried, await deadLetters()]).toEqual([1, []]);
 });

@@ -1,5 +1,7 @@
 import type { DataSource } from 'typeorm';
 import type { z } from 'zod';
+import { DeadLetterTable } from '../dead-letters/dead-letter-table.js';
+import { removeRedriven } from '../dead-letters/scheduled-events.js';
 import { inTransaction } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
 import { recordDiscarded } from '../inbox/discarded.js';
@@ -46,11 +48,14 @@ export class CommandConsumer {
   private readonly limiter: RateLimiter;
   private readonly addresses = new Map<string, string>();
   private readonly bindings: Binding[] = [];
+  private readonly deadLetters: DeadLetterTable;
   private consumer: Consumer | undefined;
+  private deadLetterConsumer: Consumer | undefined;
 
   constructor(private readonly options: CommandConsumerOptions) {
     this.queue = `${options.service}.commands`;
     this.limiter = new RateLimiter(options);
+    this.deadLetters = new DeadLetterTable({ ...options, consumer: this.queue, kind: 'command' });
     this.dispatcher = new Dispatcher({
       ...options,
       consumer: this.queue,
@@ -86,13 +91,12 @@ export class CommandConsumer {
     this.consumer = await this.options.transport.consume(
       this.queue,
       this.options.monitor.watch(({ message, attempt }) =>
-        this.limiter.isLimited(message.type)
-          ? this.dispatchLimited(message, attempt)
-          : this.dispatcher.dispatch(message, attempt),
+        this.limiter.isLimited(message.type) ? this.dispatchLimited(message, attempt) : this.dispatch(message, attempt),
       ),
       { prefetch: this.options.prefetch ?? 100, flow: withPoolPressure(this.options.dataSource, this.options.flow) },
     );
     this.options.monitor.follow(this.consumer);
+    this.deadLetterConsumer = await this.options.transport.consumeDeadLetters(this.queue, this.deadLetters.take);
   }
 
   /** What is in hand and may be; undefined before the start. */
@@ -101,12 +105,13 @@ export class CommandConsumer {
   }
 
   get attached(): boolean {
-    return this.consumer?.attached ?? false;
+    return [this.consumer, this.deadLetterConsumer].every((consumer) => consumer?.attached ?? false);
   }
 
   /** Stops taking and waits at most `drainMs` for what is in hand; the rest goes back to the queue. */
   async stop(drainMs?: number): Promise<void> {
-    await this.consumer?.close(drainMs);
+    this.deadLetters.stop();
+    await Promise.all([this.consumer?.close(drainMs), this.deadLetterConsumer?.close(drainMs)]);
     await this.limiter.stop();
     this.dispatcher.abandon();
   }
@@ -119,7 +124,23 @@ export class CommandConsumer {
     } catch (error) {
       return retryBlameless(outageRetryMs, `the rate limit of ${message.type} could not be asked: ${errorText(error)}`);
     }
-    return this.dispatcher.dispatch(message, attempt);
+    return this.dispatch(message, attempt);
+  }
+
+  private dispatch(message: Message, attempt: number): Promise<Outcome> {
+    return message.redrives ? this.redriven(message, attempt) : this.dispatcher.dispatch(message, attempt);
+  }
+
+  /** It is a dead letter until it has succeeded. */
+  private async redriven(message: Message, attempt: number): Promise<Outcome> {
+    const outcome = await this.dispatcher.dispatch(message, attempt);
+    if (outcome.kind !== 'done' && outcome.kind !== 'discard') return outcome;
+    try {
+      await removeRedriven(this.options.dataSource, this.queue, message);
+      return outcome;
+    } catch (error) {
+      return retryBlameless(outageRetryMs, `its dead letter could not be removed: ${errorText(error)}`);
+    }
   }
 
   /** The refusal is also told to whoever waits for a reply: a workflow must not wait for ever. */

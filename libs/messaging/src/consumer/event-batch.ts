@@ -221,8 +221,9 @@ class Turn {
       this.waiting += 1;
       this.added += 1;
     }
-    const failure = fate === 'held' && refusal?.kind === 'dead-letter' ? refusal.reason : null;
-    this.parkings.push({ message, attempts, dueInMs, failure });
+    const { reason: failure, errorType } =
+      fate === 'held' && refusal?.kind === 'dead-letter' ? refusal : { reason: null, errorType: null };
+    this.parkings.push({ message, attempts, dueInMs, failure, errorType });
     parked.set(message.sequence, attempts);
     this.parkedTo = Math.max(this.parkedTo, message.sequence);
     return fate;

@@ -1,5 +1,7 @@
 import type { DataSource } from 'typeorm';
 import type { z } from 'zod';
+import { DeadLetterTable } from '../dead-letters/dead-letter-table.js';
+import { ScheduledEvents } from '../dead-letters/scheduled-events.js';
 import { inTransaction } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
 import { recordDiscarded } from '../inbox/discarded.js';
@@ -7,8 +9,8 @@ import type { Flow, FlowOptions } from '../flow/flow-gate.js';
 import { withPoolPressure } from '../flow/pool-pressure.js';
 import type { Logger } from '../logger.js';
 import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
-import { done } from '../outcome.js';
-import type { Consumer } from '../transport/delivery.js';
+import { done, doneAs, type Outcome } from '../outcome.js';
+import type { Consumer, Delivery } from '../transport/delivery.js';
 import type { EventTransport } from '../transport/event-transport.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
 import type { HandlerOptions } from './handler-options.js';
@@ -26,12 +28,17 @@ export interface EventConsumerOptions extends HandlerOptions {
   readonly flow?: FlowOptions;
 }
 
+/** A retry that is further off waits in the database: in memory it would hold back the offset of its partition. */
+const storedFromMs = 10_000;
+
 /**
  * Reacts to single events of a topic, in whatever order; other types pass by untouched. The handler admits the event
  * through `admitOnce` in its own transaction.
  */
 export class EventReactor {
   private readonly dispatcher: Dispatcher;
+  private readonly deadLetters: DeadLetterTable;
+  private readonly scheduled: ScheduledEvents;
   private consumer: Consumer | undefined;
 
   constructor(private readonly options: EventConsumerOptions) {
@@ -40,6 +47,11 @@ export class EventReactor {
       ...options,
       discarded: (message, reason) =>
         inTransaction(dataSource, (tx) => recordDiscarded(tx, consumer, [{ message, reason }])),
+    });
+    this.deadLetters = new DeadLetterTable({ ...options, kind: 'event' });
+    this.scheduled = new ScheduledEvents({
+      ...{ dataSource, consumer, logger: options.logger },
+      handler: options.monitor.watch(({ message, attempt }) => this.dispatcher.dispatch(message, attempt)),
     });
   }
 
@@ -59,12 +71,14 @@ export class EventReactor {
     const { topic, consumer, transport, concurrency, dataSource, monitor } = this.options;
     const flow = withPoolPressure(dataSource, this.options.flow);
     this.consumer = await transport.subscribe(
-      { topic, group: consumer, flow, ...(concurrency === undefined ? {} : { concurrency }) },
-      monitor.watch(({ message, attempt }) =>
-        this.dispatcher.handles(message.type) ? this.dispatcher.dispatch(message, attempt) : Promise.resolve(done),
-      ),
+      {
+        ...{ topic, group: consumer, flow, deadLetters: this.deadLetters.take },
+        ...(concurrency === undefined ? {} : { concurrency }),
+      },
+      monitor.watch((delivery) => this.deliver(delivery)),
     );
     monitor.follow(this.consumer);
+    this.scheduled.start();
   }
 
   /** What is in hand and may be; undefined before the start. */
@@ -78,7 +92,21 @@ export class EventReactor {
 
   /** Stops taking and waits at most `drainMs` for what is in hand; the rest is delivered again. */
   async stop(drainMs?: number): Promise<void> {
-    await this.consumer?.close(drainMs);
+    this.deadLetters.stop();
+    await Promise.all([this.consumer?.close(drainMs), this.scheduled.stop(drainMs)]);
     this.dispatcher.abandon();
+  }
+
+  private deliver(delivery: Delivery): Promise<Outcome> {
+    const { message, attempt } = delivery;
+    if (!this.dispatcher.handles(message.type)) return Promise.resolve(done);
+    return this.dispatcher.dispatch(message, attempt).then((outcome) => {
+      if (outcome.kind !== 'retry' || outcome.afterMs < storedFromMs) return outcome;
+      // The database that cannot take it now is what the transport's own retry is for.
+      return this.scheduled.add(delivery, outcome).then(
+        () => doneAs.retried,
+        () => outcome,
+      );
+    });
   }
 }

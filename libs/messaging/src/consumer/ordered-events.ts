@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import { DeadLetterTable } from '../dead-letters/dead-letter-table.js';
 import type { MessageDefinition } from '../definition.js';
 import type { Flow } from '../flow/flow-gate.js';
 import { withPoolPressure } from '../flow/pool-pressure.js';
@@ -47,6 +48,7 @@ export class OrderedEvents {
   private sweeper: NodeJS.Timeout | undefined;
   private sweeping: Promise<void> | undefined;
   private readonly room: ParkingRoom;
+  private readonly deadLetters: DeadLetterTable;
   private gaps = 0;
   private gapsLookedAt = 0;
   private readonly fullness = { lookedAt: 0, reportedAt: -Infinity, refused: 0 };
@@ -56,6 +58,8 @@ export class OrderedEvents {
     this.maxBatch = maxBatch;
     this.handlers = new Handlers(options.consumer);
     this.waiters = new SequenceWaiters({ ...options, pollMs: 100 });
+    // What can be handled again is parked: only what has no place in the order comes here.
+    this.deadLetters = new DeadLetterTable({ ...options, kind: 'event', redrivable: false });
     this.room = new ParkingRoom(options.dataSource, options.consumer, options);
     this.lane = new EventLane({
       ...options,
@@ -94,7 +98,7 @@ export class OrderedEvents {
     const concurrency = 2 * this.maxBatch;
     const flow = withPoolPressure(dataSource, this.options.flow);
     this.consumer = await transport.subscribe(
-      { topic, group: consumer, concurrency, flow },
+      { topic, group: consumer, concurrency, flow, deadLetters: this.deadLetters.take },
       monitor.watch((delivery) => this.deliver(delivery)),
     );
     monitor.follow(this.consumer);
@@ -141,6 +145,7 @@ export class OrderedEvents {
   /** Stops taking and waits at most `drainMs` for what is in hand; the rest is delivered again. */
   async stop(drainMs?: number): Promise<void> {
     clearInterval(this.sweeper);
+    this.deadLetters.stop();
     await this.consumer?.close(drainMs);
     await this.sweeping;
     await this.lane.follow([]);

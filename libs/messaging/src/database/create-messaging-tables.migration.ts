@@ -67,6 +67,12 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         parked_at timestamptz NOT NULL DEFAULT now(),
         due_at timestamptz NOT NULL DEFAULT now(),
         failure text,
+        -- Of the dead letter that it is or was: it lasts while an operator has it tried again.
+        error_type text,
+        first_failed_at timestamptz,
+        failed_at timestamptz,
+        redrives integer NOT NULL DEFAULT 0,
+        history jsonb NOT NULL DEFAULT '[]',
         PRIMARY KEY (consumer, key, sequence)
       );
 
@@ -132,13 +138,62 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         admitted_at timestamptz,
         PRIMARY KEY (type, message_id)
       );
-      CREATE INDEX rate_limit_waiting_next ON rate_limit_waiting (type, position) WHERE admitted_at IS NULL;`);
+      CREATE INDEX rate_limit_waiting_next ON rate_limit_waiting (type, position) WHERE admitted_at IS NULL;
+
+      -- What consumers could not handle, and events that wait long for their next attempt. A row lasts until its message has
+      -- taken effect or is discarded.
+      CREATE TABLE dead_letter (
+        consumer text NOT NULL,
+        -- Of the message; of bytes that are none, a digest.
+        id text NOT NULL,
+        kind text NOT NULL CHECK (kind IN ('command', 'event')),
+        type text,
+        key text,
+        sequence bigint,
+        error_type text NOT NULL,
+        reason text NOT NULL,
+        origin text NOT NULL,
+        attempts integer NOT NULL,
+        first_failed_at timestamptz NOT NULL,
+        failed_at timestamptz NOT NULL,
+        -- By the clock of the database: a redrive of all leaves alone what fails meanwhile.
+        opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        -- NULL when the bytes are no message: then they are in raw and headers.
+        message json,
+        raw bytea,
+        headers json,
+        redrivable boolean NOT NULL,
+        status text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'scheduled')),
+        -- Of a scheduled event: when it is tried, or tried by somebody else.
+        due_at timestamptz,
+        redrives integer NOT NULL DEFAULT 0,
+        -- Earlier failures, each with the time of its redrive.
+        history jsonb NOT NULL DEFAULT '[]',
+        PRIMARY KEY (consumer, id)
+      );
+      CREATE INDEX dead_letter_in_order ON dead_letter (failed_at, consumer, id);
+      CREATE INDEX dead_letter_due ON dead_letter (consumer, due_at) WHERE status = 'scheduled';
+      CREATE INDEX inbox_parked_failed ON inbox_parked (consumer, key, sequence) WHERE failure IS NOT NULL OR redrives > 0;
+
+      -- What operators work with: the dead letters of all consumers, those of ordered ones included.
+      CREATE VIEW dead_letters AS
+        SELECT consumer, id, kind, type, key, sequence, error_type, reason, origin, attempts, first_failed_at, failed_at,
+               opened_at, message, raw, headers, redrivable, status, redrives, history
+          FROM dead_letter
+        UNION ALL
+        SELECT consumer, message ->> 'id', 'sequenced-event', message ->> 'type', key, sequence,
+               coalesce(error_type, history -> -1 ->> 'errorType', 'Error'), coalesce(failure, history -> -1 ->> 'reason', ''),
+               consumer, attempts, coalesce(first_failed_at, parked_at), coalesce(failed_at, parked_at),
+               coalesce(failed_at, parked_at), message, NULL, NULL, true,
+               CASE WHEN failure IS NULL THEN 'scheduled' ELSE 'open' END, redrives, history
+          FROM inbox_parked WHERE failure IS NOT NULL OR redrives > 0;`);
   }
 
   async down(runner: QueryRunner): Promise<void> {
     await runner.query(
-      `DROP TABLE outbox, outbox_relay, outbox_lease, inbox, inbox_sequence, inbox_parked, inbox_gap, inbox_skipped,
-                  inbox_discarded, rate_limit, rate_limit_slot, rate_limit_waiting`,
+      `DROP VIEW dead_letters;
+       DROP TABLE outbox, outbox_relay, outbox_lease, inbox, inbox_sequence, inbox_parked, inbox_gap, inbox_skipped,
+                  inbox_discarded, dead_letter, rate_limit, rate_limit_slot, rate_limit_waiting`,
     );
   }
 }

@@ -13,17 +13,23 @@ export interface Parking extends ParkedMessage {
   readonly dueInMs: number;
   /** Why a human has to look first: clearing the column lets it go on. This is the dead letter of an ordered consumer. */
   readonly failure: string | null;
+  /** Its kind of error, where there is a failure. */
+  readonly errorType: string | null;
 }
 
 // What waits for its predecessor never replaces what has been tried.
 const insert: Statement = {
   name: 'inbox-park',
-  text: `INSERT INTO inbox_parked AS parked (consumer, key, sequence, message, attempts, due_at, failure)
-         SELECT $1, key, sequence, message, attempts, clock_timestamp() + due * interval '1 millisecond', failure
-           FROM unnest($2::text[], $3::bigint[], $4::json[], $5::int[], $6::float8[], $7::text[])
-             AS new (key, sequence, message, attempts, due, failure)
+  text: `INSERT INTO inbox_parked AS parked (consumer, key, sequence, message, attempts, due_at, failure, error_type, failed_at, first_failed_at)
+         SELECT $1, key, sequence, message, attempts, clock_timestamp() + due * interval '1 millisecond', failure, error_type,
+                failed_at, failed_at
+           FROM unnest($2::text[], $3::bigint[], $4::json[], $5::int[], $6::float8[], $7::text[], $8::text[])
+             AS new (key, sequence, message, attempts, due, failure, error_type),
+                LATERAL (SELECT CASE WHEN failure IS NOT NULL THEN clock_timestamp() END) AS clock (failed_at)
          ON CONFLICT (consumer, key, sequence) DO UPDATE
-           SET attempts = excluded.attempts, due_at = excluded.due_at, failure = excluded.failure
+           SET attempts = excluded.attempts, due_at = excluded.due_at, failure = excluded.failure,
+               error_type = excluded.error_type, failed_at = coalesce(excluded.failed_at, parked.failed_at),
+               first_failed_at = coalesce(parked.first_failed_at, excluded.failed_at)
          WHERE excluded.attempts > parked.attempts`,
 };
 
@@ -38,6 +44,7 @@ export async function park(tx: Transaction, consumer: string, parkings: readonly
     parkings.map(({ attempts }) => attempts),
     parkings.map(({ dueInMs }) => dueInMs),
     parkings.map(({ failure }) => failure),
+    parkings.map(({ errorType }) => errorType),
   ]);
 }
 

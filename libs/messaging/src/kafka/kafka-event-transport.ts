@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { TransientError, ValidationError } from '../errors.js';
 import { silentLogger, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
+import { deadLetterRecord, type DeadLetterHandler } from '../transport/dead-letter.js';
 import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
 import {
   deadLetterTopic,
@@ -87,18 +88,13 @@ class KafkaEventTransport implements EventTransport {
 
   async subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer> {
     const { topic, group, concurrency = 100, flow = {} } = options;
-    const deadLetters = deadLetterTopic(topic, group);
     await this.topics.partitionsOf(topic);
-    await this.topics.ensureDeadLetterTopic(deadLetters);
+    const keepDeadLetter = options.deadLetters ?? (await this.deadLetterTopic(topic, group));
     const { sessionTimeoutMs = 10_000 } = this.options;
     const consumer = new KafkaConsumer({
       connection: this.options,
-      ...{ topic, group, concurrency, flow, handler, sessionTimeoutMs },
+      ...{ topic, group, concurrency, flow, handler, keepDeadLetter, sessionTimeoutMs },
       rebalanceDrainMs: sessionTimeoutMs / 2,
-      writeDeadLetter: async (record) => {
-        const deadLetter: PartitionedRecord = { ...record, partition: 0 };
-        await this.producer.send(deadLetters, [deadLetter]);
-      },
       lagOf: (partitions) => this.topics.lagOf(topic, consumerGroupId(topic, group), partitions),
       logger: this.logger,
     });
@@ -117,6 +113,15 @@ class KafkaEventTransport implements EventTransport {
   async close(): Promise<void> {
     await Promise.all([...this.consumers].map((consumer) => consumer.close()));
     await this.producer.close();
+  }
+
+  private async deadLetterTopic(topic: string, group: string): Promise<DeadLetterHandler> {
+    const name = deadLetterTopic(topic, group);
+    await this.topics.ensureDeadLetterTopic(name);
+    return async (letter) => {
+      const record: PartitionedRecord = { ...deadLetterRecord(letter, group), partition: 0 };
+      await this.producer.send(name, [record]);
+    };
   }
 
   private encode(message: Message) {

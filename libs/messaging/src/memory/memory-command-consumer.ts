@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FlowGate, type Flow, type FlowOptions } from '../flow/flow-gate.js';
 import { errorText, type Logger } from '../logger.js';
-import { carryOut, handleDelivery, type OutcomePublisher } from '../rabbitmq/delivery-outcome.js';
-import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
+import type { Work } from '../rabbitmq/delivery-outcome.js';
+import type { Consumer } from '../transport/delivery.js';
 import type { MemoryCommandBroker } from './memory-command-broker.js';
 import type { MemoryDelivery, MemoryQueue, MemoryQueueConsumer } from './memory-command-queue.js';
 
@@ -11,9 +11,8 @@ export interface MemoryConsumerOptions {
   readonly queue: string;
   readonly prefetch: number;
   readonly flow: FlowOptions;
-  readonly handler: DeliveryHandler;
+  readonly work: Work;
   readonly logger: Logger;
-  readonly publisher: OutcomePublisher;
   readonly onClosed: () => void;
 }
 
@@ -88,19 +87,14 @@ export class MemoryCommandConsumer implements Consumer, MemoryQueueConsumer {
   }
 
   private async handle(delivery: MemoryDelivery): Promise<void> {
-    const { queue, handler, logger, publisher } = this.options;
+    const { queue, work, logger } = this.options;
     const { message: raw, redelivered } = delivery;
-    const handled = await handleDelivery({ queue, raw, redelivered }, handler, logger);
     try {
       // What was given back meanwhile is delivered again; its first handler has no say any more.
-      if (this.unsettled.has(delivery)) await carryOut(handled, publisher);
+      await work({ queue, raw, redelivered }, () => !this.unsettled.has(delivery));
       this.unsettled.delete(delivery);
     } catch (error) {
-      logger.error('the outcome of a delivery could not be published, it goes back to the queue', {
-        queue,
-        outcome: handled.outcome.kind,
-        error: errorText(error),
-      });
+      logger.error('a delivery could not be settled, it goes back to the queue', { queue, error: errorText(error) });
       await sleep(1000, undefined, { ref: false });
       if (this.unsettled.delete(delivery)) this.queue.takeBack([delivery]);
     }

@@ -2,7 +2,8 @@ import { NotConfirmedError, TerminalError } from '../errors.js';
 import { silentLogger, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
 import { encodeAmqp, type AmqpMessage } from '../rabbitmq/amqp-envelope.js';
-import type { OutcomePublisher } from '../rabbitmq/delivery-outcome.js';
+import { handling, takingDeadLetters, type OutcomePublisher, type Work } from '../rabbitmq/delivery-outcome.js';
+import { deadLetterQueue } from '../rabbitmq/queue-names.js';
 import {
   commandsExchange,
   type CommandTransport,
@@ -10,6 +11,7 @@ import {
   type SendOptions,
   type Topology,
 } from '../transport/command-transport.js';
+import type { DeadLetterHandler } from '../transport/dead-letter.js';
 import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
 import { MemoryCommandBroker } from './memory-command-broker.js';
 import { MemoryCommandConsumer } from './memory-command-consumer.js';
@@ -51,19 +53,22 @@ export class MemoryCommandTransport implements CommandTransport, OutcomePublishe
     this.broker.publish(exchange, routingKey, encoded);
   }
 
-  async consume(
-    queue: string,
-    handler: DeliveryHandler,
-    { prefetch = 100, flow = {} }: ConsumeOptions = {},
-  ): Promise<Consumer> {
+  consume(queue: string, handler: DeliveryHandler, options: ConsumeOptions = {}): Promise<Consumer> {
+    return this.attach(queue, handling(handler, this, this.logger), options);
+  }
+
+  consumeDeadLetters(queue: string, handler: DeadLetterHandler): Promise<Consumer> {
+    return this.attach(deadLetterQueue(queue), takingDeadLetters(queue, handler), { prefetch: 500 });
+  }
+
+  private async attach(queue: string, work: Work, { prefetch = 100, flow = {} }: ConsumeOptions): Promise<Consumer> {
     await this.whenConnected(`Queue ${queue} was not consumed`);
     if (!Number.isInteger(prefetch) || prefetch < 1) {
       throw new TerminalError(`The prefetch of queue "${queue}" is ${prefetch}; give an integer of 1 or more`);
     }
     const consumer = new MemoryCommandConsumer({
       broker: this.broker,
-      ...{ queue, prefetch, flow, handler, logger: this.logger },
-      publisher: this,
+      ...{ queue, prefetch, flow, work, logger: this.logger },
       onClosed: () => this.consumers.delete(consumer),
     });
     this.consumers.add(consumer);

@@ -3,6 +3,7 @@ import type { Flow } from '../flow/flow-gate.js';
 import { encodeCloudEvent } from '../kafka/cloud-event.js';
 import { silentLogger, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
+import { deadLetterRecord } from '../transport/dead-letter.js';
 import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
 import type { EventRecord } from '../transport/event-record.js';
 import {
@@ -63,7 +64,9 @@ export class MemoryEventTransport implements EventTransport {
       concurrency,
       flow,
       handler,
-      writeDeadLetter: (record) => this.writeDeadLetter(deadLetterTopic(topic, group), record),
+      keepDeadLetter:
+        options.deadLetters ??
+        ((letter) => this.writeDeadLetter(deadLetterTopic(topic, group), deadLetterRecord(letter, group))),
       onSettled: (partition, position) => coordinator.commit(member, partition, position),
       logger: this.options.logger ?? silentLogger,
     });

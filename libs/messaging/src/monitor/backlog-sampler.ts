@@ -6,6 +6,8 @@ import type { QueueMonitor } from './queue-monitor.js';
 export interface Backlog {
   /** Events that wait in the inbox by consumer, counted up to 100 000 over all. */
   readonly parked: ReadonlyMap<string, number>;
+  /** Dead letters that wait for somebody, by consumer, counted up to 100 000 over all. */
+  readonly deadLetters: ReadonlyMap<string, number>;
   /** Messages that wait at the broker, by consumer. */
   readonly waiting: ReadonlyMap<string, number>;
 }
@@ -21,10 +23,15 @@ export interface BacklogSamplerOptions {
 /** Counting more would cost the database more than the exact number is worth. */
 const countedRows = 100_000;
 
-const parkedRows: Statement = {
-  name: 'backlog-parked',
-  text: `SELECT consumer, count(*)::int AS rows FROM (SELECT consumer FROM inbox_parked LIMIT ${countedRows}) AS front
-         GROUP BY consumer`,
+// Events that wait for a human are among the dead letters.
+const waitingRows: Statement = {
+  name: 'backlog-rows',
+  text: `SELECT what, consumer, count(*)::int AS rows
+           FROM (SELECT 'parked' AS what, consumer FROM (SELECT consumer FROM inbox_parked LIMIT ${countedRows}) AS parked
+                 UNION ALL
+                 SELECT 'dead', consumer
+                   FROM (SELECT consumer FROM dead_letters WHERE status = 'open' LIMIT ${countedRows}) AS dead) AS front
+          GROUP BY what, consumer`,
 };
 
 /**
@@ -32,7 +39,7 @@ const parkedRows: Statement = {
  * gets nothing although the broker holds messages for it, which happens to connections that only look alive, is built anew.
  */
 export class BacklogSampler {
-  latest: Backlog = { parked: new Map(), waiting: new Map() };
+  latest: Backlog = { parked: new Map(), deadLetters: new Map(), waiting: new Map() };
   private timer: NodeJS.Timeout | undefined;
   private sampling: Promise<void> | undefined;
 
@@ -58,8 +65,10 @@ export class BacklogSampler {
   private async askDatabase(): Promise<void> {
     const { dataSource, logger } = this.options;
     try {
-      const parked = await runStatement<{ consumer: string; rows: number }>(dataSource, parkedRows);
-      this.latest = { ...this.latest, parked: new Map(parked.map(({ consumer, rows }) => [consumer, rows])) };
+      const found = await runStatement<{ what: string; consumer: string; rows: number }>(dataSource, waitingRows);
+      const countsOf = (wanted: string): ReadonlyMap<string, number> =>
+        new Map(found.filter(({ what }) => what === wanted).map(({ consumer, rows }) => [consumer, rows]));
+      this.latest = { ...this.latest, parked: countsOf('parked'), deadLetters: countsOf('dead') };
     } catch (error) {
       logger.warn('the database could not be asked what waits', { error: errorText(error) });
     }

@@ -15,6 +15,7 @@ export function countedCommands(transport: CommandTransport, listener: Publicati
     },
     declare: (topology) => transport.declare(topology),
     consume: (queue, handler, options) => transport.consume(queue, handler, options),
+    consumeDeadLetters: (queue, handler) => transport.consumeDeadLetters(queue, handler),
     close: () => transport.close(),
     send: (message, options) =>
       transport.send(message, options).then(

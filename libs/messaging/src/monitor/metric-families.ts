@@ -1,4 +1,4 @@
-import type { OutboxBacklog } from '../outbox/outbox-backlog.js';
+import type { OutboxMetrics } from '../outbox/outbox-relay.js';
 import type { Effect } from '../outcome.js';
 import type { Backlog } from './backlog-sampler.js';
 import type { ConsumerMonitor, TypeMonitor } from './consumer-monitor.js';
@@ -31,8 +31,8 @@ const outcomes: Readonly<Record<Effect, string>> = {
 /** Everything that is known of a service's messages, at this moment. `docs/metrics.md` lists it. */
 export function metricFamilies(
   monitor: QueueMonitor,
-  { parked, waiting }: Backlog,
-  outbox: Pick<OutboxBacklog, 'rows' | 'oldestMs'>,
+  { parked, deadLetters, waiting }: Backlog,
+  outbox: OutboxMetrics,
 ): MetricFamily[] {
   const consumers = [...monitor.byConsumer];
   const types = consumers.flatMap(([consumer, { types }]) =>
@@ -79,6 +79,18 @@ export function metricFamilies(
       perConsumer(({ inFlight }) => inFlight),
     ),
     family(
+      'messaging_in_flight_limit',
+      'gauge',
+      'How many deliveries may be in flight now, by the load.',
+      perConsumer(({ consumers: all }) => all.reduce((sum, { flow }) => sum + flow.limit, 0)),
+    ),
+    family(
+      'messaging_in_flight_bytes',
+      'gauge',
+      'Bytes of the messages in flight.',
+      perConsumer(({ consumers: all }) => all.reduce((sum, { flow }) => sum + flow.bytes, 0)),
+    ),
+    family(
       'messaging_consumer_attached',
       'gauge',
       '1 while the consumer is attached to its broker, else 0.',
@@ -92,9 +104,16 @@ export function metricFamilies(
     ),
     family('messaging_consumer_lag_messages', 'gauge', 'Messages that wait at the broker.', perName(waiting)),
     family('messaging_parked_messages', 'gauge', 'Events that wait in the inbox.', perName(parked)),
-    family('messaging_outbox_messages', 'gauge', 'Messages in the outbox.', [[{}, outbox.rows]]),
+    family('messaging_dead_letters', 'gauge', 'Dead letters that wait for somebody.', perName(deadLetters)),
+    family('messaging_outbox_messages', 'gauge', 'Messages in the outbox.', [[{}, outbox.depth]]),
     family('messaging_outbox_oldest_seconds', 'gauge', 'How long the first message in the outbox has waited.', [
-      [{}, outbox.oldestMs / 1_000],
+      [{}, outbox.oldestAgeMs / 1_000],
+    ]),
+    family('messaging_outbox_held_keys', 'gauge', 'Keys that wait behind a message that no broker takes.', [
+      [{}, outbox.heldKeys],
+    ]),
+    family('messaging_outbox_shards', 'gauge', 'Shards of the outbox that this instance relays, of 16 in all.', [
+      [{}, outbox.shards],
     ]),
   ];
 }

@@ -64,7 +64,9 @@ async function publishTopic(topic: string, rows: OutboxRow[], events: EventTrans
 async function sendInOrder(rows: OutboxRow[], commands: CommandTransport, into: Published): Promise<void> {
   for (const row of rows) {
     try {
-      await commands.send(row.message, { routingKey: row.address });
+      // What is redriven goes to the queue that it failed in, whatever is bound for its type now.
+      const exchange = row.message.redrives ? { exchange: '' } : {};
+      await commands.send(row.message, { ...exchange, routingKey: row.address });
       into.confirmed.push(row);
     } catch (error) {
       into.failed.push({ row, error });

@@ -50,6 +50,7 @@ export function encodeAmqp(message: Message): AmqpMessage {
         'causation-id': message.causationId,
         'reply-subject': message.replyTo?.subject,
         traceparent: message.traceparent,
+        redrives: message.redrives,
         attempt: 1,
       },
     },
@@ -81,6 +82,8 @@ export function decodeAmqp({ properties, content }: AmqpMessage): { message: Mes
   if (causationId !== undefined) message.causationId = causationId;
   const traceparent = text('header traceparent', headers['traceparent']);
   if (traceparent !== undefined) message.traceparent = traceparent;
+  const redrives = count('header redrives', headers['redrives']);
+  if (redrives !== undefined) message.redrives = redrives;
   const address = text('reply_to', properties.replyTo);
   const replySubject = text('header reply-subject', headers['reply-subject']) ?? message.correlationId;
   if (address !== undefined) message.replyTo = { address, subject: replySubject };

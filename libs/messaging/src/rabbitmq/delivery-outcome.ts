@@ -1,8 +1,10 @@
 import { UndecodableError } from '../errors.js';
 import { errorText, type Logger } from '../logger.js';
 import { deadLetter, nextAttempt, retry, type Outcome } from '../outcome.js';
+import type { DeadLetterHandler } from '../transport/dead-letter.js';
 import type { DeliveryHandler } from '../transport/delivery.js';
 import { asAttempt, asDeadLetter, decodeAmqp, type AmqpMessage } from './amqp-envelope.js';
+import { readDeadLetter } from './dead-letter-message.js';
 import { deadLetterQueue } from './queue-names.js';
 
 export interface RawDelivery {
@@ -11,13 +13,32 @@ export interface RawDelivery {
   readonly redelivered: boolean;
 }
 
-export interface HandledDelivery extends RawDelivery {
+interface HandledDelivery extends RawDelivery {
   readonly outcome: Outcome;
   readonly attempt: number;
 }
 
+/**
+ * What a consumer does with a delivery; once it resolves the delivery may be acknowledged. `isLost` tells that the broker
+ * delivers it again anyway.
+ */
+export type Work = (delivery: RawDelivery, isLost: () => boolean) => Promise<void>;
+
+export const handling =
+  (handler: DeliveryHandler, publisher: OutcomePublisher, logger: Logger): Work =>
+  async (delivery, isLost) => {
+    const handled = await handleDelivery(delivery, handler, logger);
+    if (!isLost()) await carryOut(handled, publisher);
+  };
+
+/** `queue` is the one whose dead letters they are. */
+export const takingDeadLetters =
+  (queue: string, handler: DeadLetterHandler): Work =>
+  ({ raw }) =>
+    handler(readDeadLetter(raw, queue));
+
 /** Calls the handler unless the bytes are no message; never rejects. */
-export async function handleDelivery(
+async function handleDelivery(
   delivery: RawDelivery,
   handler: DeliveryHandler,
   logger: Logger,
@@ -50,7 +71,7 @@ export interface OutcomePublisher {
 }
 
 /** Resolves once everything that the outcome asks for is stored, so that the delivery may be acknowledged. */
-export async function carryOut(handled: HandledDelivery, publisher: OutcomePublisher): Promise<void> {
+async function carryOut(handled: HandledDelivery, publisher: OutcomePublisher): Promise<void> {
   const { queue, raw, outcome, attempt } = handled;
   if (outcome.kind === 'retry') {
     // The copy goes to the back with its attempt counted by us: a requeue would come straight back to the front.

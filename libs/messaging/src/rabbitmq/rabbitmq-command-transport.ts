@@ -9,12 +9,13 @@ import {
   type SendOptions,
   type Topology,
 } from '../transport/command-transport.js';
+import type { DeadLetterHandler } from '../transport/dead-letter.js';
 import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
 import { encodeAmqp, type AmqpMessage } from './amqp-envelope.js';
 import { ConfirmedPublisher } from './confirmed-publisher.js';
-import type { OutcomePublisher } from './delivery-outcome.js';
+import { handling, takingDeadLetters, type OutcomePublisher, type Work } from './delivery-outcome.js';
 import { KeptOpen } from './kept-open.js';
-import { retryQueue, roundUpDelay } from './queue-names.js';
+import { deadLetterQueue, retryQueue, roundUpDelay } from './queue-names.js';
 import { RabbitMqConsumer } from './rabbitmq-consumer.js';
 import {
   applyDeclarations,
@@ -125,17 +126,23 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
     await this.publisher.publish(exchange, routingKey, encoded);
   }
 
-  async consume(queue: string, handler: DeliveryHandler, options: ConsumeOptions = {}): Promise<Consumer> {
+  consume(queue: string, handler: DeliveryHandler, options: ConsumeOptions = {}): Promise<Consumer> {
+    return this.attach(queue, handling(handler, this, this.logger), options, queue);
+  }
+
+  consumeDeadLetters(queue: string, handler: DeadLetterHandler): Promise<Consumer> {
+    return this.attach(deadLetterQueue(queue), takingDeadLetters(queue, handler), { prefetch: 500 }, queue);
+  }
+
+  /** `declared`: the queue that this one was declared with. */
+  private async attach(queue: string, work: Work, options: ConsumeOptions, declared: string): Promise<Consumer> {
+    const { prefetch = 100, flow = {} } = options;
     await this.connection.whenOpen(this.sendTimeoutMs);
     const consumer = new RabbitMqConsumer({
-      queue,
-      handler,
-      prefetch: options.prefetch ?? 100,
-      flow: options.flow ?? {},
+      ...{ queue, work, prefetch, flow },
       logger: this.logger,
-      publisher: this,
       connect: () => this.connection.whenOpen(),
-      restoreQueue: () => this.restoreQueue(queue),
+      restoreQueue: () => this.restoreQueue(declared),
       messagesReady: () => this.messagesReady(queue),
       onClosed: () => this.consumers.delete(consumer),
     });

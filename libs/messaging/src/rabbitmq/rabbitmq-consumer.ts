@@ -5,19 +5,18 @@ import { FlowGate, type Flow, type FlowOptions } from '../flow/flow-gate.js';
 import { failpoint } from '../failpoint.js';
 import { LinkedQueue } from '../linked-queue.js';
 import { errorText, type Logger } from '../logger.js';
-import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
+import type { Consumer } from '../transport/delivery.js';
 import { AckBatch } from './ack-batch.js';
 import { AdaptivePrefetch } from './adaptive-prefetch.js';
-import { carryOut, handleDelivery, type OutcomePublisher } from './delivery-outcome.js';
+import type { Work } from './delivery-outcome.js';
 import { KeptOpen } from './kept-open.js';
 
 export interface RabbitMqConsumerOptions {
   readonly queue: string;
   readonly prefetch: number;
   readonly flow: FlowOptions;
-  readonly handler: DeliveryHandler;
+  readonly work: Work;
   readonly logger: Logger;
-  readonly publisher: OutcomePublisher;
   readonly connect: () => Promise<ChannelModel>;
   /** Declares and binds the queue again, if this transport has declared it. */
   readonly restoreQueue: () => Promise<void>;
@@ -186,20 +185,14 @@ export class RabbitMqConsumer implements Consumer {
   }
 
   private async handle(session: Session, raw: ConsumeMessage): Promise<void> {
-    const { queue, handler, logger, publisher } = this.options;
+    const { queue, work, logger } = this.options;
     const { deliveryTag, redelivered } = raw.fields;
-    const handled = await handleDelivery({ queue, raw, redelivered }, handler, logger);
-    if (session.over) return;
     try {
-      await carryOut(handled, publisher);
+      await work({ queue, raw, redelivered }, () => session.over);
       failpoint('command.before-ack');
       if (!session.over) session.acks.ack(deliveryTag);
     } catch (error) {
-      logger.error('the outcome of a delivery could not be published, it goes back to the queue', {
-        queue,
-        outcome: handled.outcome.kind,
-        error: errorText(error),
-      });
+      logger.error('a delivery could not be settled, it goes back to the queue', { queue, error: errorText(error) });
       await sleep(holdBeforeRequeueMs);
       if (!session.over) session.acks.requeue(deliveryTag);
     }

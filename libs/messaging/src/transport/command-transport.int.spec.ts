@@ -10,6 +10,7 @@ import { deadLetter, discard, done, retry, type Outcome } from '../outcome.js';
 import type { AmqpMessage, AmqpProperties } from '../rabbitmq/amqp-envelope.js';
 import { connectRabbitMq } from '../rabbitmq/rabbitmq-command-transport.js';
 import type { CommandTransport } from './command-transport.js';
+import type { DeadLetterDelivery } from './dead-letter.js';
 import { deadLetterHeaders, type Delivery } from './delivery.js';
 
 /** What the suite needs of a broker besides the transport: a plain client, and a crash. */
@@ -624,6 +625,60 @@ describe.each([memory, ...(rabbitMqUrl ? [rabbitMq(rabbitMqUrl)] : [])])('comman
       const deliveries = await consumeWith(`${queue}.dead-letter`, () => done);
       await eventually(() => deliveries.length === 1, 'it was delivered');
       expect(deliveries[0]).toMatchObject({ message, attempt: 1 });
+    });
+
+    it('hands over dead letters with their reason, and what the broker or somebody else put there', async () => {
+      const queue = await declareQueue();
+      const [message, garbage] = [command(queue, { subject: 'user-1' }), Buffer.from([0xff])];
+      await consumeWith(queue, ({ attempt }) => (attempt === 1 ? retry(0, 'once') : deadLetter('no such user', 'Odd')));
+      await transport.send(message);
+      await broker.put(queue, { messageId: 'x' }, garbage);
+      const dropped = command(queue);
+      const death = { queue, reason: 'maxlen', time: { '!': 'timestamp', value: 1_700_000_000 }, count: 1 };
+      await broker.put(
+        `${queue}.dead-letter`,
+        { messageId: dropped.id, type: dropped.type, headers: { 'x-death': [death] } },
+        Buffer.from('{}'),
+      );
+      const letters: DeadLetterDelivery[] = [];
+      const consumer = await transport.consumeDeadLetters(queue, async (letter) => void letters.push(letter));
+      await eventually(() => letters.length === 3, 'all were handed over');
+      const of = (id: string) => letters.find((letter) => letter.message?.id === id);
+      expect(of(message.id)).toMatchObject({
+        ...{ message, reason: 'no such user', errorType: 'Odd', origin: queue, attempts: 2 },
+        raw: { headers: { messageId: message.id, headers: { subject: 'user-1' } } },
+      });
+      expect(of(dropped.id)).toMatchObject({ errorType: 'GivenUpByBroker', origin: queue, attempts: 0 });
+      const bytes = letters.find((letter) => !letter.message);
+      expect(bytes).toMatchObject({ errorType: 'UndecodableError', raw: { content: garbage } });
+      expect(JSON.stringify(letters.map(({ raw }) => raw.headers))).not.toContain('x-dead-letter');
+      await consumer.close();
+      expect(await broker.take(`${queue}.dead-letter`)).toBeUndefined();
+    });
+
+    it('hands a dead letter over again that was not taken', async () => {
+      const queue = await declareQueue();
+      const message = command(queue);
+      await transport.send(message);
+      await consumeWith(queue, () => deadLetter('no'));
+      const seen: (string | undefined)[] = [];
+      const consumer = await transport.consumeDeadLetters(queue, async (letter) => {
+        seen.push(letter.message?.id);
+        if (seen.length === 1) throw new Error('the database is away');
+      });
+      await eventually(() => seen.length === 2, 'it came again');
+      expect(seen).toEqual([message.id, message.id]);
+      await consumer.close();
+      expect(await broker.take(`${queue}.dead-letter`)).toBeUndefined();
+    });
+
+    it('carries how often a command was redriven, through retries as well', async () => {
+      const queue = await declareQueue();
+      const deliveries = await consumeWith(queue, ({ attempt }) => (attempt === 1 ? retry(0, 'once') : done));
+      const message = { ...command(queue), redrives: 2 };
+      await transport.send(message, { exchange: '', routingKey: queue });
+      await eventually(() => deliveries.length === 2, 'it was retried');
+      expect(deliveries.map((delivery) => delivery.message)).toEqual([message, message]);
     });
 
     it('a delivery whose outcome cannot be published is not lost', async () => {

@@ -1,5 +1,6 @@
 import type { FlowOptions } from '../flow/flow-gate.js';
 import type { Message } from '../message.js';
+import type { DeadLetterHandler } from './dead-letter.js';
 import type { Consumer, DeliveryHandler } from './delivery.js';
 
 export type ExchangeType = 'direct' | 'topic' | 'fanout';
@@ -60,6 +61,8 @@ export interface CommandTransport {
   send(message: Message, options?: SendOptions): Promise<void>;
   /** The queue must have been declared. */
   consume(queue: string, handler: DeliveryHandler, options?: ConsumeOptions): Promise<Consumer>;
+  /** Takes what lies in the dead-letter queue of this queue, which must have been declared. */
+  consumeDeadLetters(queue: string, handler: DeadLetterHandler): Promise<Consumer>;
   /** Connected and able to send. */
   readonly connected: boolean;
   close(): Promise<void>;

@@ -1,5 +1,6 @@
 import type { FlowOptions } from '../flow/flow-gate.js';
 import type { Message } from '../message.js';
+import type { DeadLetterHandler } from './dead-letter.js';
 import type { Consumer, DeliveryHandler } from './delivery.js';
 
 export interface RecordPosition {
@@ -25,6 +26,8 @@ export interface SubscribeOptions {
   readonly concurrency?: number;
   /** What bounds the deliveries in hand besides: their bytes, those that wait for a retry included, and the load. */
   readonly flow?: FlowOptions;
+  /** Takes the dead letters. Default: they are written to `<topic>.<group>.dead-letter`, with reason headers. */
+  readonly deadLetters?: DeadLetterHandler;
 }
 
 /** Moves events: a partitioned log with consumer groups. */
@@ -41,7 +44,7 @@ export interface EventTransport {
   /**
    * Handlers start in offset order within a partition and run side by side; the committed offset only ever covers what
    * has settled without a gap. `retry` calls the handler again in place (later records go on meanwhile), `dead-letter`
-   * writes the record to `<topic>.<group>.dead-letter` with reason headers before its offset may be committed.
+   * has it kept before its offset may be committed.
    */
   subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer>;
   readonly connected: boolean;

@@ -4,16 +4,17 @@ import { errorText, type Logger } from '../logger.js';
 import { longSleep } from '../long-timer.js';
 import type { Message } from '../message.js';
 import { nextAttempt, retry, type Outcome } from '../outcome.js';
-import { deadLetterHeaders, type Delivery, type DeliveryHandler } from './delivery.js';
-import type { EventRecord, StoredRecord } from './event-record.js';
+import { longestReason, type DeadLetterDelivery, type DeadLetterHandler } from './dead-letter.js';
+import type { Delivery, DeliveryHandler } from './delivery.js';
+import type { StoredRecord } from './event-record.js';
 import type { HandlerSlots } from './handler-slots.js';
 
 export interface SettleContext {
   readonly topic: string;
   readonly group: string;
   readonly handler: DeliveryHandler;
-  /** Resolves once every in-sync replica has the record. */
-  readonly writeDeadLetter: (record: EventRecord) => Promise<void>;
+  /** Resolves once the dead letter is safe. */
+  readonly keepDeadLetter: DeadLetterHandler;
   readonly slots: HandlerSlots;
   readonly logger: Logger;
 }
@@ -34,7 +35,7 @@ export function settleRecord(
   const message = tryDecode(record);
   if (message instanceof UndecodableError) {
     const outcome = { kind: 'dead-letter', reason: message.message, errorType: message.name } as const;
-    void writeThenRelease(record, outcome, 0, context, abandoned).then(ended);
+    void keepThenRelease(letterOf(record, undefined, outcome, 0, context.topic), context, abandoned).then(ended);
     return;
   }
   // Nearly every record ends here, after one promise; the functions for the others would make some more.
@@ -76,7 +77,9 @@ async function carryOn(
 ): Promise<boolean> {
   let outcome = first;
   for (let attempt = 1; ;) {
-    if (outcome.kind === 'dead-letter') return writeThenRelease(record, outcome, attempt, context, abandoned);
+    if (outcome.kind === 'dead-letter') {
+      return keepThenRelease(letterOf(record, message, outcome, attempt, context.topic), context, abandoned);
+    }
     context.slots.release();
     if (outcome.kind !== 'retry') return true;
     attempt = nextAttempt(outcome, attempt);
@@ -121,25 +124,40 @@ function callHandler(delivery: Delivery, { handler, logger }: SettleContext): Pr
   }
 }
 
-/** The offset may only be committed after the dead letter is safe, so this does not give up while the partition is ours. */
-async function writeThenRelease(
+function letterOf(
   record: StoredRecord,
+  message: Message | undefined,
   outcome: DeadLetter,
   attempts: number,
-  { topic, group, slots, writeDeadLetter, logger }: SettleContext,
+  topic: string,
+): DeadLetterDelivery {
+  const { key, value: content, headers } = record;
+  return {
+    ...(message ? { message } : {}),
+    reason: outcome.reason.slice(0, longestReason),
+    errorType: outcome.errorType,
+    origin: originOf(record, topic),
+    attempts,
+    time: new Date().toISOString(),
+    raw: { key, content, headers },
+  };
+}
+
+/** The offset may only be committed after the dead letter is safe, so this does not give up while the partition is ours. */
+async function keepThenRelease(
+  letter: DeadLetterDelivery,
+  { topic, group, slots, keepDeadLetter, logger }: SettleContext,
   abandoned: AbortSignal,
 ): Promise<boolean> {
-  const origin = originOf(record, topic);
-  const { key, value } = record;
-  const headers = { ...record.headers, ...reasonHeaders(outcome, origin, group, attempts) };
+  const { origin, reason, attempts } = letter;
   try {
     while (!abandoned.aborted) {
       try {
-        await writeDeadLetter({ key, value, headers });
-        logger.warn(`${origin} went to the dead letters of ${group}: ${outcome.reason}`, { topic, attempts });
+        await keepDeadLetter(letter);
+        logger.warn(`${origin} went to the dead letters of ${group}: ${reason}`, { topic, attempts });
         return true;
       } catch (error) {
-        logger.error(`could not write the dead letter of ${origin}, trying again`, { error: errorText(error) });
+        logger.error(`could not keep the dead letter of ${origin}, trying again`, { error: errorText(error) });
         await longSleep(1000, abandoned);
       }
     }
@@ -148,20 +166,3 @@ async function writeThenRelease(
     slots.release();
   }
 }
-
-/** A dead letter that outgrows the broker's limit could never be written, and would hold its partition for ever. */
-const longestReason = 4000;
-
-const reasonHeaders = (
-  outcome: DeadLetter,
-  origin: string,
-  group: string,
-  attempts: number,
-): Record<string, string> => ({
-  [deadLetterHeaders.reason]: outcome.reason.slice(0, longestReason),
-  [deadLetterHeaders.errorType]: outcome.errorType,
-  [deadLetterHeaders.origin]: origin,
-  [deadLetterHeaders.consumer]: group,
-  [deadLetterHeaders.attempts]: String(attempts),
-  [deadLetterHeaders.time]: new Date().toISOString(),
-});

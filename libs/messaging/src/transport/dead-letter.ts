@@ -1,0 +1,44 @@
+import type { Message } from '../message.js';
+import { deadLetterHeaders } from './delivery.js';
+import type { EventRecord, RecordHeaders } from './event-record.js';
+
+/** A message that its consumer could not handle, or bytes that are none. */
+export interface DeadLetterDelivery {
+  /** None when the bytes are no message. */
+  readonly message?: Message;
+  readonly errorType: string;
+  readonly reason: string;
+  /** Queue or `topic[partition]@offset` that it came from. */
+  readonly origin: string;
+  /** Attempts made; 0 when it was never handed to a handler. */
+  readonly attempts: number;
+  /** When it became a dead letter: ISO 8601 instant. */
+  readonly time: string;
+  /** As the broker keeps it, without the headers that only say why it is a dead letter. */
+  readonly raw: {
+    readonly key?: Buffer | null;
+    readonly content: Buffer | null;
+    readonly headers: Readonly<Record<string, unknown>>;
+  };
+}
+
+/** The broker forgets the dead letter once this resolves; after a rejection it is given again, a second later. */
+export type DeadLetterHandler = (letter: DeadLetterDelivery) => Promise<void>;
+
+/** A dead letter that outgrows the broker's limit could never be written, and would hold its queue or partition for ever. */
+export const longestReason = 4000;
+
+/** The record that tells a consumer of a dead-letter topic all of it; `group` is the one that could not handle it. */
+export function deadLetterRecord(letter: DeadLetterDelivery, group: string): EventRecord {
+  const { raw, reason, errorType, origin, attempts, time } = letter;
+  const headers = {
+    ...(raw.headers as RecordHeaders),
+    [deadLetterHeaders.reason]: reason,
+    [deadLetterHeaders.errorType]: errorType,
+    [deadLetterHeaders.origin]: origin,
+    [deadLetterHeaders.consumer]: group,
+    [deadLetterHeaders.attempts]: String(attempts),
+    [deadLetterHeaders.time]: time,
+  };
+  return { key: raw.key ?? null, value: raw.content, headers };
+}
