@@ -84,6 +84,9 @@ it('redrives some or all, and asks about old ones', async () => {
   expect((await deadLetters('redrive', one)).out).toBe('1 redriven\n');
   expect(await rows('outbox')).toMatchObject([{ address: 'user-service.commands', message: { id: one, redrives: 1 } }]);
   expect(await deadLetters('redrive', '--all')).toMatchObject({ code: 1, error: expect.stringContaining('--yes') });
+  expect((await deadLetters('redrive', '--all', '--retention-days', '60')).code).toBe(0);
+  await database.dataSource.query(`UPDATE dead_letter SET status = 'open' WHERE id = $1`, [old]);
+  await database.dataSource.query(`DELETE FROM outbox WHERE message ->> 'id' = $1`, [old]);
   expect(await json('redrive', '--all', '--yes')).toEqual([{ redriven: 1, skipped: 0 }]);
   expect(await json('list', '--status', 'scheduled')).toHaveLength(2);
   expect(await rows('outbox')).toMatchObject([{ message: { id: one } }, { message: { id: old } }]);

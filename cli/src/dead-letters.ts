@@ -85,9 +85,16 @@ filtered('redrive', 'give them to their consumers again: these, those that fit, 
   .argument('[ids...]', 'of the messages')
   .option('--all', 'all that are open')
   .option('--yes', 'also those that failed so long ago that they could take effect twice')
+  .addOption(
+    new Option('--retention-days <days>', 'how long the inbox of the service remembers')
+      .env('INBOX_RETENTION_DAYS')
+      .default(30)
+      .argParser(toWholeNumber),
+  )
   .action((ids, _, command) => {
     const options = command.optsWithGlobals();
-    return withDeadLetters(options, async (letters) => {
+    const dedupeRetentionMs = options.retentionDays * 86_400_000;
+    return withDeadLetters({ ...options, dedupeRetentionMs }, async (letters) => {
       const result = await letters.redrive(selectionOf(ids, options), { confirmOld: options.yes ?? false });
       const skipped = result.skipped > 0 ? `; ${result.skipped} cannot be: export and discard them` : '';
       await print([options.json ? toLine(result) : `${result.redriven} redriven${skipped}`]);
@@ -133,9 +140,12 @@ function selectionOf(ids: readonly string[], options: FilterOptions & { readonly
   return said ? filter : 'all';
 }
 
-function withDeadLetters(options: OperatorOptions, work: (letters: DeadLetters) => Promise<void>): Promise<void> {
+function withDeadLetters(
+  options: OperatorOptions & { readonly dedupeRetentionMs?: number },
+  work: (letters: DeadLetters) => Promise<void>,
+): Promise<void> {
   return withDatabase(options, (dataSource: DataSource) =>
-    work(new DeadLetters({ dataSource, service: options.service, redact: withoutPersonalData })),
+    work(new DeadLetters({ ...options, dataSource, redact: withoutPersonalData })),
   );
 }
 
