@@ -2,15 +2,13 @@ import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/
 import type { DataSource } from 'typeorm';
 import { CommandConsumer } from './consumer/command-consumer.js';
 import { EventReactor } from './consumer/event-reactor.js';
-import { resolveOptions, type HandlerOptions } from './consumer/handler-options.js';
+import type { HandlerOptions } from './consumer/handler-options.js';
 import { OrderedEvents, type OrderedEventsOptions } from './consumer/ordered-events.js';
 import { DeadLetters } from './dead-letters/dead-letters.js';
 import {
-  checkInboxRetention,
   defaultDiscardedRetentionMs,
   defaultInboxRetentionMs,
   RetentionJob,
-  retryHorizonMs,
   type RetainedTable,
 } from './inbox/retention.js';
 import type { FlowOptions } from './flow/flow-gate.js';
@@ -117,8 +115,6 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       outbox: this.outbox,
     });
     const { inboxRetentionMs = defaultInboxRetentionMs, discardedRetentionMs = defaultDiscardedRetentionMs } = options;
-    const { failurePolicy, timeLimit } = resolveOptions({}, options);
-    checkInboxRetention(inboxRetentionMs, retryHorizonMs(failurePolicy, timeLimit?.hardMs));
     const retained: RetainedTable[] = [
       { table: 'inbox', column: 'received_at', retentionMs: inboxRetentionMs },
       { table: 'inbox_discarded', column: 'discarded_at', retentionMs: discardedRetentionMs },

@@ -23,6 +23,8 @@ import { outageRetryMs } from './triage.js';
 export interface CommandConsumerOptions extends HandlerOptions {
   readonly service: string;
   readonly dataSource: DataSource;
+  /** How long its inbox knows a message. Default 30 days. */
+  readonly inboxRetentionMs?: number;
   readonly outbox: Outbox;
   readonly transport: CommandTransport;
   readonly logger: Logger;

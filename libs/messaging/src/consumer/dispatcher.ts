@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import type { Fence } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
 import { TransientError } from '../errors.js';
+import { checkInboxRetention, defaultInboxRetentionMs, retryHorizonMs } from '../inbox/retention.js';
 import { errorText } from '../logger.js';
 import type { Message } from '../message.js';
 import { done, retryBlameless, type Outcome } from '../outcome.js';
@@ -30,6 +31,8 @@ interface Registered extends ResolvedHandlerOptions {
 }
 
 export interface DispatcherOptions extends TriageContext, HandlerOptions {
+  /** How long the inbox knows a message. Default 30 days. */
+  readonly inboxRetentionMs?: number;
   /** Records a message that is refused for good, its personal data left out, before it is acknowledged. */
   readonly discarded: (message: Message, reason: string) => Promise<void>;
 }
@@ -44,12 +47,16 @@ export class Dispatcher {
     this.handlers = new Handlers(options.consumer);
   }
 
+  /** @throws Error when its retries take longer than the inbox knows a message */
   register<Schema extends z.ZodType>(
     definition: MessageDefinition & { readonly schema: Schema },
     handle: MessageHandler<z.output<Schema>>,
     options: HandlerOptions = {},
   ): void {
     const resolved = resolveOptions(options, this.options);
+    const { inboxRetentionMs = defaultInboxRetentionMs } = this.options;
+    const horizonMs = retryHorizonMs(resolved.failurePolicy, resolved.timeLimit?.hardMs);
+    checkInboxRetention(inboxRetentionMs, horizonMs, definition.type);
     this.handlers.register(definition, { ...resolved, handle: handle as MessageHandler<unknown> });
   }
 

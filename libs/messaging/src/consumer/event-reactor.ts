@@ -20,6 +20,8 @@ export interface EventConsumerOptions extends HandlerOptions {
   readonly consumer: string;
   readonly topic: string;
   readonly dataSource: DataSource;
+  /** How long its inbox knows a message. Default 30 days. */
+  readonly inboxRetentionMs?: number;
   readonly transport: EventTransport;
   readonly logger: Logger;
   readonly monitor: ConsumerMonitor;

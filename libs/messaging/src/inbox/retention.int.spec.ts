@@ -1,4 +1,6 @@
 import { openTestDataSource, type TestDataSource } from '@starter/testing';
+import { z } from 'zod';
+import type { HandlerOptions } from '../consumer/handler-options.js';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
 import { silentLogger } from '../logger.js';
 import { MemoryCommandTransport } from '../memory/memory-command-transport.js';
@@ -65,21 +67,26 @@ it('stops between two batches', async () => {
 it('refuses a retention that is shorter than the time in which a message may come again', () => {
   const horizon = retryHorizonMs({ maxRetries: 3, backoff: { baseMs: hour, factor: 2, maxMs: 100 * hour, jitter: 0 } });
   expect(horizon).toBe(7 * hour + 4 * (hour / 2 + 60_000));
-  expect(() => checkInboxRetention(10 * hour, horizon)).not.toThrow();
-  expect(() => checkInboxRetention(9 * hour, horizon)).toThrow(/for 9.0 h, but .* after 9.1 h.*INBOX_RETENTION_DAYS/);
+  expect(() => checkInboxRetention(10 * hour, horizon, 'user.register')).not.toThrow();
+  expect(() => checkInboxRetention(9 * hour, horizon, 'user.register')).toThrow(
+    /for 9.0 h, but .* after 9.1 h.*INBOX_RETENTION_DAYS/,
+  );
 });
 
-it('takes the policy and the time limit of the service for that', () => {
-  const policy = { maxRetries: 1, backoff: { baseMs: 20 * hour, maxMs: 20 * hour, jitter: 0 } };
-  const messaging = (hours: number) => () =>
+it("looks at each handler, with what it has of its own and what is the service's", () => {
+  const schema = z.object({});
+  const Known = { kind: 'command', type: 'spec.known', version: 1, owner: 'spec', schema } as const;
+  const register = (hours: number, handler: HandlerOptions) => () =>
     new Messaging({
       ...{ service: 'spec', partitions: 1, logger: silentLogger, dataSource: database.dataSource },
       ...{ commands: new MemoryCommandTransport(), events: new MemoryEventTransport() },
-      failurePolicy: policy,
+      failurePolicy: { maxRetries: 1, backoff: { baseMs: 20 * hour, maxMs: 20 * hour, jitter: 0 } },
       timeLimit: { hardMs: 2 * hour },
       inboxRetentionMs: hours * hour,
-    });
+    }).commands.handle(Known, async () => undefined, handler);
   // 20 h for the retry, 2 h and a minute for each of the two attempts.
-  expect(messaging(24)).toThrow(/may come again after 24.0 h/);
-  expect(messaging(25)).not.toThrow();
+  expect(register(24, {})).toThrow(/but spec.known may come again after 24.0 h/);
+  expect(register(25, {})).not.toThrow();
+  expect(register(25, { failurePolicy: { maxRetries: 2 } })).toThrow(/spec.known may come again after 46.0 h/);
+  expect(register(24, { timeLimit: { hardMs: hour } })).not.toThrow();
 });

@@ -28,12 +28,12 @@ export function retryHorizonMs(policy: FailurePolicy = {}, attemptLimitMs = 30 *
   return longestRetryMs(policy) + (maxRetries + 1) * (attemptLimitMs + untilNoticedMs);
 }
 
-/** @throws Error when the inbox would forget a message that may still come again */
-export function checkInboxRetention(retentionMs: number, horizonMs: number): void {
+/** @throws Error when the inbox would forget a message that `what` may still be given again */
+export function checkInboxRetention(retentionMs: number, horizonMs: number, what: string): void {
   if (retentionMs > horizonMs) return;
   const [retention, horizon] = [retentionMs, horizonMs].map((ms) => `${(ms / 3_600_000).toFixed(1)} h`);
   throw new Error(
-    `the inbox keeps message ids for ${retention}, but a message may come again after ${horizon}, and would take effect twice: ` +
+    `the inbox keeps message ids for ${retention}, but ${what} may come again after ${horizon}, and would take effect twice: ` +
       'keep them longer (INBOX_RETENTION_DAYS), or retry for less long',
   );
 }
