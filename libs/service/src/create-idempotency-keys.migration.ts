@@ -12,7 +12,7 @@ export class CreateIdempotencyKeys1760000000003 implements MigrationInterface {
         answer json NOT NULL,
         answered_at timestamptz NOT NULL DEFAULT now()
       );
-      CREATE INDEX idempotency_key_answered ON idempotency_key USING brin (answered_at) WITH (autosummarize = on);`);
+      CREATE INDEX idempotency_key_answered ON idempotency_key (answered_at);`);
   }
 
   async down(runner: QueryRunner): Promise<void> {

@@ -44,8 +44,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         received_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (consumer, message_id)
       );
-      -- For the purge: rows come in the order of their time, so that a summary of each range of pages is enough.
-      CREATE INDEX inbox_received ON inbox USING brin (received_at) WITH (autosummarize = on);
+      -- For the purge.
+      CREATE INDEX inbox_received ON inbox (received_at);
 
       -- Last sequence handled of each key; 0 when only later ones have arrived so far.
       CREATE TABLE inbox_sequence (
@@ -110,7 +110,7 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         discarded_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (consumer, message_id)
       );
-      CREATE INDEX inbox_discarded_at ON inbox_discarded USING brin (discarded_at) WITH (autosummarize = on);
+      CREATE INDEX inbox_discarded_at ON inbox_discarded (discarded_at);
 
       -- Limits that were set at run time, such as 100/h, or none; they come before those in the code.
       CREATE TABLE rate_limit (

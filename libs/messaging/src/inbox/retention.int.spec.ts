@@ -6,7 +6,7 @@ import { silentLogger } from '../logger.js';
 import { MemoryCommandTransport } from '../memory/memory-command-transport.js';
 import { MemoryEventTransport } from '../memory/memory-event-transport.js';
 import { Messaging } from '../messaging.js';
-import { checkInboxRetention, RetentionJob, retryHorizonMs, type RetainedTable } from './retention.js';
+import { checkInboxRetention, purgeStatement, RetentionJob, retryHorizonMs, type RetainedTable } from './retention.js';
 
 const hour = 3_600_000;
 const inbox: RetainedTable = { table: 'inbox', column: 'received_at', retentionMs: 24 * hour };
@@ -38,6 +38,25 @@ it('deletes in batches what is older than the retention, and nothing else', asyn
   expect([job.purged, await count()]).toEqual([12_345, 100]);
   await job.run();
   expect(job.purged).toBe(12_345);
+});
+
+it('looks at little more than it deletes, also once new rows lie where old ones were', async () => {
+  await fill(50_000, 25);
+  await newJob().run();
+  await database.dataSource.query('VACUUM inbox');
+  await fill(50_000, 1);
+  await database.dataSource.query('ANALYZE inbox');
+  const [sizes] = await database.dataSource.query<[{ pages: number }]>(
+    `SELECT (pg_relation_size('inbox') / 8192)::int AS pages`,
+  );
+  expect(sizes.pages).toBeGreaterThan(300);
+  const { text } = purgeStatement(inbox.table, inbox.column);
+  const [row] = await database.dataSource.query<[{ 'QUERY PLAN': [{ Plan: Record<string, number> }] }]>(
+    `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ${text}`,
+    [24 * 3600, 5_000, new Date(0)],
+  );
+  const { Plan } = row['QUERY PLAN'][0];
+  expect((Plan['Shared Hit Blocks'] ?? 0) + (Plan['Shared Read Blocks'] ?? 0)).toBeLessThan(20);
 });
 
 it('leaves the work to the instance that is at it', async () => {

@@ -6,7 +6,7 @@ import { errorText, type Logger } from '../logger.js';
 /** A table whose old rows nobody needs any more. */
 export interface RetainedTable {
   readonly table: string;
-  /** Its instant; wants a BRIN index, which costs an insert next to nothing. */
+  /** Its instant; wants a B-tree: new rows take the places of deleted ones, and the summaries of a BRIN index only get wider. */
   readonly column: string;
   /** Rows are kept for so long, in milliseconds. */
   readonly retentionMs: number;
@@ -76,31 +76,47 @@ export class RetentionJob {
 
   private async purgeAll(): Promise<void> {
     try {
-      for (const table of this.tables) {
-        while (!this.stopping && (await this.purgeBatch(table)) === rowsPerBatch);
-      }
+      for (const table of this.tables) await this.purge(table);
     } catch (error) {
       this.logger.warn('old rows could not be deleted; it is tried again', { error: errorText(error) });
     }
   }
 
-  private purgeBatch({ table, column, retentionMs }: RetainedTable): Promise<number> {
+  private async purge(table: RetainedTable): Promise<void> {
+    // Where the last batch has ended: rows that were deleted stay in the index until nobody can see them any more.
+    let from = new Date(0);
+    for (let rows = rowsPerBatch; rows === rowsPerBatch && !this.stopping;) {
+      ({ rows, from } = await this.purgeBatch(table, from));
+    }
+  }
+
+  private purgeBatch({ table, column, retentionMs }: RetainedTable, from: Date): Promise<Batch> {
     return inTransaction(this.dataSource, async (tx) => {
-      if (!(await takeLock(tx, table))) return 0;
-      const rows = await tx.query({ name: `purge-${table}`, text: purgeText(table, column) }, [
-        retentionMs / 1000,
-        rowsPerBatch,
-      ]);
-      this.purged += rows.length;
-      return rows.length;
+      if (!(await takeLock(tx, table))) return { rows: 0, from };
+      const parameters = [retentionMs / 1000, rowsPerBatch, from];
+      const [batch] = await tx.query<{ rows: number; to: Date | null }>(purgeStatement(table, column), parameters);
+      const { rows = 0, to } = batch ?? {};
+      this.purged += rows;
+      return { rows, from: to ?? from };
     });
   }
 }
 
-// By physical position: the rows of a batch lie together, and no other index is searched. The names are ours, not input.
-const purgeText = (table: string, column: string): string =>
-  `DELETE FROM ${table} WHERE ctid = ANY(ARRAY(
-     SELECT ctid FROM ${table} WHERE ${column} < now() - make_interval(secs => $1) LIMIT $2)) RETURNING 1`;
+interface Batch {
+  readonly rows: number;
+  readonly from: Date;
+}
+
+/** The oldest first. By physical position, so that no other index is searched. The names are ours, not input. */
+export const purgeStatement = (table: string, column: string): Statement => ({
+  name: `purge-${table}`,
+  text: `WITH deleted AS (
+           DELETE FROM ${table} WHERE ctid = ANY(ARRAY(
+             SELECT ctid FROM ${table} WHERE ${column} < now() - make_interval(secs => $1) AND ${column} >= $3
+              ORDER BY ${column} LIMIT $2))
+           RETURNING ${column})
+         SELECT count(*)::int AS rows, max(${column}) AS to FROM deleted`,
+});
 
 const lock: Statement = {
   name: 'purge-lock',
