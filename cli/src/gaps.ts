@@ -1,0 +1,51 @@
+import 'reflect-metadata';
+import { openGaps, skipGap, type Gap } from '@starter/messaging';
+import Table from 'cli-table3';
+import { operatorCommand, run, toWholeNumber, withDatabase } from './operator.js';
+import { print } from './output.js';
+
+const gaps = operatorCommand(
+  'gaps',
+  'Shows events that are missing while later ones wait for them, and gives them up.',
+);
+
+gaps
+  .command('list')
+  .description('those past their deadline, the longest open first')
+  .option('--consumer <name>', 'only of this consumer')
+  .option('-n, --lines <count>', 'how many', toWholeNumber, 100)
+  .action((_, command) => {
+    const { consumer = null, lines: limit, ...options } = command.optsWithGlobals();
+    return withDatabase(options, async (dataSource) => {
+      const found = await openGaps(dataSource, { consumer, limit });
+      await print(options.json ? found.map((gap) => JSON.stringify(gap)) : [tableOf(found)]);
+    });
+  });
+
+gaps
+  .command('skip')
+  .description('lets those behind them go on; look first whether the missing ones can be published again')
+  .argument('<consumer>', 'as the list gives it')
+  .argument('<key>', 'user-0190…')
+  .requiredOption('--up-to <sequence>', 'the last that is given up', toWholeNumber)
+  .requiredOption('--reason <text>', 'why: it is kept')
+  .action((consumer, key, _, command) => {
+    const { upTo, reason, ...options } = command.optsWithGlobals();
+    return withDatabase(options, async (dataSource) => {
+      await skipGap(dataSource, { consumer, key, upTo, reason });
+      const skipped = { consumer, key, upTo };
+      await print([options.json ? JSON.stringify(skipped) : `${consumer} goes on with ${key} behind ${upTo}`]);
+    });
+  });
+
+function tableOf(found: readonly Gap[]): string {
+  const head = ['since', 'consumer', 'key', 'missing'];
+  const table = new Table({ head, style: { head: [], border: [], compact: true } });
+  for (const { since, consumer, key, missingFrom, missingTo } of found) {
+    const missing = missingFrom === missingTo ? `${missingFrom}` : `${missingFrom} to ${missingTo}`;
+    table.push([since.toISOString(), consumer, key, missing]);
+  }
+  return table.toString();
+}
+
+await run(gaps);
