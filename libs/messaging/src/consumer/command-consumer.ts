@@ -145,12 +145,12 @@ export class CommandConsumer {
     }
   }
 
-  /** The refusal is also told to whoever waits for a reply: a workflow must not wait for ever. */
+  /** The refusal is also told, once, to whoever waits for a reply: a workflow must not wait for ever. */
   private recordDiscarded(message: Message, reason: string): Promise<void> {
     const { dataSource, outbox, service } = this.options;
     return inTransaction(dataSource, async (tx) => {
-      await recordDiscarded(tx, this.queue, [{ message, reason }]);
-      const reply = replyFor(message, { failure: reason }, service);
+      const isNew = (await recordDiscarded(tx, this.queue, [{ message, reason }])) > 0;
+      const reply = isNew ? replyFor(message, { failure: reason }, service) : undefined;
       if (reply && message.replyTo) {
         await outbox.add(tx, [{ channel: 'command', address: message.replyTo.address, message: reply }]);
       }

@@ -48,7 +48,7 @@ export class EventReactor {
     this.dispatcher = new Dispatcher({
       ...options,
       discarded: (message, reason) =>
-        inTransaction(dataSource, (tx) => recordDiscarded(tx, consumer, [{ message, reason }])),
+        inTransaction(dataSource, async (tx) => void (await recordDiscarded(tx, consumer, [{ message, reason }]))),
     });
     this.deadLetters = new DeadLetterTable({ ...options, kind: 'event' });
     this.scheduled = new ScheduledEvents({
