@@ -1,0 +1,83 @@
+import type { MemoryCommandBroker, MemoryEventLog, Message, Transaction } from '@starter/messaging';
+import type { ClientBase, QueryResult } from 'pg';
+import type { Socket } from 'node:net';
+import { DataSource } from 'typeorm';
+import type { Faults } from './faults.js';
+import { FaultyCommandTransport, FaultyEventTransport } from './faulty-transports.js';
+import { Sockets } from './sockets.js';
+
+/** What outlives every process. */
+export interface World {
+  readonly faults: Faults;
+  readonly broker: MemoryCommandBroker;
+  readonly log: MemoryEventLog;
+  /** Of the database. */
+  readonly url: string;
+  /** How long the leases of the processes hold, in milliseconds. */
+  readonly leaseMs: number;
+}
+
+/**
+ * What stands for a process: its connections to the database and to the brokers. When it crashes they all break at once, and
+ * whatever its code still does reaches nobody.
+ */
+export class SimulatedProcess {
+  /** It has crashed. */
+  over = false;
+  readonly commands = new FaultyCommandTransport(this);
+  readonly events = new FaultyEventTransport(this);
+  readonly dataSource: DataSource;
+  private readonly sockets = new Sockets();
+
+  /** `onCrash` is called once, if it comes to that. */
+  constructor(
+    readonly world: World,
+    private readonly onCrash: () => void,
+  ) {
+    const extra = { pipeline: true, stream: () => this.sockets.open() };
+    this.dataSource = new DataSource({ type: 'postgres', url: world.url, poolSize: 3, extra });
+  }
+
+  get inFlight(): number {
+    return this.over ? 0 : this.commands.inFlight + this.events.inFlight;
+  }
+
+  crash(): void {
+    if (this.over) return;
+    this.over = true;
+    this.sockets.cut();
+    this.commands.crash();
+    this.events.crash();
+    this.onCrash();
+  }
+
+  /** Lets the commit of the transaction, in which these messages take effect, meet what is drawn for them. */
+  async beforeCommit(tx: Transaction, where: string, messages: readonly Message[]): Promise<void> {
+    const fault = this.world.faults.at('commit', where, messages);
+    if (fault === undefined) return;
+    const client = (await tx.manager.queryRunner?.connect()) as Client;
+    const { query } = client;
+    const fail = (): never => {
+      if (fault === 'crashBefore' || fault === 'crashAfter') this.crash();
+      client.connection.stream.destroy();
+      throw new Error('Connection terminated by the simulation');
+    };
+    client.query = async (...request: [unknown, ...unknown[]]) => {
+      if (request[0] !== 'COMMIT') return query.apply(client, request);
+      client.query = query;
+      if (fault === 'unanswered' || fault === 'crashAfter') await query.call(client, 'COMMIT');
+      return fail();
+    };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.commands.close(), this.events.close()]);
+    if (this.dataSource.isInitialized) await this.dataSource.destroy();
+  }
+}
+
+/** More of a connection than the types of `pg` tell. */
+interface Client extends Omit<ClientBase, 'query'> {
+  query: (...request: [unknown, ...unknown[]]) => Promise<QueryResult>;
+  readonly connection: { readonly stream: Socket };
+}
