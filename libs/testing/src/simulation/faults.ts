@@ -28,6 +28,8 @@ const highestRates = {
     doubled: 0.1,
     /** The handler has ended, the broker does not hear so. */
     unacknowledged: 0.1,
+    /** The process is told to stop, as by a deploy. */
+    retiring: 0.005,
     crashBefore: 0.005,
     crashAfter: 0.005,
   },

@@ -144,6 +144,7 @@ function deliver(process: SimulatedProcess, where: string, handler: DeliveryHand
   return async (delivery) => {
     const fault = faults.at('deliver', where, [delivery.message]);
     overtaking.pass();
+    if (fault === 'retiring') process.retire();
     if (fault === 'overtaken') await overtaking.behind(5, 20);
     if (fault === 'crashBefore') process.crash();
     if (process.over) return silence;

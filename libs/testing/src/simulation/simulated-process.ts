@@ -28,11 +28,12 @@ export class SimulatedProcess {
   readonly events = new FaultyEventTransport(this);
   readonly dataSource: DataSource;
   private readonly sockets = new Sockets();
+  private leaving = false;
 
-  /** `onCrash` is called once, if it comes to that. */
+  /** `onLeave` is called once, when it has crashed or is to stop. */
   constructor(
     readonly world: World,
-    private readonly onCrash: () => void,
+    private readonly onLeave: () => void,
   ) {
     const extra = { pipeline: true, stream: () => this.sockets.open() };
     this.dataSource = new DataSource({ type: 'postgres', url: world.url, poolSize: 3, extra });
@@ -48,7 +49,14 @@ export class SimulatedProcess {
     this.sockets.cut();
     this.commands.crash();
     this.events.crash();
-    this.onCrash();
+    this.retire();
+  }
+
+  /** Another one is to take its place. */
+  retire(): void {
+    if (this.leaving) return;
+    this.leaving = true;
+    this.onLeave();
   }
 
   /** Lets the commit of the transaction, in which these messages take effect, meet what is drawn for them. */

@@ -129,7 +129,7 @@ export class SimulatedService {
   /** Also for one that has crashed: what its code still does must have ended before the run does. */
   async stop(): Promise<void> {
     await this.started;
-    const drainMs = this.process.over ? 0 : 5_000;
+    const drainMs = this.process.over ? 0 : 500;
     await Promise.all([this.commands, ...this.consumers].map((consumer) => consumer.stop(drainMs)));
     await this.relay.stop();
     await this.process.close();

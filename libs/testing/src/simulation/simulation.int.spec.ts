@@ -11,7 +11,7 @@ import { simulate } from './simulation.js';
 
 /** `SIMULATION_SEEDS=1000` tries more; `SIMULATION_SEED=n` replays one seed, together with `SIMULATION_SEEDS` so many times. */
 const replayed = process.env['SIMULATION_SEED'];
-const runs = Number(process.env['SIMULATION_SEEDS'] ?? (replayed === undefined ? 30 : 1));
+const runs = Number(process.env['SIMULATION_SEEDS'] ?? (replayed === undefined ? 20 : 1));
 const firstSeed = Number(replayed ?? Date.now() % 1_000_000_000);
 
 let databases: TestDataSource[];

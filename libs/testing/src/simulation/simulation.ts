@@ -34,13 +34,13 @@ const soundParts: Parts = { admit: admitOnce, commands: (transport) => transport
  *
  * @param database has the tables of the messaging and of the service; whatever they hold goes
  * @param planted parts with a bug, to see that it is found
- * @param patienceMs when nothing has moved for so long it never will; every wait of the library is shorter here
+ * @param patienceMs when nothing has moved for so long it never will: the waits of the library are shorter, but grow with the load of the machine
  */
 export async function simulate(
   seed: number,
   database: TestDataSource,
   planted: Partial<Parts> = {},
-  patienceMs = 10_000,
+  patienceMs = 30_000,
 ): Promise<SimulationResult> {
   return new Simulation(seed, database, { ...soundParts, ...planted }, patienceMs).run();
 }
@@ -91,10 +91,11 @@ class Simulation {
   private async startService(): Promise<void> {
     this.starting += 1;
     const process = new SimulatedProcess(this.world, () => {
-      this.crashes += 1;
+      if (process.over) this.crashes += 1;
       this.services.delete(service);
-      this.ended.push(service.stop());
-      void this.startService();
+      const stopped = service.stop();
+      this.faults.meanwhile(stopped);
+      this.ended.push(stopped, this.startService());
     });
     const service = new SimulatedService(process, this.parts);
     this.services.add(service);
