@@ -49,6 +49,8 @@ export interface MessagingOptions extends HandlerOptions {
   readonly retained?: readonly RetainedTable[];
   /** Past these {@link OutboxRelay.backlog} is `high`. Default: 50 000 rows, or 60 s. */
   readonly outboxMarks?: OutboxMarks;
+  /** An instance that died is succeeded by the relays of the others after so long. Default 5 000 ms. */
+  readonly leaseMs?: number;
   /** How long what is in hand may take when the application shuts down, in milliseconds. Default 20 000. */
   readonly drainMs?: number;
   /** Not ready: a consumer that has work in hand, or a relay that has rows, and finishes none for so long. Default 120 000 ms. */

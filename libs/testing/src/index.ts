@@ -7,6 +7,8 @@ export { given } from './given.js';
 export { givenEvents } from './given-events.js';
 export { personalDataOf, sealAs, sealedText, testPersonalDataKey } from './sealed.js';
 export { seededRandom, testSeed } from './seeded-random.js';
+export { Faults } from './simulation/faults.js';
+export { SimulatedProcess, type World } from './simulation/simulated-process.js';
 export { openTestDataSource, type TestDataSource } from './test-data-source.js';
 export { createTestDatabase, type TestDatabase } from './test-database.js';
 export { uniqueName } from './unique-name.js';

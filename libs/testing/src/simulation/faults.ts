@@ -131,9 +131,8 @@ export class Faults {
   }
 }
 
-/** By what stays the same when the run is repeated: ids and times do not, unless the sender has chosen them. */
-export function nameOf({ type, subject, sequence, id, data }: Message): string {
-  if (sequence !== undefined) return `${type} ${subject}#${sequence}`;
-  const { requestId } = data as { readonly requestId?: string };
-  return `${type} ${requestId ?? id}`;
+/** By what stays the same when the run is repeated: ids do not, unless they follow from something or the sender has chosen them. */
+function nameOf({ type, subject, sequence, id, data }: Message): string {
+  const { requestId, timerId } = data as { readonly requestId?: string; readonly timerId?: string };
+  return `${type} ${subject ?? ''} ${sequence ?? requestId ?? timerId ?? id}`;
 }
