@@ -19,6 +19,13 @@ it('fires the n-th time that its point is passed, and once', () => {
   expect(() => failpoint('command.before-ack')).toThrow('command.before-ack');
 });
 
+it('fires for one message only where it names one', () => {
+  const failpoint = failpointsOf('command.handling=a-1:throw, command.handling=b-2:throw');
+  expect(() => failpoint('command.handling', 'c-3')).not.toThrow();
+  expect(() => failpoint('command.handling', 'b-2')).toThrow('command.handling');
+  expect(() => failpoint('command.handling', 'a-1')).toThrow('command.handling');
+});
+
 it.each(['outbox.after-confirm', 'outbox:kill', 'outbox.after-confirm:explode', 'outbox.after-confirm:kill@0'])(
   'refuses %s and says what may be written',
   (text) => expect(() => failpointsOf(text)).toThrow(/kill or stop or throw at transaction.before-commit, /),
