@@ -70,4 +70,7 @@ function parse(text: string): Armed {
   return { point, subject, act: actions[action], passes: Number(passes) };
 }
 
-const isAction = (text: string): text is keyof typeof actions => Object.hasOwn(actions, text);
+// Hoisted, because the failpoints of this process are read before this line is reached.
+function isAction(text: string): text is keyof typeof actions {
+  return Object.hasOwn(actions, text);
+}

@@ -1,8 +1,20 @@
+import type * as module from './failpoint.js';
 import { failpointsOf } from './failpoint.js';
 
 it('does nothing unless it is told to', () => {
   expect(() => failpointsOf(undefined)('outbox.after-confirm')).not.toThrow();
   expect(() => failpointsOf('outbox.after-confirm:throw')('outbox.after-delete')).not.toThrow();
+});
+
+it('is armed by the environment of its process', async () => {
+  process.env['FAILPOINT'] = 'outbox.after-confirm:throw';
+  try {
+    // A module of its own: the others have read the environment before.
+    const { failpoint } = (await import(`${'./failpoint.js'}?armed`)) as typeof module;
+    expect(() => failpoint('outbox.after-confirm')).toThrow('was told to throw');
+  } finally {
+    delete process.env['FAILPOINT'];
+  }
 });
 
 it('fires the n-th time that its point is passed, and once', () => {
