@@ -76,7 +76,10 @@ it('condemns the one that kills its process, after five deaths, and none of thos
     reason: expect.stringContaining('died 5 times') as string,
   });
   expect(innocent.map((message) => outcomes.get(message))).toEqual(innocent.map(() => done));
-  expect(await listed()).toEqual([]);
+  expect(await listed()).toEqual([killer.id]);
+  // Its dead letter did not reach the broker, because the process died once more.
+  const again = await newProcess().guard(never)(delivery(killer, true));
+  expect(again).toMatchObject({ kind: 'dead-letter', errorType: crashedItsProcess });
 });
 
 it('finds several that kill', async () => {

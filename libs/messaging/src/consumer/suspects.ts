@@ -85,14 +85,13 @@ export class Suspects {
     const { id } = delivery.message;
     this.inHand.add(id);
     try {
-      if (await this.marking.call(id)) return await this.solitude.beside(() => begin(delivery));
+      if (await this.marking.call(id)) return await this.solitude.beside(() => this.handle(delivery, begin));
       return await this.solitude.alone(() => this.examineAlone(delivery, begin));
     } catch (error) {
       if (!(error instanceof DatabaseUnavailableError)) throw error;
       return retryBlameless(outageRetryMs, `its start could not be recorded: ${error.message}`);
     } finally {
       this.inHand.delete(id);
-      await this.clear(id);
     }
   }
 
@@ -103,14 +102,23 @@ export class Suspects {
     const starts = row?.starts ?? 1;
     if (starts <= mostStarts) {
       logger.warn('a message was in hand when its process died, and is handled alone', { consumer, id, type, starts });
-      return begin(delivery);
+      return this.handle(delivery, begin);
     }
+    // It stays listed: the process may die before the broker has the dead letter, and the count must not start again.
     const outcome = deadLetter(
       `its process has died ${starts} times while it was handled; mend the handler of ${type} before it is sent again`,
       crashedItsProcess,
     );
     report(delivery.message, outcome, this.options);
     return outcome;
+  }
+
+  private async handle(delivery: Delivery, begin: DeliveryHandler): Promise<Outcome> {
+    try {
+      return await begin(delivery);
+    } finally {
+      await this.clear(delivery.message.id);
+    }
   }
 
   private async clear(id: string): Promise<void> {
