@@ -1,8 +1,8 @@
 import { ActivateUser, commandQueue } from '@starter/contracts';
-import { deadLetterQueue } from '@starter/messaging';
 import { connect } from 'amqplib';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ask } from './database.js';
 import type { Fault } from './faults.js';
 import type { System } from './system.js';
 
@@ -52,12 +52,8 @@ async function publish({ backends }: System, ids: readonly string[]): Promise<vo
   await connection.close();
 }
 
-async function deadLetters({ backends }: System): Promise<number> {
-  const connection = await connect(backends.rabbitMq.server.url);
-  try {
-    const channel = await connection.createChannel();
-    return (await channel.checkQueue(deadLetterQueue(queue))).messageCount;
-  } finally {
-    await connection.close();
-  }
+async function deadLetters({ databaseOf }: System): Promise<number> {
+  const sql = `SELECT count(*)::int AS n FROM dead_letter WHERE error_type = 'CrashedItsProcess'`;
+  const [row] = await ask<{ n: number }>(databaseOf('user-service'), sql);
+  return row?.n ?? 0;
 }

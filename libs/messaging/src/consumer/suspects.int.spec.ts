@@ -80,6 +80,9 @@ it('condemns the one that kills its process, after five deaths, and none of thos
   // Its dead letter did not reach the broker, because the process died once more.
   const again = await newProcess().guard(never)(delivery(killer, true));
   expect(again).toMatchObject({ kind: 'dead-letter', errorType: crashedItsProcess });
+  // Its handler was mended.
+  const redriven = await newProcess().guard(async () => done)(delivery({ ...killer, redrives: 1 }, false));
+  expect([redriven, await listed()]).toEqual([done, []]);
 });
 
 it('finds several that kill', async () => {

@@ -70,9 +70,14 @@ export class Suspects {
       return handle(delivery);
     };
     return (delivery) => {
+      const { message, redelivered } = delivery;
       // A connection that was lost kills nobody: what is still at work here is no suspect.
-      const suspect = delivery.redelivered && !this.inHand.has(delivery.message.id);
-      return suspect ? this.examine(delivery, begin) : this.solitude.beside(() => begin(delivery));
+      if (redelivered && !this.inHand.has(message.id)) return this.examine(delivery, begin);
+      return this.solitude.beside(async () => {
+        // Somebody has mended what killed its process, and sends it again: nothing is held against it.
+        if (message.redrives && !redelivered) await this.clear(message.id);
+        return begin(delivery);
+      });
     };
   }
 
