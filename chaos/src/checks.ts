@@ -11,8 +11,10 @@ export const invariants = {
   /** Sequences per key without gaps and rising, in the logs and on the topics. */
   'in sequence': inSequence,
   'workflows ended': ended,
-  /** Nothing is left in outboxes, queues and parking; memory is bounded. */
+  /** Nothing is left in outboxes, queues and parking. */
   'back to base': backToBase,
+  /** A process that lives through the fault needs no more than a fixed amount on top, whatever piles up elsewhere. */
+  'memory flat': memoryFlat,
 } satisfies Record<string, (seen: Observation, expected: Expected) => string[]>;
 
 export interface Expected {
@@ -21,8 +23,11 @@ export interface Expected {
   readonly deadLetters: number;
 }
 
-/** Resident memory that no service passes, in MiB. */
-const mostMemory = 400;
+/** In MiB of resident memory: what no service passes, and what it may need on top of what it had at the start. */
+const memoryLimit = 400;
+const memoryGrowthLimit = 100;
+/** Commands that a service may have in hand: its prefetch. */
+const inHandLimit = 100;
 
 function arrived({ streams, directory, mails }: Observation, { accepted }: Expected): string[] {
   const users = new Map(streams['user-service'].map((row) => [row.stream, row]));
@@ -104,10 +109,17 @@ function backToBase(seen: Observation, expected: Expected): string[] {
     ...(seen.deadLetters === expected.deadLetters
       ? []
       : [`${seen.deadLetters} dead letters, ${expected.deadLetters} expected`]),
-    ...Object.entries(seen.memory).flatMap(([name, mib]) =>
-      mib < mostMemory ? [] : [`${name} holds ${Math.round(mib)} MiB`],
-    ),
   ];
+}
+
+function memoryFlat({ processes }: Observation): string[] {
+  return Object.entries(processes).flatMap(([name, { startMemory, mostMemory, mostInHand }]) => [
+    ...(mostMemory < memoryLimit ? [] : [`${name} held ${Math.round(mostMemory)} MiB`]),
+    ...(mostMemory - startMemory < memoryGrowthLimit
+      ? []
+      : [`${name} grew from ${Math.round(startMemory)} to ${Math.round(mostMemory)} MiB`]),
+    ...(mostInHand <= inHandLimit ? [] : [`${name} had ${mostInHand} commands in hand`]),
+  ]);
 }
 
 const twice = (values: readonly string[]): boolean => new Set(values).size < values.length;

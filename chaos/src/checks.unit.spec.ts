@@ -1,5 +1,6 @@
 import { invariants, type Expected } from './checks.js';
 import type { Observation, StreamRow } from './observation.js';
+import type { Samples } from './sampler.js';
 
 const userId = 'ada';
 const email = 'ada@example.com';
@@ -32,12 +33,16 @@ const well: Observation = {
     ...recordsOf('orchestrator.events', 'workflow-1', 1, 2),
   ],
   ...{ outbox: 0, parked: 0, ready: 0, deadLetters: 0, lag: 0 },
-  memory: { 'user-service': 120 },
+  processes: { 'user-service': { startMemory: 120, mostMemory: 150, mostInHand: 40 } },
 };
 
 type Invariant = keyof typeof invariants;
 const problemsOf = (invariant: Invariant, seen: Observation): string[] => invariants[invariant](seen, expected);
 const withUser = (user: StreamRow): Observation => ({ ...well, streams: { ...well.streams, 'user-service': [user] } });
+const withProcess = (samples: Partial<Samples>): Observation => ({
+  ...well,
+  processes: { 'user-service': { startMemory: 120, mostMemory: 150, mostInHand: 40, ...samples } },
+});
 
 it('finds nothing where all is well, second copies of records among them', () => {
   const copies = { ...well, records: [...well.records, ...recordsOf('user-service.events', 'user-ada', 1, 2)] };
@@ -115,7 +120,9 @@ it.each<[Invariant, string, Observation, string]>([
   ['back to base', 'a row that is never relayed', { ...well, outbox: 1 }, 'outbox: 1 left'],
   ['back to base', 'a message that became a dead letter', { ...well, deadLetters: 1 }, '1 dead letters, 0 expected'],
   ['back to base', 'an offset that is not committed', { ...well, lag: 2 }, 'lag: 2 left'],
-  ['back to base', 'memory that grows', { ...well, memory: { 'user-service': 900 } }, '900 MiB'],
+  ['memory flat', 'memory that grows', withProcess({ mostMemory: 250 }), 'from 120 to 250 MiB'],
+  ['memory flat', 'memory that is too much', withProcess({ startMemory: 390, mostMemory: 420 }), 'held 420 MiB'],
+  ['memory flat', 'a window without a bound', withProcess({ mostInHand: 700 }), '700 commands in hand'],
 ])('%s: sees %s', (invariant, _, seen, problem) => {
   expect(problemsOf(invariant, seen).join('\n')).toContain(problem);
 });

@@ -1,11 +1,15 @@
-import type { ServiceName } from '@starter/contracts';
+import { services, type ServiceName } from '@starter/contracts';
 import type { Failpoint } from '@starter/messaging';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import type { Behind } from './backends.js';
 import { copyCommands, copyEvents, publishPoison, publishWithGap } from './copies.js';
+import { killer } from './killer.js';
+import { fullQueue, slowConsumer } from './overload.js';
 import type { Random } from './random.js';
-import { whenReady, type System } from './system.js';
+import { newInstances, replacedInTurn } from './rolling.js';
+import type { ServiceProcess } from './service-process.js';
+import type { System } from './system.js';
 import type { Weather } from './tcp-proxy.js';
 
 export interface FaultContext {
@@ -23,6 +27,8 @@ export interface Fault {
   readonly killShare: number;
   /** Takes part in the short form. */
   readonly short?: true;
+  /** Users that register at the same time. Default 2. */
+  readonly clients?: number;
   /** Dead letters that it leaves. */
   readonly deadLetters?: number;
   /** While load runs; resolves when the fault is over. */
@@ -32,8 +38,6 @@ export interface Fault {
 /** A process that is to die at a point which it does not pass any more dies all the same. */
 const mostPatienceMs = 20_000;
 
-const everyService: readonly ServiceName[] = ['user-service', 'email-service', 'orchestrator'];
-
 /** Kills services at a named point, each life after a number of passes that chance decides. */
 function killAt(name: string, points: Partial<Record<ServiceName, readonly Failpoint[]>>, short = false): Fault {
   return {
@@ -41,28 +45,39 @@ function killAt(name: string, points: Partial<Record<ServiceName, readonly Failp
     killShare: 1,
     ...(short ? { short } : {}),
     inject: async ({ system, random, kills }) => {
-      const targets = everyService.filter((service) => points[service]);
+      const targets = services.filter((service) => points[service]).flatMap((one) => system.instancesOf(one));
+      // Each dies twice at least: the first death makes room for a life that has a failpoint.
+      const chosen = random.shuffled(targets).slice(0, Math.max(1, Math.floor(kills / 2)));
       await Promise.all(
-        targets.map(async (service, index) => {
-          const share = Math.floor(kills / targets.length) + (index < kills % targets.length ? 1 : 0);
-          if (share === 0) return;
-          const process = system.services[service];
-          const before = process.kills;
-          // The first of them comes at a moment of its own: it makes room for the life that has the failpoint.
-          process.killAt(
-            Array.from({ length: share - 1 }, () => `${random.of(points[service])}:kill@${random.upTo(12)}`),
+        chosen.map(async (target, index) => {
+          const share = Math.floor(kills / chosen.length) + (index < kills % chosen.length ? 1 : 0);
+          const lives = Array.from({ length: share - 1 }, () => random.of(points[target.service]));
+          await killEach(
+            target,
+            lives.map((point) => `${point}:kill@${random.upTo(12)}`),
           );
-          let movedAt = performance.now();
-          for (let seen = process.kills; process.kills - before < share; await sleep(50)) {
-            if (process.kills > seen) [seen, movedAt] = [process.kills, performance.now()];
-            if (performance.now() - movedAt < mostPatienceMs) continue;
-            process.kill();
-            movedAt = performance.now();
-          }
         }),
       );
     },
   };
+}
+
+/**
+ * Ends a process now, and each of its next lives at one of the failpoints; resolves when all of that has happened.
+ * @throws Error when it ends in another way, as it does when it cannot start
+ */
+async function killEach(target: ServiceProcess, failpoints: readonly string[]): Promise<void> {
+  const before = target.kills;
+  const crashesBefore = target.crashes;
+  target.killAt(failpoints);
+  let movedAt = performance.now();
+  for (let seen = target.kills; target.kills - before <= failpoints.length; await sleep(50)) {
+    if (target.crashes > crashesBefore) throw new Error(`${target.name} ended by itself; read its log`);
+    if (target.kills > seen) [seen, movedAt] = [target.kills, performance.now()];
+    if (performance.now() - movedAt < mostPatienceMs) continue;
+    target.kill();
+    movedAt = performance.now();
+  }
 }
 
 const each = (...points: readonly Failpoint[]): Record<ServiceName, readonly Failpoint[]> => ({
@@ -129,17 +144,13 @@ export const faults: readonly Fault[] = [
     name: 'each of two instances frozen by SIGSTOP in turn',
     killShare: 0,
     inject: async ({ system, scale }) => {
-      const second = await system.another('user-service');
-      second.start();
-      await whenReady(second);
       // One of them holds the lease of the outbox.
-      for (const instance of [system.services['user-service'], second]) {
+      for (const instance of system.instancesOf('user-service')) {
         instance.signal('SIGSTOP');
         await sleep(30_000 * scale);
         instance.signal('SIGCONT');
         await sleep(2_000);
       }
-      await second.stop();
     },
   },
   restart('RabbitMQ killed and restarted', 'rabbitMq', true),
@@ -196,21 +207,11 @@ export const faults: readonly Fault[] = [
     deadLetters: 3,
     inject: async ({ system }) => publishPoison(system),
   },
-  {
-    name: 'a new instance every 5 s, ended by SIGTERM',
-    killShare: 0,
-    inject: async ({ system, scale }) => {
-      for (let n = 0; n < 6 * scale; n++) {
-        const another = await system.another(n % 2 === 0 ? 'user-service' : 'orchestrator');
-        another.start();
-        await whenReady(another);
-        await sleep(2_000);
-        await another.stop();
-        if (another.exits.at(-1) !== 0)
-          throw new Error(`${another.name} ended with ${another.exits.at(-1)} on SIGTERM`);
-      }
-    },
-  },
+  killer,
+  fullQueue,
+  slowConsumer,
+  newInstances,
+  replacedInTurn,
 ];
 
 async function terminateBackends(url: string): Promise<void> {

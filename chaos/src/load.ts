@@ -15,15 +15,15 @@ export class Load {
   private next = 0;
 
   constructor(
-    private readonly urls: readonly string[],
+    /** Where the edge is now; a request that fails goes to the next of them. */
+    private readonly urls: () => readonly string[],
     private readonly prefix: string,
-    private readonly clients: number,
     private readonly pauseMs: number,
   ) {}
 
-  start(): void {
+  start(clients: number): void {
     this.stopping = false;
-    this.running ??= Promise.all(Array.from({ length: this.clients }, () => this.client()));
+    this.running ??= Promise.all(Array.from({ length: clients }, () => this.client()));
   }
 
   /** Resolves when every request that was begun has its answer. */
@@ -43,7 +43,8 @@ export class Load {
   private async register(n: number): Promise<void> {
     const email = `${this.prefix}-${n}@example.com`;
     for (let attempt = 0; ; attempt++) {
-      const url = this.urls[(n + attempt) % this.urls.length] ?? '';
+      const urls = this.urls();
+      const url = urls[(n + attempt) % urls.length] ?? '';
       try {
         const response = await fetch(`${url}/users`, {
           method: 'POST',

@@ -1,8 +1,9 @@
 import { commandQueue, eventTopic, services, type ServiceName } from '@starter/contracts';
 import { deadLetterQueue } from '@starter/messaging';
 import { connect } from 'amqplib';
-import { Client } from 'pg';
+import { ask } from './database.js';
 import { KafkaReader, type ReadRecord } from './kafka-reader.js';
+import type { Samples } from './sampler.js';
 import type { System } from './system.js';
 
 export interface StreamRow {
@@ -36,8 +37,8 @@ export interface Observation extends Omit<Progress, 'active' | 'running'> {
   readonly mails: readonly { readonly to: string; readonly messageId: string }[];
   readonly mailCopies: number;
   readonly records: readonly ReadRecord[];
-  /** MiB by process. */
-  readonly memory: Readonly<Record<string, number>>;
+  /** Of the processes that lived all through the fault. */
+  readonly processes: Readonly<Record<string, Samples>>;
 }
 
 /** In the database of one service. */
@@ -88,7 +89,7 @@ export class Observer {
     return counts.reduce((total, [row]) => total + (row?.n ?? 0), 0);
   }
 
-  async observe(): Promise<Observation> {
+  async observe(): Promise<Omit<Observation, 'processes'>> {
     const streamsOf = (service: ServiceName) => this.ask<StreamRow>(service, streamsQuery);
     const users = await this.ask<{ id: string; status: string }>(
       'user-service',
@@ -99,8 +100,6 @@ export class Observer {
       'SELECT workflow_id AS id, state FROM workflow_directory',
     );
     const { mails, copies } = this.system.mails;
-    const memory: Record<string, number> = {};
-    for (const one of Object.values(this.system.services)) memory[one.name] = await one.memory();
     return {
       ...(await this.progress()),
       streams: {
@@ -113,7 +112,6 @@ export class Observer {
       mails: [...mails.values()].map(({ to, messageId }) => ({ to, messageId })),
       mailCopies: copies,
       records: await this.kafka.readAll(eventTopics),
-      memory,
     };
   }
 
@@ -128,14 +126,8 @@ export class Observer {
     return row ?? { active: 0, running: 0, outbox: 0, parked: 0, deadLetters: 0 };
   }
 
-  private async ask<Row extends object>(service: ServiceName, sql: string): Promise<Row[]> {
-    const client = new Client({ connectionString: this.system.databaseOf(service) });
-    await client.connect();
-    try {
-      return (await client.query(sql)).rows as Row[];
-    } finally {
-      await client.end();
-    }
+  private ask<Row extends object>(service: ServiceName, sql: string): Promise<Row[]> {
+    return ask<Row>(this.system.databaseOf(service), sql);
   }
 
   private async queues(): Promise<{ ready: number; deadLetters: number }> {

@@ -5,8 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { invariants, type Expected } from './checks.js';
 import type { Fault } from './faults.js';
 import { Load } from './load.js';
-import { Observer, type Progress } from './observation.js';
+import { Observer, type Observation, type Progress } from './observation.js';
 import { Random } from './random.js';
+import { Sampler } from './sampler.js';
 import { startSystem, type System } from './system.js';
 
 export interface ChaosOptions {
@@ -79,15 +80,16 @@ class Campaign {
     private readonly observer: Observer,
   ) {
     this.random = new Random(options.seed);
-    this.load = new Load([system.services['user-service'].url], `chaos-${options.seed}`, 2, 100);
+    this.load = new Load(() => system.instancesOf('user-service').map(({ url }) => url), `chaos-${options.seed}`, 100);
   }
 
   async run(fault: Fault): Promise<FaultResult> {
     const { options, system, observer, load, random } = this;
-    const killed = () => Object.values(system.services).reduce((total, { kills }) => total + kills, 0);
+    const killed = () => system.instances.reduce((total, { kills }) => total + kills, 0);
     const killedBefore = killed();
-    load.start();
+    load.start(fault.clients ?? 2);
     await sleep(1_000);
+    const sampler = new Sampler(system.instances);
     await fault.inject({ system, random, kills: this.killsOf(fault), scale: options.scale });
     const over = performance.now();
     await load.stop();
@@ -95,7 +97,7 @@ class Campaign {
     const recoveredIn = (performance.now() - over) / 1000;
     this.deadLetters += fault.deadLetters ?? 0;
     const expected: Expected = { accepted: load.accepted, deadLetters: this.deadLetters };
-    const seen = await observer.observe();
+    const seen: Observation = { ...(await observer.observe()), ...(await sampler.stop()) };
     const problems: Record<string, string[]> = {};
     for (const [name, check] of Object.entries(invariants)) problems[name] = check(seen, expected);
     problems[recovery] =

@@ -1,8 +1,10 @@
+import type { ServiceName } from '@starter/contracts';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 
 export interface ServiceProcessOptions {
+  readonly service: ServiceName;
   readonly name: string;
   /** The built main of the service. */
   readonly main: string;
@@ -18,20 +20,27 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => 
 
 /** A service as a process of its own, started again whenever it ends, as a supervisor would. */
 export class ServiceProcess {
+  readonly service: ServiceName;
   readonly name: string;
   readonly url: string;
   private child: ChildProcess | undefined;
   private ended: Promise<void> = Promise.resolve();
   private readonly log: WriteStream;
-  private wanted = false;
+  /** It runs, or is about to again. */
+  wanted = false;
   /** `FAILPOINT` of the next lives, one each. */
   private readonly plan: string[] = [];
-  /** Lives that ended without being asked to by SIGTERM. */
+  /** `FAILPOINT` of every life that has no other; it counts from the next one on. */
+  everyLife: string | undefined;
+  /** Lives that were ended by SIGKILL. */
   kills = 0;
+  /** Lives that ended in any other way without being asked to. */
+  crashes = 0;
   /** Exit codes of the lives that were ended by SIGTERM. */
   readonly exits: (number | null)[] = [];
 
   constructor(private readonly options: ServiceProcessOptions) {
+    this.service = options.service;
     this.name = options.name;
     this.url = `http://127.0.0.1:${options.port}`;
     this.log = createWriteStream(options.logFile, { flags: 'a' });
@@ -39,11 +48,6 @@ export class ServiceProcess {
 
   get pid(): number | undefined {
     return this.child?.pid;
-  }
-
-  /** Lives that are still to come with a failpoint. */
-  get planned(): number {
-    return this.plan.length;
   }
 
   start(): void {
@@ -55,11 +59,6 @@ export class ServiceProcess {
   killAt(failpoints: readonly string[]): void {
     this.plan.push(...failpoints);
     this.kill();
-  }
-
-  /** The rest of the plan is not carried out. */
-  forget(): void {
-    this.plan.length = 0;
   }
 
   kill(): void {
@@ -95,8 +94,20 @@ export class ServiceProcess {
     return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
   }
 
+  /** As its metrics tell; 0 when it does not answer. */
+  async commandsInHand(): Promise<number> {
+    const metrics = await this.read('metrics').catch(() => '');
+    return Number(
+      /^messaging_deliveries_in_flight\{[^}]*consumer="[\w-]+\.commands"[^}]*\} (\d+)$/m.exec(metrics)?.[1] ?? 0,
+    );
+  }
+
+  private async read(path: string): Promise<string> {
+    return (await fetch(`${this.url}/${path}`, { signal: AbortSignal.timeout(1_000) })).text();
+  }
+
   private spawn(): void {
-    const failpoint = this.plan.shift();
+    const failpoint = this.plan.shift() ?? this.everyLife;
     const { main, environment, port } = this.options;
     const child = spawn(process.execPath, ['--enable-source-maps', main], {
       env: {
@@ -116,13 +127,14 @@ export class ServiceProcess {
         running.delete(child);
         this.log.write(`--- ${this.name} ended: ${signal ?? code}${failpoint ? ` (${failpoint})` : ''}\n`);
         if (this.wanted) {
-          this.kills += 1;
+          if (signal === 'SIGKILL') this.kills += 1;
+          else this.crashes += 1;
           // Not at once: a service that cannot start must not take the whole processor.
           setTimeout(() => this.wanted && this.spawn(), signal === 'SIGKILL' ? 0 : 500);
         } else {
           this.exits.push(code);
-          resolve();
         }
+        resolve();
       });
     });
   }

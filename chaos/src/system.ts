@@ -12,10 +12,15 @@ import { ServiceProcess } from './service-process.js';
 export interface System {
   readonly backends: Backends;
   readonly mails: MailCatcher;
+  /** The first instance of each. */
   readonly services: Readonly<Record<ServiceName, ServiceProcess>>;
+  /** All that have run, those that were stopped among them. */
+  readonly instances: readonly ServiceProcess[];
+  /** Those of a service that run, or are being started again. */
+  instancesOf(service: ServiceName): readonly ServiceProcess[];
   /** URL of a service's database, past the proxy. */
   databaseOf(service: ServiceName): string;
-  /** Another instance of a service; whoever asks for it stops it. */
+  /** Another instance of a service, not started; whoever asks for it stops it. */
   another(service: ServiceName): Promise<ServiceProcess>;
   stop(): Promise<void>;
 }
@@ -32,13 +37,17 @@ export async function startSystem(folder: string): Promise<System> {
   for (const service of services) await server.query(`CREATE DATABASE ${databaseName(service)}`);
   await server.end();
 
-  const processOf = async (service: ServiceName, instance: string): Promise<ServiceProcess> => {
+  const instances: ServiceProcess[] = [];
+  const another = async (service: ServiceName): Promise<ServiceProcess> => {
     const [port = 0] = await freePorts(1);
-    return new ServiceProcess({
-      name: instance,
+    const number = instances.filter((one) => one.service === service).length + 1;
+    const name = number === 1 ? service : `${service}-${number}`;
+    const instance = new ServiceProcess({
+      service,
+      name,
       main: mainOf(service),
       port,
-      logFile: join(folder, `${instance}.log`),
+      logFile: join(folder, `${name}.log`),
       environment: {
         HOST: '127.0.0.1',
         LOG_LEVEL: 'info',
@@ -49,20 +58,25 @@ export async function startSystem(folder: string): Promise<System> {
         SMTP_URL: smtpUrl,
       },
     });
+    instances.push(instance);
+    return instance;
   };
-  const processes = await Promise.all(services.map(async (name) => [name, await processOf(name, name)] as const));
-  const running = Object.fromEntries(processes) as Record<ServiceName, ServiceProcess>;
-  for (const one of Object.values(running)) one.start();
-  await Promise.all(Object.values(running).map(whenReady));
-  let instances = 1;
+  const running: Partial<Record<ServiceName, ServiceProcess>> = {};
+  for (const service of services) running[service] = await another(service);
+  // Clients have somewhere to go while one of the edges is down.
+  await another('user-service');
+  for (const one of instances) one.start();
+  await Promise.all(instances.map(whenReady));
   return {
     backends,
     mails,
-    services: running,
+    services: running as Record<ServiceName, ServiceProcess>,
+    instances,
+    instancesOf: (service) => instances.filter((one) => one.service === service && one.wanted),
     databaseOf,
-    another: async (service) => processOf(service, `${service}-${(instances += 1)}`),
+    another,
     stop: async () => {
-      await Promise.all(Object.values(running).map((one) => one.stop()));
+      await Promise.all(instances.map((one) => one.stop()));
       await mails.close();
       await backends.stop();
     },

@@ -18,6 +18,8 @@ export class MailCatcher {
   /** By Message-ID: a second copy of the same mail is the same mail. */
   readonly mails = new Map<string, CaughtMail>();
   copies = 0;
+  /** It takes so long to answer for a mail, in milliseconds. */
+  answerDelayMs = 0;
   private readonly server: SMTPServer;
 
   constructor(private readonly file?: string) {
@@ -33,7 +35,7 @@ export class MailCatcher {
         readAll(stream).then(
           (raw) => {
             this.keep(raw, session.envelope.rcptTo.map(({ address }) => address).join(', '));
-            callback();
+            setTimeout(callback, this.answerDelayMs);
           },
           (error: Error) => callback(error),
         );

@@ -13,6 +13,11 @@ export interface Backend {
   kill(): Promise<void>;
   /** Starts it again on the same port and data after `kill`; resolves when it answers. */
   start(): Promise<void>;
+  /**
+   * Runs the program that its vendor ships to control it, RabbitMQ's `rabbitmqctl`; resolves to what it prints.
+   * @throws Error when it fails, or when there is none
+   */
+  control(...args: readonly string[]): Promise<string>;
   /** Ends it and removes a temporary data folder. Idempotent. */
   stop(): Promise<void>;
 }

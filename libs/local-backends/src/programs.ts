@@ -23,11 +23,15 @@ function isExecutable(path: string): boolean {
  * Runs a command to its end, silently; resolves to what it printed.
  * @throws Error with the end of its output when it fails
  */
-export function run({ command, identity }: Launch, environment: NodeJS.ProcessEnv = process.env): Promise<string> {
+export function run(
+  { command, identity }: Launch,
+  environment: NodeJS.ProcessEnv = process.env,
+  cwd?: string,
+): Promise<string> {
   const [executable = '', ...args] = command;
   return new Promise((resolve, reject) => {
     let output = '';
-    const child = spawn(executable, args, { env: environment, ...identity, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(executable, args, { env: environment, cwd, ...identity, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [child.stdout, child.stderr])
       stream.setEncoding('utf8').on('data', (text) => (output += text));
     child.once('error', reject);

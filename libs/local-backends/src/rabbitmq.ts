@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import type { Backend, BackendOptions } from './backend.js';
 import type { DataFolder } from './data-folder.js';
 import { installWithApt } from './apt.js';
@@ -81,6 +82,7 @@ raft.wal_max_size_bytes = 67108864
     url: `amqp://guest:guest@127.0.0.1:${port}`,
     command: ['/bin/sh', '-c', 'epmd -address 127.0.0.1 -port "$1" & exec "$2"', 'rabbitmq', String(epmdPort), program],
     environment,
+    control: join(dirname(program), 'rabbitmqctl'),
     stopSignal: 'SIGTERM',
     isReady: () => answers(port, Buffer.from('AMQP\0\0\x09\x01')),
   };

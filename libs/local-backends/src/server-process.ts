@@ -4,6 +4,7 @@ import type { Backend, BackendOptions } from './backend.js';
 import { DataFolder } from './data-folder.js';
 import { endOrphan, rememberOwner } from './folder-owner.js';
 import { freePorts } from './free-ports.js';
+import { run } from './programs.js';
 import { startGuard } from './guard.js';
 import { endGroup } from './running-processes.js';
 import { launchAs, type User } from './unprivileged-user.js';
@@ -29,6 +30,8 @@ export interface PreparedServer {
   /** Executable and arguments. */
   readonly command: readonly [string, ...string[]];
   readonly environment: NodeJS.ProcessEnv;
+  /** The program that controls it, which finds it by the same environment. */
+  readonly control?: string;
   /** Asks it for a quick and clean end. */
   readonly stopSignal: 'SIGINT' | 'SIGTERM';
   /** Whether the server, which is process `pid`, takes requests now. */
@@ -92,6 +95,13 @@ class ServerProcess implements Backend {
 
   kill(): Promise<void> {
     return this.end('SIGKILL');
+  }
+
+  async control(...args: readonly string[]): Promise<string> {
+    const { control, environment } = this.server;
+    if (control === undefined) throw new Error(`${this.name} has no program to control it: use its client`);
+    const { user, path } = this.folder;
+    return run(launchAs(user, [control, path], [control, ...args]), environment, path);
   }
 
   stop(): Promise<void> {

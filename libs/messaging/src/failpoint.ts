@@ -1,4 +1,4 @@
-/** Every edge between the database and a broker, by the side on which the process ends. */
+/** Every edge between the database and a broker, by the side on which the process ends, and the handler of a command. */
 export const failpoints = [
   'transaction.before-commit',
   'transaction.after-commit',
@@ -6,6 +6,7 @@ export const failpoints = [
   'outbox.before-confirm',
   'outbox.after-confirm',
   'outbox.after-delete',
+  'command.handling',
   'command.before-ack',
   'event.before-offset',
   'email.after-send',
@@ -24,9 +25,12 @@ const actions = {
 
 /**
  * Ends, freezes or fails this process where `FAILPOINT` says: `<point>:<kill|stop|throw>`, `<point>:kill@7` for the seventh time
- * that the point is passed; several separated by commas. Each fires once.
+ * that the point is passed, `command.handling=<message id>:kill` for one message; several separated by commas. Each fires once.
  */
-export const failpoint: (point: Failpoint) => void = failpointsOf(process.env['FAILPOINT']);
+export const failpoint: Pass = failpointsOf(process.env['FAILPOINT']);
+
+/** `subject` is the id of the message, where a point is about one. */
+type Pass = (point: Failpoint, subject?: string) => void;
 
 /** The same a moment later, when what was written before has left the process. */
 export const failpointSoon: (point: Failpoint) => void = process.env['FAILPOINT']
@@ -34,26 +38,39 @@ export const failpointSoon: (point: Failpoint) => void = process.env['FAILPOINT'
   : () => undefined;
 
 /** @throws Error naming what may be written */
-export function failpointsOf(specification: string | undefined): (point: Failpoint) => void {
+export function failpointsOf(specification: string | undefined): Pass {
   // An empty function is inlined: an unarmed failpoint costs nothing.
   if (!specification) return () => undefined;
-  const left = new Map(specification.split(',').map(parse));
-  return (point) => {
-    const armed = left.get(point);
-    if (!armed || --armed.passes > 0) return;
-    left.delete(point);
-    armed.act(point);
+  const armed = new Set(specification.split(',').map(parse));
+  return (point, subject) => {
+    for (const one of armed) {
+      if (one.point !== point || (one.subject ?? subject) !== subject || --one.passes > 0) continue;
+      armed.delete(one);
+      one.act(point);
+    }
   };
 }
 
-function parse(text: string): [Failpoint, { passes: number; act: (point: Failpoint) => unknown }] {
-  const [, name, action, passes = '1'] = /^\s*([\w.-]+):(\w+)(?:@([1-9]\d*))?\s*$/.exec(text) ?? [];
+interface Armed {
+  readonly point: Failpoint;
+  readonly subject: string | undefined;
+  readonly act: (point: Failpoint) => unknown;
+  /** Until it fires. */
+  passes: number;
+}
+
+function parse(text: string): Armed {
+  const [, name, subject, action, passes = '1'] =
+    /^\s*([\w.-]+)(?:=([\w-]+))?:(\w+)(?:@([1-9]\d*))?\s*$/.exec(text) ?? [];
   const point = failpoints.find((known) => known === name);
   if (!point || !action || !isAction(action)) {
     const known = `${Object.keys(actions).join(' or ')} at ${failpoints.join(', ')}`;
     throw new Error(`FAILPOINT holds "${text}"; write <point>:<action> or <point>:<action>@<n>, with ${known}`);
   }
-  return [point, { passes: Number(passes), act: actions[action] }];
+  return { point, subject, act: actions[action], passes: Number(passes) };
 }
 
-const isAction = (text: string): text is keyof typeof actions => Object.hasOwn(actions, text);
+// Hoisted, because the failpoints of this process are read before this line is reached.
+function isAction(text: string): text is keyof typeof actions {
+  return Object.hasOwn(actions, text);
+}

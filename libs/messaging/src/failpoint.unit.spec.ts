@@ -1,8 +1,20 @@
+import type * as module from './failpoint.js';
 import { failpointsOf } from './failpoint.js';
 
 it('does nothing unless it is told to', () => {
   expect(() => failpointsOf(undefined)('outbox.after-confirm')).not.toThrow();
   expect(() => failpointsOf('outbox.after-confirm:throw')('outbox.after-delete')).not.toThrow();
+});
+
+it('is armed by the environment of its process', async () => {
+  process.env['FAILPOINT'] = 'outbox.after-confirm:throw';
+  try {
+    // A module of its own: the others have read the environment before.
+    const { failpoint } = (await import(`${'./failpoint.js'}?armed`)) as typeof module;
+    expect(() => failpoint('outbox.after-confirm')).toThrow('was told to throw');
+  } finally {
+    delete process.env['FAILPOINT'];
+  }
 });
 
 it('fires the n-th time that its point is passed, and once', () => {
@@ -17,6 +29,13 @@ it('fires the n-th time that its point is passed, and once', () => {
   };
   expect(Array.from({ length: 5 }, pass)).toEqual(['passed', 'passed', 'failed', 'passed', 'passed']);
   expect(() => failpoint('command.before-ack')).toThrow('command.before-ack');
+});
+
+it('fires for one message only where it names one', () => {
+  const failpoint = failpointsOf('command.handling=a-1:throw, command.handling=b-2:throw');
+  expect(() => failpoint('command.handling', 'c-3')).not.toThrow();
+  expect(() => failpoint('command.handling', 'b-2')).toThrow('command.handling');
+  expect(() => failpoint('command.handling', 'a-1')).toThrow('command.handling');
 });
 
 it.each(['outbox.after-confirm', 'outbox:kill', 'outbox.after-confirm:explode', 'outbox.after-confirm:kill@0'])(

@@ -120,6 +120,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     const retained: RetainedTable[] = [
       { table: 'inbox', column: 'received_at', retentionMs: inboxRetentionMs },
       { table: 'inbox_discarded', column: 'discarded_at', retentionMs: discardedRetentionMs },
+      { table: 'inbox_suspect', column: 'since', retentionMs: inboxRetentionMs },
       ...(options.retained ?? []),
     ];
     this.retention = new RetentionJob(this.dataSource, retained, this.logger);

@@ -18,6 +18,7 @@ import { commandsExchange, type Binding, type CommandTransport } from '../transp
 import type { Consumer } from '../transport/delivery.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
 import type { HandlerOptions } from './handler-options.js';
+import { Suspects } from './suspects.js';
 import { outageRetryMs } from './triage.js';
 
 export interface CommandConsumerOptions extends HandlerOptions {
@@ -48,6 +49,7 @@ export class CommandConsumer {
   readonly queue: string;
   private readonly dispatcher: Dispatcher;
   private readonly limiter: RateLimiter;
+  private readonly suspects: Suspects;
   private readonly addresses = new Map<string, string>();
   private readonly bindings: Binding[] = [];
   private readonly deadLetters: DeadLetterTable;
@@ -57,6 +59,7 @@ export class CommandConsumer {
   constructor(private readonly options: CommandConsumerOptions) {
     this.queue = `${options.service}.commands`;
     this.limiter = new RateLimiter(options);
+    this.suspects = new Suspects({ ...options, consumer: this.queue });
     this.deadLetters = new DeadLetterTable({ ...options, consumer: this.queue, kind: 'command' });
     this.dispatcher = new Dispatcher({
       ...options,
@@ -92,8 +95,12 @@ export class CommandConsumer {
     await this.limiter.start();
     this.consumer = await this.options.transport.consume(
       this.queue,
-      this.options.monitor.watch(({ message, attempt }) =>
-        this.limiter.isLimited(message.type) ? this.dispatchLimited(message, attempt) : this.dispatch(message, attempt),
+      this.options.monitor.watch(
+        this.suspects.guard(({ message, attempt }) =>
+          this.limiter.isLimited(message.type)
+            ? this.dispatchLimited(message, attempt)
+            : this.dispatch(message, attempt),
+        ),
       ),
       { prefetch: this.options.prefetch ?? 100, flow: withPoolPressure(this.options.dataSource, this.options.flow) },
     );
@@ -116,6 +123,7 @@ export class CommandConsumer {
     await Promise.all([this.consumer?.close(drainMs), this.deadLetterConsumer?.close(drainMs)]);
     await this.limiter.stop();
     this.dispatcher.abandon();
+    await this.suspects.release();
   }
 
   /** What has to wait for its turn is stored, so that the broker has done its part. */

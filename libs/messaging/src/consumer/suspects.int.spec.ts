@@ -1,0 +1,139 @@
+import { eventually, openTestDataSource, uniqueName, type TestDataSource } from '@starter/testing';
+import { setImmediate as turn } from 'node:timers/promises';
+import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
+import { silentLogger } from '../logger.js';
+import { createMessage, type Message } from '../message.js';
+import { done, type Outcome } from '../outcome.js';
+import type { Delivery } from '../transport/delivery.js';
+import { crashedItsProcess, Suspects } from './suspects.js';
+
+let database: TestDataSource;
+beforeAll(async () => {
+  database = await openTestDataSource([CreateMessagingTables1760000000001]);
+});
+afterAll(() => database.close());
+
+let consumer: string;
+beforeEach(() => (consumer = uniqueName('consumer')));
+
+const newProcess = () => new Suspects({ dataSource: database.dataSource, consumer, logger: silentLogger });
+const listed = async (): Promise<string[]> => {
+  const rows = await database.dataSource.query<{ message_id: string }[]>(
+    'SELECT message_id FROM inbox_suspect WHERE consumer = $1 ORDER BY 1',
+    [consumer],
+  );
+  return rows.map(({ message_id }) => message_id);
+};
+const command = (type = 'test.do-it') => createMessage({ type, version: 1, source: 'spec', data: {} });
+const delivery = (message: Message, redelivered: boolean): Delivery => ({
+  message,
+  redelivered,
+  attempt: 1,
+  origin: 'spec',
+});
+const never = (): Promise<Outcome> => new Promise(() => undefined);
+
+/**
+ * Processes, one after the other, that get these messages together, as from one prefetch window: each lives until one of its
+ * handlers is that of a killer, or all messages have come to an outcome.
+ */
+async function live(messages: readonly Message[], isKiller: (message: Message) => boolean) {
+  const outcomes = new Map<Message, Outcome>();
+  let deaths = 0;
+  for (let over = false; !over;) {
+    let alive = true;
+    let die = (): void => undefined;
+    const dead = new Promise<void>((resolve) => (die = resolve));
+    const handle = newProcess().guard(async ({ message }) => {
+      // A moment in which those that have come with it begin as well.
+      await turn();
+      if (isKiller(message)) {
+        alive = false;
+        die();
+      }
+      return alive ? done : never();
+    });
+    const left = messages.filter((message) => !outcomes.has(message));
+    const all = left.map(async (message) => {
+      const outcome = await handle(delivery(message, deaths > 0));
+      if (alive) outcomes.set(message, outcome);
+    });
+    over = await Promise.race([dead.then(() => false), Promise.all(all).then(() => true)]);
+    if (!over) deaths += 1;
+  }
+  return { deaths, outcomes };
+}
+
+it('condemns the one that kills its process, after five deaths, and none of those that were in hand with it', async () => {
+  const innocent = Array.from({ length: 20 }, () => command());
+  const killer = command('test.kill');
+  const messages = [...innocent.slice(0, 10), killer, ...innocent.slice(10)];
+  const { deaths, outcomes } = await live(messages, (message) => message === killer);
+  expect(deaths).toBe(5);
+  expect(outcomes.get(killer)).toMatchObject({
+    kind: 'dead-letter',
+    errorType: crashedItsProcess,
+    reason: expect.stringContaining('died 5 times') as string,
+  });
+  expect(innocent.map((message) => outcomes.get(message))).toEqual(innocent.map(() => done));
+  expect(await listed()).toEqual([killer.id]);
+  // Its dead letter did not reach the broker, because the process died once more.
+  const again = await newProcess().guard(never)(delivery(killer, true));
+  expect(again).toMatchObject({ kind: 'dead-letter', errorType: crashedItsProcess });
+  // Its handler was mended.
+  const redriven = await newProcess().guard(async () => done)(delivery({ ...killer, redrives: 1 }, false));
+  expect([redriven, await listed()]).toEqual([done, []]);
+});
+
+it('finds several that kill', async () => {
+  const messages = Array.from({ length: 9 }, (_, n) => command(n % 4 === 1 ? 'test.kill' : 'test.do-it'));
+  const isKiller = ({ type }: Message) => type === 'test.kill';
+  const { deaths, outcomes } = await live(messages, isKiller);
+  expect(messages.map((message) => outcomes.get(message)?.kind === 'dead-letter')).toEqual(messages.map(isKiller));
+  expect(deaths).toBeLessThanOrEqual(10);
+});
+
+it('blames nobody for a death while it waits for its turn to be alone', async () => {
+  const [first, second] = [command(), command()];
+  for (const message of [first, second]) await die(message);
+  const handled: string[] = [];
+  const handle = newProcess().guard(({ message }) => {
+    handled.push(message.id);
+    return never();
+  });
+  void handle(delivery(first, true));
+  void handle(delivery(second, true));
+  await eventually(() => expect(handled).toEqual([first.id]));
+  const starts = await database.dataSource.query('SELECT starts FROM inbox_suspect WHERE message_id = ANY($1)', [
+    [first.id, second.id],
+  ]);
+  expect(starts).toEqual(expect.arrayContaining([{ starts: 2 }, { starts: 1 }]));
+});
+
+it('writes nothing for what comes for the first time, or again while it is at work', async () => {
+  const handle = newProcess().guard(never);
+  const [fresh, again] = [command(), command()];
+  void handle(delivery(fresh, false));
+  for (let n = 0; n < 10; n++) void handle(delivery(again, true));
+  await eventually(async () => expect(await listed()).toEqual([again.id]));
+  const [row] = await database.dataSource.query<{ starts: number }[]>(
+    'SELECT starts FROM inbox_suspect WHERE message_id = $1',
+    [again.id],
+  );
+  expect(row).toEqual({ starts: 1 });
+});
+
+it('lets go what a process that ends in order has cut off', async () => {
+  const suspects = newProcess();
+  const message = command();
+  void suspects.guard(never)(delivery(message, true));
+  await eventually(async () => expect(await listed()).toEqual([message.id]));
+  await suspects.release();
+  expect(await listed()).toEqual([]);
+});
+
+/** It is listed, by a process that is no more. */
+async function die(message: Message): Promise<void> {
+  void newProcess().guard(never)(delivery(message, true));
+  await eventually(async () => expect(await listed()).toContain(message.id));
+}
