@@ -6,6 +6,7 @@ import {
   type CommandTransport,
   type Consumer,
   type ConsumeOptions,
+  type DeadLetterHandler,
   type DeliveryHandler,
   type EventTransport,
   type Message,
@@ -51,6 +52,12 @@ export class FaultyCommandTransport implements CommandTransport {
 
   async consume(queue: string, handler: DeliveryHandler, options?: ConsumeOptions): Promise<Consumer> {
     const consumer = await this.inner.consume(queue, deliver(this.process, queue, handler), options);
+    this.consumers.add(consumer);
+    return consumer;
+  }
+
+  async consumeDeadLetters(queue: string, handler: DeadLetterHandler): Promise<Consumer> {
+    const consumer = await this.inner.consumeDeadLetters(queue, handler);
     this.consumers.add(consumer);
     return consumer;
   }

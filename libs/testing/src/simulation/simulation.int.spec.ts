@@ -94,7 +94,7 @@ it.each<[string, Plant, string]>([
       commands: (transport) =>
         replace(transport, {
           consume: (queue, handler, options) =>
-            transport.consume(queue, async (delivery) => (void handler(delivery), done), options),
+            transport.consume(queue, async (delivery) => (handler(delivery).catch(() => undefined), done), options),
         }),
     }),
     ': 0 effects',

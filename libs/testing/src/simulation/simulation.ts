@@ -2,7 +2,6 @@ import {
   admitOnce,
   createMessage,
   deadLetterQueue,
-  deadLetterTopic,
   inTransaction,
   MemoryCommandBroker,
   MemoryEventLog,
@@ -84,7 +83,8 @@ class Simulation {
 
   private async clear(): Promise<void> {
     await this.database.dataSource.query(`
-      TRUNCATE effect, stream, outbox, outbox_relay, inbox, inbox_sequence, inbox_parked, inbox_gap, inbox_discarded;
+      TRUNCATE effect, stream, outbox, outbox_relay, inbox, inbox_sequence, inbox_parked, inbox_gap, inbox_discarded,
+        inbox_suspect, dead_letter;
       UPDATE outbox_lease SET holder = NULL, expires_at = '-infinity', resting = false;`);
   }
 
@@ -153,6 +153,7 @@ class Simulation {
       'processes that start': this.starting,
       'copies under way': this.faults.underWay,
       'commands queued': broker.queue(queue).size,
+      'commands among the dead letters of the broker': broker.queue(deadLetterQueue(queue)).size,
       'deliveries in hand': inFlight,
       'records before the ordered consumer': lagOf(ordered),
       'records before the reactor': lagOf(reactor),
@@ -170,17 +171,14 @@ class Simulation {
 
   private async observe(): Promise<Observation> {
     const { dataSource } = this.database;
-    const { broker, log } = this.world;
+    const { log } = this.world;
     const [inbox] = await dataSource.query<{ rows: number }[]>('SELECT count(*)::int AS rows FROM inbox');
     const refused = await dataSource.query<{ id: string }[]>('SELECT message_id AS id FROM inbox_discarded');
-    const lostEvents = [ordered, reactor].flatMap((group) => log.read(deadLetterTopic(topic, group)));
+    const letters = await dataSource.query<{ id: string }[]>('SELECT id FROM dead_letters');
     return {
       effects: await dataSource.query<Effect[]>('SELECT handler, message, key FROM effect ORDER BY id'),
       discarded: refused.map(({ id }) => id),
-      deadLetters: [
-        ...broker.messages(deadLetterQueue(queue)).map(({ properties }) => String(properties.messageId)),
-        ...lostEvents.map(({ headers }) => String(headers['ce_id'])),
-      ],
+      deadLetters: letters.map(({ id }) => id),
       inboxRows: inbox?.rows ?? 0,
       log: log.read(topic).map(({ headers, key }) => `${String(key)}#${String(headers['ce_sequence'])}`),
     };

@@ -199,6 +199,7 @@ async function simulate(seed: number): Promise<void> {
     }
     expect(firstAsked).toHaveLength([...fates.values()].flatMap(({ requests }) => requests).length);
     expect(broker.messages(deadLetterQueue('orchestrator.commands'))).toEqual([]);
+    expect(await database.dataSource.query('SELECT * FROM dead_letters')).toEqual([]);
     expect(await database.dataSource.query('SELECT * FROM workflow_timer')).toEqual([]);
     await expectLogInOrder(log);
   } catch (error) {
