@@ -163,8 +163,8 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
       await outside.commands.send(registration);
       await outside.events.publish('user-service.events', [event]);
     }
-    // Three commands, and three events for each of the two consumers of the topic.
-    await eventually(() => expect(duplicates() - droppedBefore).toBe(9));
+    // Three commands, and three events for each of the three consumers of the topic.
+    await eventually(() => expect(duplicates() - droppedBefore).toBe(12));
     expect(await effects(userId)).toEqual(before);
     expect(mailsTo(email)).toHaveLength(1);
   });

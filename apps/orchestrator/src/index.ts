@@ -3,6 +3,7 @@ import { baseSettings, type ServiceDefinition } from '@starter/service';
 import { OrchestratorModule, projections } from './orchestrator.module.js';
 import { CreateWorkflowDirectory1760000000200 } from './workflow/create-workflow-directory.migration.js';
 import { CreateWorkflowTimers1760000000201 } from './workflow/timers/create-workflow-timers.migration.js';
+import { CreateWorkflowWaits1760000000202 } from './workflow/waits/create-workflow-waits.migration.js';
 import { WorkflowRow } from './workflow/workflow.row.js';
 
 export { workflowInstance } from './workflow/engine/workflow.decider.js';
@@ -14,6 +15,11 @@ export const orchestrator: ServiceDefinition = {
   defaultPort: 3000,
   settings: baseSettings,
   entities: [WorkflowRow],
-  migrations: [CreateEventStore1760000000002, CreateWorkflowDirectory1760000000200, CreateWorkflowTimers1760000000201],
+  migrations: [
+    CreateEventStore1760000000002,
+    CreateWorkflowDirectory1760000000200,
+    CreateWorkflowTimers1760000000201,
+    CreateWorkflowWaits1760000000202,
+  ],
   module: () => OrchestratorModule,
 };

@@ -13,9 +13,11 @@ import { WorkflowQueries } from './workflow/workflow.queries.js';
 import { WorkflowRow } from './workflow/workflow.row.js';
 import { TimerPoller } from './workflow/timers/timer-poller.js';
 import { workflowTimers } from './workflow/timers/workflow-timers.js';
-import { commands, workflows } from './workflows/index.js';
+import { EventDeliveries } from './workflow/waits/event-deliveries.js';
+import { workflowWaits } from './workflow/waits/workflow-waits.js';
+import { commands, events, workflows } from './workflows/index.js';
 
-export const projections = { inline: [workflowDirectory, workflowTimers], following: [] };
+export const projections = { inline: [workflowDirectory, workflowTimers, workflowWaits], following: [] };
 
 @Module({
   imports: [
@@ -28,9 +30,10 @@ export const projections = { inline: [workflowDirectory, workflowTimers], follow
   ],
   controllers: [WorkflowController],
   providers: [
-    { provide: WorkflowRegistry, useFactory: () => new WorkflowRegistry(workflows, commands) },
+    { provide: WorkflowRegistry, useFactory: () => new WorkflowRegistry(workflows, commands, events) },
     { provide: TimerPoller, inject: [Messaging], useFactory: (messaging: Messaging) => new TimerPoller(messaging) },
     WorkflowStarter,
+    EventDeliveries,
     WorkflowRequests,
     WorkflowQueries,
   ],

@@ -36,12 +36,15 @@ export const TimerFired = defineCommand('workflow.timer-fired', {
   schema: z.object({ workflowId, timerId: z.string().min(1) }),
 });
 
-/** An event has arrived that the node at this place waits for. */
+/** Names a kind of event and values of its data: the same for the same, within a workflow. */
+const correlation = z.uuid();
+
+/** An event has arrived that the workflow expects. */
 export const DeliverEvent = defineCommand('workflow.deliver-event', {
   version: 1,
   owner,
   key: 'workflowId',
-  schema: z.object({ workflowId, path, data: z.json() }),
+  schema: z.object({ workflowId, correlation, data: z.json() }),
 });
 
 /** Ends it as if it had failed: what can be undone is undone. */
@@ -152,17 +155,39 @@ export const TimerSet = defineEvent('workflow.timer-set', {
   }),
 });
 
-/** The node waits for an event whose data has these values. */
+/** From here on events of this type whose data has these values are delivered to the workflow. */
+export const EventExpected = defineEvent('workflow.event-expected', {
+  version: 1,
+  owner,
+  schema: z.object({ workflowId, correlation, event: z.string(), match: input }),
+});
+
+/** The node waits for the next of them. */
 export const EventAwaited = defineEvent('workflow.event-awaited', {
   version: 1,
   owner,
-  schema: z.object({ workflowId, path, event: z.string(), match: input }),
+  schema: z.object({ workflowId, path, correlation }),
 });
 
+/** One has come while no node waited; it is kept for the next that will. */
+export const EventKept = defineEvent('workflow.event-kept', {
+  version: 1,
+  owner,
+  schema: z.object({ workflowId, correlation, data: z.json() }),
+});
+
+/** The node has got what it waited for. */
 export const EventReceived = defineEvent('workflow.event-received', {
   version: 1,
   owner,
-  schema: z.object({ workflowId, path, data: z.json() }),
+  schema: z.object({
+    workflowId,
+    path,
+    correlation,
+    data: z.json(),
+    /** It was the oldest that had been kept. */
+    kept: z.literal(true).exactOptional(),
+  }),
 });
 
 export const WorkflowCompleted = defineEvent('workflow.completed', {

@@ -1,5 +1,7 @@
 import {
   EventAwaited,
+  EventExpected,
+  EventKept,
   EventReceived,
   GroupStarted,
   NodeEnded,
@@ -48,7 +50,8 @@ export const workflowDirectory = defineProjection('workflow-directory', {
     project(WorkflowFailed, (tx, events) => changeState(tx, events, 'failed')),
     project(WorkflowStuck, (tx, events) => changeState(tx, events, 'stuck')),
     project(WorkflowUnstuck, (tx, events) => changeState(tx, events, 'compensating')),
-    ignore(TaskSucceeded, TaskFailed, GroupStarted, NodeEnded, TimerSet, EventAwaited, EventReceived),
+    ignore(TaskSucceeded, TaskFailed, GroupStarted, NodeEnded, TimerSet),
+    ignore(EventExpected, EventAwaited, EventKept, EventReceived),
   ),
 });
 

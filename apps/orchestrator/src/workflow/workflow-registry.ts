@@ -1,9 +1,14 @@
 import { services, StartWorkflow, type ServiceName } from '@starter/contracts';
+import type { MessageDefinition } from '@starter/messaging';
 import { z } from 'zod';
 import type { CommandContract, Workflow } from './definition/builder.js';
 import { allowsFields, commandsOf, problemsOf } from './definition/check-definition.js';
 import type { Json } from './definition/definition.js';
+import { nodesOf } from './definition/node-path.js';
 import { referencesIn, targetOf } from './definition/reference.js';
+
+/** The contract of an event that workflows may wait for. */
+export type EventContract = MessageDefinition & { readonly schema: z.ZodType };
 
 /** The workflows that can be started by name, all of them checked before the service takes any work. */
 export class WorkflowRegistry {
@@ -11,18 +16,21 @@ export class WorkflowRegistry {
 
   /**
    * @param commands those that workflows may send
+   * @param events those that workflows may wait for
    * @throws Error naming every place that could not run
    */
   constructor(
     readonly workflows: readonly Workflow[],
     commands: readonly CommandContract[],
+    readonly events: readonly EventContract[],
   ) {
     this.byName = new Map(workflows.map((workflow) => [workflow.name, workflow]));
     const problems = [
       ...twice(workflows.map(({ name }) => name)).map((name) => `the name ${name} is used twice; rename one`),
       ...workflows.flatMap((workflow) =>
-        problemsAtStart(workflow, commands).map((text) => `${workflow.name}: ${text}`),
+        problemsAtStart(workflow, commands, events).map((text) => `${workflow.name}: ${text}`),
       ),
+      ...events.flatMap((event) => problemsOfOwner(event, 'workflows may wait for')),
     ];
     if (problems.length > 0) throw new Error(`these workflows cannot run:\n  ${problems.join('\n  ')}`);
   }
@@ -45,14 +53,18 @@ export const startOf = ({ name, input: schema, definition }: Workflow, workflowI
     input: z.encode(schema, input as never) as Record<string, Json>,
   });
 
-function problemsAtStart(workflow: Workflow, commands: readonly CommandContract[]): string[] {
+function problemsAtStart(
+  workflow: Workflow,
+  commands: readonly CommandContract[],
+  events: readonly EventContract[],
+): string[] {
   const { definition, startsOn } = workflow;
-  const problems = [...problemsOf(definition), ...problemsOfCommands(workflow, commands)];
-  if (startsOn && !services.includes(startsOn.owner as ServiceName)) {
-    problems.push(
-      `it starts on ${startsOn.type} of ${startsOn.owner}, which is no service; see libs/contracts topology`,
-    );
-  }
+  const problems = [
+    ...problemsOf(definition),
+    ...problemsOfCommands(workflow, commands),
+    ...problemsOfWaits(workflow, events),
+    ...(startsOn ? problemsOfOwner(startsOn, 'it starts on') : []),
+  ];
   // The fields are only worth a look when every reference can be read.
   return problems.length > 0 ? problems : problemsOfInputFields(workflow);
 }
@@ -67,8 +79,29 @@ function problemsOfCommands({ definition }: Workflow, known: readonly CommandCon
   });
 }
 
+function problemsOfWaits({ definition }: Workflow, known: readonly EventContract[]): string[] {
+  return [...nodesOf(definition)].flatMap(({ path, node }) => {
+    if (node.kind !== 'waitForEvent') return [];
+    const place = `${path} waitForEvent`;
+    const contract = known.find(({ type }) => type === node.event);
+    if (!contract) return [`${place}: the event ${node.event} is unknown; add it to those that workflows may wait for`];
+    const schema = inputSchemaOf(contract.schema);
+    return Object.keys(node.match)
+      .filter((field) => !allowsFields(schema, [field]))
+      .map((field) => `${place}.match: ${node.event} has no "${field}"; name fields of its data`);
+  });
+}
+
+const problemsOfOwner = ({ type, owner }: MessageDefinition, what: string): string[] =>
+  services.includes(owner as ServiceName)
+    ? []
+    : [`${what} ${type} of ${owner}, which is no service; see libs/contracts topology`];
+
+const inputSchemaOf = (schema: z.ZodType): Json =>
+  z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as Json;
+
 function problemsOfInputFields({ definition, input }: Workflow): string[] {
-  const schema = z.toJSONSchema(input, { io: 'input', unrepresentable: 'any' }) as Json;
+  const schema = inputSchemaOf(input);
   return commandsOf(definition).flatMap(({ place, command }) =>
     referencesIn(command.input, place).flatMap(({ reference, at }) => {
       const { from, fields } = targetOf(definition, reference, at);

@@ -1,7 +1,7 @@
 import { ActivateUser, DeactivateUser, EmailSent, SendEmail, UserRegistered } from '@starter/contracts';
 import { sealedText } from '@starter/testing';
 import { z } from 'zod';
-import { commands, workflows } from '../workflows/index.js';
+import { commands, events, workflows } from '../workflows/index.js';
 import { chain, task, workflow, type Workflow } from './definition/builder.js';
 import type { Json, WorkflowNode } from './definition/definition.js';
 import { startOf, WorkflowRegistry } from './workflow-registry.js';
@@ -17,7 +17,7 @@ const activating = (userId: Json): WorkflowNode => ({
 });
 
 it('holds the workflows of this service, all of which can run', () => {
-  const registry = new WorkflowRegistry(workflows, commands);
+  const registry = new WorkflowRegistry(workflows, commands, events);
   expect(registry.names).toEqual(['user-onboarding']);
   expect(registry.find('user-onboarding')).toBe(onboarding);
   expect(registry.find('other')).toBeUndefined();
@@ -88,12 +88,22 @@ it.each<[string, Workflow[], string]>([
     'wrong: 0.0 compensateWith user.deactivate.reason: "results.0.0.messageId" is not known when 0.0 starts',
   ],
   [
+    'a wait for an unknown event',
+    [withDefinition({ kind: 'waitForEvent', event: 'user.praised', match: { userId: 'x' } })],
+    'wrong: 0 waitForEvent: the event user.praised is unknown; add it to those that workflows may wait for',
+  ],
+  [
+    'a wait for a field that the event lacks',
+    [withDefinition({ kind: 'waitForEvent', event: events[0]?.type ?? '', match: { user: 'x' } })],
+    'has no "user"; name fields of its data',
+  ],
+  [
     'an event of nobody',
     [{ ...onboarding, name: 'wrong', startsOn: { ...UserRegistered, owner: 'nobody' } }],
     'wrong: it starts on user.registered of nobody, which is no service; see libs/contracts topology',
   ],
 ])('refuses %s', (_, wrong, message) => {
-  expect(() => new WorkflowRegistry(wrong, commands)).toThrow(message);
+  expect(() => new WorkflowRegistry(wrong, commands, events)).toThrow(message);
 });
 
 it('names every problem at once', () => {
@@ -104,7 +114,7 @@ it('names every problem at once', () => {
       { kind: 'task', command: 'y', version: 1, input: {} },
     ],
   });
-  expect(() => new WorkflowRegistry([unknown], commands)).toThrow(/0\.0 x: .*\n.*0\.1 y: /);
+  expect(() => new WorkflowRegistry([unknown], commands, events)).toThrow(/0\.0 x: .*\n.*0\.1 y: /);
 });
 
 it('accepts references to earlier steps, at any depth', () => {
@@ -114,5 +124,5 @@ it('accepts references to earlier steps, at any depth', () => {
     const undo = task(DeactivateUser, { userId, reason: messageId });
     return chain(chain(mail), chain(chain(task(ActivateUser, { userId }).compensateWith(undo))));
   });
-  expect(new WorkflowRegistry([fine], commands).names).toEqual(['fine']);
+  expect(new WorkflowRegistry([fine], commands, events).names).toEqual(['fine']);
 });

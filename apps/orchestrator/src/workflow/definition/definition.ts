@@ -4,6 +4,14 @@ import { duration } from './duration.js';
 /** Values as they travel: a workflow's input, its templates and its results are in their wire form. */
 export type Json = z.output<ReturnType<typeof z.json>>;
 
+/** The same text for the same value, whatever the order of its fields. */
+export const sortedJson = (value: Json): string =>
+  JSON.stringify(value, (_, part: Json) =>
+    typeof part === 'object' && part !== null && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort(([one], [other]) => (one < other ? -1 : 1)))
+      : part,
+  );
+
 /** JSON in which `{ "$ref": "input.email" }` or `{ "$ref": "results.0.1.messageId" }` stands for a value. */
 const template = z.json();
 const inputTemplate = z.record(z.string(), template);

@@ -10,6 +10,8 @@ export interface WorkflowLimits {
   readonly members: number;
   /** Attempts of one task. */
   readonly attempts: number;
+  /** Events of one kind that are kept until a node waits for them. */
+  readonly keptEvents: number;
   /** The longest sleep, timeout or backoff, in milliseconds. */
   readonly durationMs: number;
 }
@@ -20,5 +22,6 @@ export const defaultLimits: WorkflowLimits = {
   depth: 50,
   members: 10_000,
   attempts: 100,
+  keptEvents: 1_000,
   durationMs: 366 * 86_400_000,
 };

@@ -1,5 +1,7 @@
 import {
   EventAwaited,
+  EventExpected,
+  EventKept,
   EventReceived,
   GroupStarted,
   NodeEnded,
@@ -14,10 +16,9 @@ import {
   WorkflowUnstuck,
 } from '@starter/contracts';
 import { apply, on } from '@starter/event-sourcing';
+import { eventAwaited, eventExpected, eventKept, eventReceived } from './expected-events.js';
 import {
   completed,
-  eventAwaited,
-  eventReceived,
   groupStarted,
   nodeEnded,
   started,
@@ -41,7 +42,9 @@ export const evolution = on(
   apply(GroupStarted, (state: WorkflowState, { data }) => groupStarted(running(state), data)),
   apply(NodeEnded, (state: WorkflowState, { data }) => nodeEnded(running(state), data)),
   apply(TimerSet, (state: WorkflowState, { data }) => timerSet(running(state), data)),
+  apply(EventExpected, (state: WorkflowState, { data }) => eventExpected(running(state), data)),
   apply(EventAwaited, (state: WorkflowState, { data }) => eventAwaited(running(state), data)),
+  apply(EventKept, (state: WorkflowState, { data }) => eventKept(running(state), data)),
   apply(EventReceived, (state: WorkflowState, { data }) => eventReceived(running(state), data)),
   apply(WorkflowCompleted, (state: WorkflowState) => completed(running(state))),
   apply(WorkflowFailed, (state: WorkflowState) => workflowFailed(running(state))),

@@ -1,12 +1,13 @@
-import { EventAwaited, GroupStarted, NodeEnded } from '@starter/contracts';
-import type { GroupPolicy, Json, WorkflowNode } from '../definition/definition.js';
+import { GroupStarted, NodeEnded } from '@starter/contracts';
+import type { GroupPolicy, WorkflowNode } from '../definition/definition.js';
 import { durationMs } from '../definition/duration.js';
 import { childPath, nodeAt, placeIn } from '../definition/node-path.js';
-import { BadReferenceError, resolve } from '../definition/reference.js';
+import { BadReferenceError } from '../definition/reference.js';
 import { isUndone } from './compensations.js';
 import { request, setTimer } from './requests.js';
 import type { Run } from './run.js';
-import { branchOf, itemsOf, valuesAt } from './values.js';
+import { branchOf, itemsOf } from './values.js';
+import { beginWait } from './waits.js';
 import { nameOf, type Group } from './workflow.state.js';
 
 /** Does what is on the agenda, until nothing is. A new kind of node says in `enter` what it starts with, and what follows its children. */
@@ -30,7 +31,6 @@ function enter(run: Run, path: string): void {
 
 function begin(run: Run, path: string, node: WorkflowNode): void {
   const { state, agenda } = run;
-  const { workflowId } = state;
   const child = (index: number) => agenda.push({ do: 'enter', path: childPath(path, index) });
   if (node.kind === 'task') return request(run, path, 'run', 1);
   if (node.kind !== 'sleep' && node.timeout !== undefined) {
@@ -56,10 +56,8 @@ function begin(run: Run, path: string, node: WorkflowNode): void {
       return;
     case 'sleep':
       return setTimer(run, { kind: 'sleep', path }, durationMs(node.duration));
-    case 'waitForEvent': {
-      const match = resolve(node.match, `${path} waitForEvent.match`, valuesAt(state, path)) as Record<string, Json>;
-      return run.emit(EventAwaited.of({ workflowId, path, event: node.event, match }));
-    }
+    case 'waitForEvent':
+      return beginWait(run, path, node);
   }
 }
 

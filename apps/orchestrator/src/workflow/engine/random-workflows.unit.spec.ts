@@ -3,6 +3,7 @@ import {
   defineCommand,
   defineEvent,
   EventAwaited,
+  EventExpected,
   NodeEnded,
   StartWorkflow,
   TaskFailed,
@@ -27,7 +28,8 @@ import { createMessage, type Draft } from '@starter/messaging';
 import { seededRandom } from '@starter/testing';
 import { z } from 'zod';
 import * as write from '../definition/builder.js';
-import type { Json } from '../definition/definition.js';
+import type { Json, WorkflowNode } from '../definition/definition.js';
+import { nodesOf } from '../definition/node-path.js';
 import type { GroupDraft, NodeDraft } from '../definition/node-draft.js';
 import type { Ref } from '../definition/typed-reference.js';
 import { timerOf } from './timers.js';
@@ -44,14 +46,20 @@ const below = (limit: number): number => Math.floor(random() * limit);
 
 const Do = defineCommand('model.do', { version: 1, owner: 'model', schema: z.object({ with: z.json() }) });
 const Undo = defineCommand('model.undo', { version: 1, owner: 'model', schema: z.object({}) });
-const Happened = defineEvent('model.happened', { version: 1, owner: 'model', schema: z.object({ n: z.number() }) });
+const Happened = defineEvent('model.happened', {
+  version: 1,
+  owner: 'model',
+  schema: z.object({ n: z.number(), tag: z.number(), items: z.json() }),
+});
 const input = { n: 1, list: ['a', 'b', 'c'] };
 const inputSchema = z.object({ n: z.number(), list: z.array(z.string()) });
 
 /** A tree as the model sees it. */
 type Tree = { readonly undo: boolean } & (
   | { readonly kind: 'task'; readonly attempts: number; readonly patient: boolean; readonly wait: boolean }
-  | { readonly kind: 'sleep' | 'event' }
+  | { readonly kind: 'sleep' }
+  /** No other has the tag: every wait has an event of its own. */
+  | { readonly kind: 'event'; readonly tag: number }
   | { readonly kind: 'chain'; readonly parts: readonly Tree[] }
   | { readonly kind: 'group'; readonly parts: readonly Tree[]; readonly policy: Policy }
   | { readonly kind: 'forEach'; readonly part: Tree; readonly policy: Policy }
@@ -68,7 +76,7 @@ function randomTree(depth: number): Tree {
   const policy = (): Policy => (chance(0.4) ? 'failFast' : chance(0.5) ? 'waitAll' : below(3));
   const choice = depth === 0 ? 0 : depth === depthAtMost ? 0.4 + 0.6 * random() : random();
   if (choice < 0.35) return { kind: 'task', undo, attempts: 1 + below(3), patient: chance(0.6), wait: chance(0.5) };
-  if (choice < 0.4) return { kind: chance(0.5) ? 'sleep' : 'event', undo };
+  if (choice < 0.4) return chance(0.5) ? { kind: 'sleep', undo } : { kind: 'event', undo, tag: below(2 ** 40) };
   if (choice < 0.6) return { kind: 'chain', undo, parts: parts() };
   if (choice < 0.75) {
     const members = parts();
@@ -87,15 +95,22 @@ function randomTree(depth: number): Tree {
   return { kind: 'sub', undo, part: part() };
 }
 
-/** The same tree as a developer writes it; `given` is what a task is done with. */
-function written(tree: Tree, given: Ref<Json>): NodeDraft {
-  const draft = writtenPlain(tree, given);
+/** What nodes refer to: what a task is done with, and the items of every forEach around it. */
+interface Known {
+  readonly given: Ref<Json>;
+  readonly items: readonly Ref<Json>[];
+}
+
+/** The same tree as a developer writes it. */
+function written(tree: Tree, known: Known): NodeDraft {
+  const draft = writtenPlain(tree, known);
   return tree.undo
     ? draft.compensateWith(write.task(Undo, {}).retry({ attempts: 2, backoff: write.fixed('1s') }))
     : draft;
 }
 
-function writtenPlain(tree: Tree, given: Ref<Json>): NodeDraft {
+function writtenPlain(tree: Tree, known: Known): NodeDraft {
+  const { given, items } = known;
   switch (tree.kind) {
     case 'task': {
       const task = write
@@ -106,23 +121,28 @@ function writtenPlain(tree: Tree, given: Ref<Json>): NodeDraft {
     case 'sleep':
       return write.sleep('1m') as NodeDraft;
     case 'event':
-      return write.waitForEvent(Happened, { match: { n: 1 }, timeout: '1h' }) as NodeDraft;
+      return write.waitForEvent(Happened, {
+        match: { tag: tree.tag, items: items as never },
+        timeout: '1h',
+      }) as NodeDraft;
     case 'chain': {
       const steps: NodeDraft[] = [];
-      for (const part of tree.parts) steps.push(written(part, (steps.at(-1)?.result() as Ref<Json>) ?? given));
+      for (const part of tree.parts) {
+        steps.push(written(part, { given: (steps.at(-1)?.result() as Ref<Json>) ?? given, items }));
+      }
       return (write.chain as (...all: NodeDraft[]) => NodeDraft)(...steps);
     }
     case 'group':
-      return withPolicy(write.group(...tree.parts.map((part) => written(part, given))), tree.policy);
+      return withPolicy(write.group(...tree.parts.map((part) => written(part, known))), tree.policy);
     case 'forEach': {
       const list = ['a', 'b', 'c'] as unknown as Ref<readonly string[]>;
       return withPolicy(
-        write.forEach(list, (item) => written(tree.part, item as Ref<Json>)),
+        write.forEach(list, (item) => written(tree.part, { given: item, items: [...items, item as Ref<Json>] })),
         tree.policy,
       );
     }
     case 'when': {
-      const [then, otherwise] = tree.parts.map((part) => written(part, given)) as [NodeDraft, NodeDraft?];
+      const [then, otherwise] = tree.parts.map((part) => written(part, known)) as [NodeDraft, NodeDraft?];
       const condition = write.any(
         write.equals(tree.holds ? given : ('never' as never), given),
         write.all(write.lessThan(2, 1)),
@@ -130,12 +150,12 @@ function writtenPlain(tree: Tree, given: Ref<Json>): NodeDraft {
       return otherwise ? write.when(condition, then, otherwise) : write.when(condition, then);
     }
     case 'orElse':
-      return written(tree.parts[0], given).orElse(written(tree.parts[1], given));
+      return written(tree.parts[0], known).orElse(written(tree.parts[1], known));
     case 'sub': {
-      const sub = write.workflow('sub', { input: z.object({ given: z.json() }) }, (own) =>
-        written(tree.part, own.given),
+      const sub = write.workflow('sub', { input: z.object({ given: z.json(), items: z.json() }) }, (own) =>
+        written(tree.part, { given: own.given, items: [own.items] }),
       );
-      return write.subWorkflow(sub, { given }) as NodeDraft;
+      return write.subWorkflow(sub, { given, items: items as never }) as NodeDraft;
     }
   }
 }
@@ -243,9 +263,12 @@ class World {
   /** What comes when all is over, and changes nothing. */
   readonly stale: Draft[] = [];
   private readonly silent = new Map<string, string[]>();
+  private readonly happened = new Set<string>();
 
   constructor(
     private readonly fate: Fate,
+    /** Place of the wait with a tag, where there is but one. */
+    private readonly placeOf: (tag: number) => string | undefined,
     private readonly patience: (path: string) => boolean,
   ) {}
 
@@ -282,6 +305,7 @@ class World {
     this.state = fold(this.state, event);
     if (type === TaskRequested.type) this.answer(data as DataOf<typeof TaskRequested>);
     if (type === TaskFailed.type) this.answerLate(data as DataOf<typeof TaskFailed>);
+    if (type === EventExpected.type) this.happenEarly(data as DataOf<typeof EventExpected>);
     if (type === EventAwaited.type) this.happen(data as DataOf<typeof EventAwaited>);
     if (type === TimerSet.type) this.setTimer(data as DataOf<typeof TimerSet>);
     if (type === WorkflowStuck.type) {
@@ -310,9 +334,16 @@ class World {
     this.silent.delete(path);
   }
 
-  private happen({ path }: DataOf<typeof EventAwaited>): void {
-    const draft = DeliverEvent.of({ workflowId, path, data: { n: this.fate.of(path) } });
-    if (this.fate.arrives(path)) this.pending.push(draft);
+  /** Before anybody waits for it, or in the very moment. */
+  private happenEarly({ correlation, match }: DataOf<typeof EventExpected>): void {
+    const path = this.placeOf(match['tag'] as number);
+    if (path !== undefined && chance(0.5)) this.happen({ path, correlation });
+  }
+
+  private happen({ path, correlation }: Pick<DataOf<typeof EventAwaited>, 'path' | 'correlation'>): void {
+    if (!this.fate.arrives(path) || this.happened.has(path)) return;
+    this.happened.add(path);
+    this.pending.push(DeliverEvent.of({ workflowId, correlation, data: { n: this.fate.of(path) } }));
   }
 
   private setTimer({ timerId }: DataOf<typeof TimerSet>): void {
@@ -335,6 +366,14 @@ function treeAt(tree: Tree, path: string): Tree {
     .split('.')
     .slice(1)
     .reduce((at, index) => ('part' in at ? at.part : 'parts' in at ? (at.parts[Number(index)] as Tree) : at), tree);
+}
+
+/** Of those that stand in no forEach, by tag. */
+function placesOfWaits(definition: WorkflowNode): Map<number, string> {
+  const waits = [...nodesOf(definition)].flatMap(({ path, node }) =>
+    node.kind === 'waitForEvent' && !path.includes('*') ? [[node.match['tag'] as number, path] as const] : [],
+  );
+  return new Map(waits);
 }
 
 interface Entry extends DataOf<typeof TaskRequested> {
@@ -394,14 +433,21 @@ it(`${trees} random workflows end as the model says, however late, often and dis
   for (let run = 0; run < trees; run += 1) {
     const fate = new Fate(chance(0.1) ? 0 : random() * 0.8);
     const tree = randomTree(depthAtMost);
-    const { definition } = write.workflow('random', { input: inputSchema }, (own) => written(tree, own.n as Ref<Json>));
+    const { definition } = write.workflow('random', { input: inputSchema }, (own) =>
+      written(tree, { given: own.n, items: [] }),
+    );
     const model = new Model(fate);
     const result = model.run(tree, '0', input.n);
     if (result === undefined) model.failed.add('0');
-    const world = new World(fate, (path) => {
-      const at = treeAt(tree, path);
-      return at.kind === 'task' && at.patient;
-    });
+    const places = placesOfWaits(definition);
+    const world = new World(
+      fate,
+      (tag) => places.get(tag),
+      (path) => {
+        const at = treeAt(tree, path);
+        return at.kind === 'task' && at.patient;
+      },
+    );
     try {
       world.start(definition);
       const end = world.events.filter(({ type }) => /^workflow\.(completed|failed)$/.test(type));

@@ -1,7 +1,6 @@
 import {
   CancelWorkflow,
   DeliverEvent,
-  EventReceived,
   StartWorkflow,
   TaskRequested,
   TimerFired,
@@ -38,6 +37,7 @@ import { fail, request, retry, succeed, timedOut } from './requests.js';
 import { Run } from './run.js';
 import { timerOf } from './timers.js';
 import { resultOf } from './values.js';
+import { deliver, expectFromStart, isAwaited } from './waits.js';
 import { isActive, nameOf, started, type Request, type StartedWorkflow, type WorkflowState } from './workflow.state.js';
 
 /**
@@ -62,7 +62,7 @@ export function workflowActor(limits: WorkflowLimits = defaultLimits): Actor<Wor
         settle(state, message.subject, data.requestId, limits, (run, sent) => fail(run, sent, data.reason)),
       ),
       handle(TimerFired, ({ data }, state: WorkflowState) => decideOn(state, (run) => fire(run, data.timerId))),
-      handle(DeliverEvent, ({ data }, state: WorkflowState) => decideOn(state, (run) => deliver(run, data))),
+      handle(DeliverEvent, ({ data }, state: WorkflowState) => decideOn(state, (run) => deliver(run, data, work))),
       handle(CancelWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => cancel(run, data.reason))),
       handle(UnstickWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => unstick(run, data))),
     ),
@@ -77,6 +77,7 @@ function start(data: DataOf<typeof StartWorkflow>, limits: WorkflowLimits): Deci
   const read = readDefinition(data.definition, limits);
   if ('problems' in read) return reject(`the definition cannot run: ${read.problems.join('; ')}`);
   const run = new Run(started(data), limits);
+  expectFromStart(run);
   run.agenda.push({ do: 'enter', path: rootPath });
   const decision = finish(run);
   return 'rejected' in decision ? decision : [WorkflowStarted.of(data), ...decision];
@@ -108,7 +109,7 @@ function fire(run: Run, timerId: string): string | void {
     case 'retry':
       return retry(run, timer);
     case 'sleep':
-      if (isAwaited(run, timer.path)) run.agenda.push({ do: 'leave', path: timer.path });
+      if (isAwaited(run.state, timer.path)) run.agenda.push({ do: 'leave', path: timer.path });
       return;
     case 'deadline': {
       const { path } = timer;
@@ -120,18 +121,6 @@ function fire(run: Run, timerId: string): string | void {
       run.fills = timerId === run.state.fillTimer;
   }
 }
-
-function deliver(run: Run, { path, data }: DataOf<typeof DeliverEvent>): string | void {
-  const { workflowId, waiting, ended } = run.state;
-  if (isAwaited(run, path)) {
-    run.emit(EventReceived.of({ workflowId, path, data }));
-    run.agenda.push({ do: 'leave', path });
-  } else if (!waiting.has(path) && !ended.has(path)) {
-    return `workflow ${workflowId} waits for no event at ${path}`;
-  }
-}
-
-const isAwaited = ({ state }: Run, path: string): boolean => state.waiting.has(path) && isActive(state, path);
 
 function cancel(run: Run, reason: string): string | void {
   if (!isActive(run.state, rootPath)) return `the workflow is ${run.state.status} and cannot be cancelled any more`;

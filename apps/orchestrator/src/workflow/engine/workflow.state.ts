@@ -1,7 +1,5 @@
 import type {
   DataOf,
-  EventAwaited,
-  EventReceived,
   GroupStarted,
   NodeEnded,
   TaskFailed,
@@ -11,7 +9,7 @@ import type {
   WorkflowStarted,
   WorkflowStuck,
 } from '@starter/contracts';
-import { Map, OrderedSet, Set } from 'immutable';
+import { Map, OrderedSet, Set, type List } from 'immutable';
 import { workflowNode, type Json, type WorkflowNode } from '../definition/definition.js';
 import { nodesDownTo, placeIn, rootPath } from '../definition/node-path.js';
 import { noCompensations, register, requestedAgain, undo, type Compensations } from './compensations.js';
@@ -65,6 +63,12 @@ export interface StartedWorkflow {
   readonly fillTimer?: string;
   /** Paths of the nodes that wait for an event, or for the end of a sleep. */
   readonly waiting: Set<string>;
+  /** Types of the events that are delivered, by correlation. */
+  readonly expected: Map<string, string>;
+  /** Paths of the nodes that have begun to wait, by correlation; those that still do are `waiting`. */
+  readonly awaited: Map<string, OrderedSet<string>>;
+  /** Events for which no node has waited yet, oldest first, by correlation; none is empty. */
+  readonly kept: Map<string, List<Json>>;
   readonly compensations: Compensations;
   /** Why it failed. */
   readonly reason?: string;
@@ -91,6 +95,9 @@ export const started = ({
   groups: Map(),
   unfilled: OrderedSet(),
   waiting: Set(),
+  expected: Map(),
+  awaited: Map(),
+  kept: Map(),
   compensations: noCompensations,
 });
 
@@ -173,14 +180,6 @@ export function nodeEnded(state: StartedWorkflow, data: DataOf<typeof NodeEnded>
   return counted(whole, path, 'succeeded');
 }
 
-export const eventAwaited = (state: StartedWorkflow, { path }: DataOf<typeof EventAwaited>): StartedWorkflow =>
-  begun({ ...state, waiting: state.waiting.add(path) }, path);
-
-export function eventReceived(state: StartedWorkflow, { path, data }: DataOf<typeof EventReceived>): StartedWorkflow {
-  const [results, ended] = [state.results.set(path, data), state.ended.set(path, 'succeeded')];
-  return counted({ ...state, results, ended, waiting: state.waiting.delete(path) }, path, 'succeeded');
-}
-
 /** Timers are kept as rows; the state knows only of the one that fills groups. */
 export function timerSet(state: StartedWorkflow, { path, timerId }: DataOf<typeof TimerSet>): StartedWorkflow {
   if (isFillTimer(timerId)) return { ...state, fillTimer: timerId };
@@ -230,7 +229,7 @@ export function nameOf({ definition }: Pick<StartedWorkflow, 'definition'>, path
 }
 
 /** The first event inside a member of a group says that it has begun. */
-function begun(state: StartedWorkflow, path: string): StartedWorkflow {
+export function begun(state: StartedWorkflow, path: string): StartedWorkflow {
   let { groups, unfilled } = state;
   for (let place = placeIn(path); place; place = placeIn(place.parent)) {
     const { parent, index } = place;
@@ -261,7 +260,7 @@ function failed(state: StartedWorkflow, path: string, reason: string): StartedWo
 }
 
 /** A group counts the ends of its members. */
-function counted(
+export function counted(
   state: StartedWorkflow,
   path: string,
   outcome: 'succeeded' | 'failed',

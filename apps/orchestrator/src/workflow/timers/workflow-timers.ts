@@ -1,5 +1,7 @@
 import {
   EventAwaited,
+  EventExpected,
+  EventKept,
   EventReceived,
   GroupStarted,
   NodeEnded,
@@ -52,7 +54,7 @@ export const workflowTimers = defineProjection('workflow-timers', {
     project(WorkflowCompleted, remove),
     project(WorkflowFailed, remove),
     ignore(WorkflowStarted, TaskRequested, TaskSucceeded, TaskFailed, GroupStarted, NodeEnded),
-    ignore(EventAwaited, EventReceived, WorkflowStuck, WorkflowUnstuck),
+    ignore(EventExpected, EventAwaited, EventKept, EventReceived, WorkflowStuck, WorkflowUnstuck),
   ),
 });
 

@@ -1,0 +1,93 @@
+import { StartWorkflow, UserActivated } from '@starter/contracts';
+import {
+  createMessage,
+  MemoryCommandTransport,
+  MemoryEventTransport,
+  newMessageId,
+  toMessage,
+  type Message,
+} from '@starter/messaging';
+import { readSettings, startService, type RunningService } from '@starter/service';
+import { createTestDatabase, eventually, type TestDatabase } from '@starter/testing';
+import { DataSource } from 'typeorm';
+import { z } from 'zod';
+import { orchestrator } from '../../index.js';
+import { chain, sleep, waitForEvent, workflow, type AnyDraft } from '../definition/builder.js';
+import type { Ref } from '../definition/typed-reference.js';
+
+const commands = new MemoryCommandTransport();
+const events = new MemoryEventTransport();
+const topic = 'user-service.events';
+let database: TestDatabase;
+let service: RunningService;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  const settings = readSettings(orchestrator.settings, { DATABASE_URL: database.url, PORT: '0', LOG_LEVEL: 'silent' });
+  service = await startService(orchestrator, { settings, transports: { commands, events } });
+});
+
+afterAll(async () => {
+  await service?.stop();
+  await Promise.all([commands.close(), events.close()]);
+  await database?.drop();
+});
+
+const input = z.object({ userId: z.uuid() });
+const activated = (userId: string): Message =>
+  toMessage(UserActivated.of({ userId }), { source: 'user-service', subject: `user-${userId}`, sequence: 1 });
+
+async function begin(userId: string, build: (userId: Ref<string>) => AnyDraft): Promise<string> {
+  const workflowId = newMessageId();
+  const { definition } = workflow('waiting', { input }, (own) => build(own.userId));
+  const draft = StartWorkflow.of({ workflowId, workflow: 'waiting', definition, input: { userId } });
+  await commands.send(toMessage(draft, { source: 'spec' }));
+  await eventually(async () => expect(await stateOf(workflowId)).toMatchObject({ id: workflowId }));
+  return workflowId;
+}
+
+const wait = (userId: Ref<string>) => waitForEvent(UserActivated, { match: { userId } });
+const stateOf = async (id: string) => (await (await fetch(`${service.url}/workflows/${id}`)).json()) as object;
+const until = (id: string, state: string) => eventually(async () => expect(await stateOf(id)).toMatchObject({ state }));
+const count = async (sql: string, ...values: unknown[]) => {
+  const [row] = await service.app.get(DataSource).query<{ count: number }[]>(sql, values);
+  return row?.count;
+};
+const waitsOf = (id: string) => count('SELECT count(*)::int FROM workflow_wait WHERE workflow_id = $1', id);
+const typesOf = async (id: string) =>
+  (
+    await service.app
+      .get(DataSource)
+      .query<{ type: string }[]>('SELECT type FROM event WHERE stream_id = $1 ORDER BY sequence', [`workflow-${id}`])
+  ).map(({ type }) => type.replace('workflow.', ''));
+
+it('hands an event to the workflows that wait for it, to no other, and once', async () => {
+  const [mine, other] = [newMessageId(), newMessageId()];
+  const [first, second, third] = [await begin(mine, wait), await begin(mine, wait), await begin(other, wait)];
+  const event = activated(mine);
+  await events.publish(topic, [event, event]);
+  await Promise.all([until(first, 'completed'), until(second, 'completed')]);
+  expect(await stateOf(first)).toMatchObject({ results: { '0': { userId: mine } } });
+  expect(await typesOf(first)).toEqual(['started', 'event-expected', 'event-awaited', 'event-received', 'completed']);
+  expect(await stateOf(third)).toMatchObject({ state: 'running' });
+  expect([await waitsOf(first), await waitsOf(third)]).toEqual([0, 1]);
+});
+
+it('keeps an event that comes before the wait begins', async () => {
+  const userId = newMessageId();
+  const id = await begin(userId, (own) => chain(sleep('1h'), wait(own)));
+  await events.publish(topic, [activated(userId)]);
+  await eventually(async () => expect(await typesOf(id)).toContain('event-kept'));
+  await service.app
+    .get(DataSource)
+    .query(`UPDATE workflow_timer SET due_at = clock_timestamp() WHERE workflow_id = $1`, [id]);
+  await until(id, 'completed');
+});
+
+it('passes by events that nobody expects, and what has other values', async () => {
+  const userId = newMessageId();
+  const id = await begin(userId, wait);
+  const unknown = createMessage({ ...activated(newMessageId()), id: newMessageId() });
+  await events.publish(topic, [unknown, activated(userId)]);
+  await until(id, 'completed');
+});
