@@ -1,6 +1,7 @@
 import { RegisterUser } from '@starter/contracts';
 import {
   MailCatcher,
+  MailReader,
   startBackends,
   startServices,
   type Backends,
@@ -26,7 +27,7 @@ import { join, relative } from 'node:path';
 import { DataSource } from 'typeorm';
 
 const modes: BrokerMode[] = process.env['NATIVE_BROKERS'] === 'missing' ? ['memory'] : ['memory', 'native'];
-const commandTypes = ['user.register', 'user.activate', 'user.deactivate', 'user.erase', 'email.send'];
+const commandTypes = ['user.register', 'user.verify', 'user.activate', 'user.deactivate', 'user.erase', 'email.send'];
 
 /** Where something is stored, and all that is stored there. */
 interface Place {
@@ -38,6 +39,7 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
   let folder: string;
   let backends: Backends;
   let catcher: MailCatcher;
+  let reader: MailReader;
   let services: Services;
   let smtpUrl: string;
   let tap: Transports | undefined;
@@ -54,6 +56,7 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
     catcher = MailCatcher.inFolder(undefined);
     smtpUrl = await catcher.listen();
     services = await startServices(backends, smtpUrl);
+    reader = new MailReader(catcher, () => [services.users.url]);
     await tapCommands();
   }, 120_000);
 
@@ -62,6 +65,7 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
     await Promise.all([tap?.commands.close(), tap?.events.close()]);
     for (const service of others) await service.stop();
     await Promise.all(clients.flatMap(({ commands, events }) => [commands.close(), events.close()]));
+    reader?.close();
     await services?.stop();
     await catcher?.close();
     await backends?.stop();
@@ -177,6 +181,7 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
     });
     expect(response.status).toBe(202);
     const accepted = (await response.json()) as { userId: string; commandId: string };
+    reader.readFor(email, accepted.userId);
     return { ...accepted, email, name, secrets: new RegExp(`${mailbox}|${name}`, 'i') };
   }
 
@@ -189,7 +194,10 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
   const workflowOf = async ({ commandId }: Somebody): Promise<string[]> => {
     const rows = await services.orchestrator.app
       .get(DataSource)
-      .query<{ type: string }[]>('SELECT type FROM event WHERE correlation_id = $1 ORDER BY sequence', [commandId]);
+      .query<{ type: string }[]>(
+        'SELECT type FROM event WHERE stream_id IN (SELECT stream_id FROM event WHERE correlation_id = $1) ORDER BY sequence',
+        [commandId],
+      );
     return rows.map(({ type }) => type);
   };
   const emailOf = async ({ commandId }: Somebody): Promise<Record<string, unknown>> => {
@@ -222,7 +230,13 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
     expect(new Set(known.filter((place) => topics.test(place)).map((place) => topics.exec(place)?.[1])).size).toBe(2);
     for (const { secrets } of [ada, refused, eve]) expect(placesOf(before, secrets)).toEqual([]);
     const sealed = sealedTextsOf(before, ada);
-    expect(new Set(await services.users.messaging.personalData.open(sealed))).toEqual(new Set([ada.email, ada.name]));
+    const code = /^Your code: ([\w-]+)/m.exec(
+      [...catcher.mails.values()].find(({ to }) => to === ada.email)?.raw ?? '',
+    )?.[1];
+    expect(new Set(await services.users.messaging.personalData.open(sealed))).toEqual(
+      new Set([ada.email, ada.name, code]),
+    );
+    expect(placesOf(before, code ?? '')).toEqual([]);
 
     await erase(ada);
     await until(ada, 'erased');
@@ -294,7 +308,8 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
 
   const plain = async () => {
     const [mailbox, name] = [`mailbox-${randomBytes(6).toString('hex')}`, `Name ${randomBytes(6).toString('hex')}`];
-    const data = { userId: newMessageId(), email: `${mailbox}@example.com`, name };
+    const verificationToken = randomBytes(24).toString('base64url');
+    const data = { userId: newMessageId(), email: `${mailbox}@example.com`, name, verificationToken };
     return { data, secrets: new RegExp(`${mailbox}|${name}`, 'i') };
   };
 

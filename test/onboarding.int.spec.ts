@@ -1,6 +1,7 @@
 import { RegisterUser, SendEmail, UserRegistered } from '@starter/contracts';
 import {
   MailCatcher,
+  MailReader,
   startBackends,
   startServices,
   type Backends,
@@ -16,6 +17,7 @@ import { randomUUID } from 'node:crypto';
 import { DataSource } from 'typeorm';
 
 const { Kafka, logLevel } = kafkajs;
+const verificationToken = 'a-token-of-20-letters';
 const sealed = expect.stringMatching(/^sealed:v1:user-service\//) as unknown;
 
 const modes: BrokerMode[] = process.env['NATIVE_BROKERS'] === 'missing' ? ['memory'] : ['memory', 'native'];
@@ -23,6 +25,7 @@ const modes: BrokerMode[] = process.env['NATIVE_BROKERS'] === 'missing' ? ['memo
 describe.each(modes)('onboarding over %s brokers', (brokers) => {
   let backends: Backends;
   let catcher: MailCatcher;
+  let reader: MailReader;
   let services: Services;
   let outside: Transports;
 
@@ -31,11 +34,13 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     catcher = MailCatcher.inFolder(undefined);
     for (const name of ['USER_SERVICE_PORT', 'EMAIL_SERVICE_PORT', 'ORCHESTRATOR_PORT']) process.env[name] = '0';
     services = await startServices(backends, await catcher.listen());
+    reader = new MailReader(catcher, () => [services.users.url]);
     outside = await backends.transportsFor('plain-client');
   }, 120_000);
 
   afterAll(async () => {
     await Promise.all([outside?.commands.close(), outside?.events.close()]);
+    reader?.close();
     await services?.stop();
     await catcher?.close();
     await backends?.stop();
@@ -50,20 +55,22 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
   const register = async (email: string, name = 'Ada Lovelace') => {
     const response = await post('/users', { email, name });
     expect(response.status).toBe(202);
-    return (await response.json()) as { userId: string; commandId: string };
+    const accepted = (await response.json()) as { userId: string; commandId: string };
+    reader.readFor(email, accepted.userId);
+    return accepted;
   };
   const userOf = async (id: string) =>
     (await (await fetch(`${services.users.url}/users/${id}`)).json()) as Record<string, unknown>;
   const uniqueEmail = (domain = 'example.com') => `${randomUUID()}@${domain}`;
   const mailsTo = (email: string) => [...catcher.mails.values()].filter(({ to }) => to === email);
   const untilActive = (id: string) =>
-    eventually(async () => expect(await userOf(id)).toMatchObject({ status: 'active', version: 2 }));
+    eventually(async () => expect(await userOf(id)).toMatchObject({ status: 'active', version: 3 }));
   const workflowsOf = async (correlationId: string) =>
-    services.orchestrator.app
-      .get(DataSource)
-      .query<{ type: string }[]>('SELECT type FROM event WHERE correlation_id = $1 ORDER BY stream_id, sequence', [
-        correlationId,
-      ]);
+    services.orchestrator.app.get(DataSource).query<{ type: string }[]>(
+      `SELECT type FROM event WHERE stream_id IN (SELECT stream_id FROM event WHERE correlation_id = $1)
+          ORDER BY stream_id, sequence`,
+      [correlationId],
+    );
 
   it('takes a registration from HTTP to an e-mail and an active user', async () => {
     const email = uniqueEmail();
@@ -76,13 +83,32 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     await eventually(async () =>
       expect((await workflowsOf(commandId)).map(({ type }) => type)).toEqual([
         'workflow.started',
+        'workflow.event-expected',
         'workflow.task-requested',
         'workflow.task-succeeded',
+        'workflow.timer-set',
+        'workflow.event-awaited',
+        'workflow.event-received',
         'workflow.task-requested',
         'workflow.task-succeeded',
         'workflow.completed',
       ]),
     );
+  });
+
+  it('verifies an address with the code of the e-mail only, and changes nothing the second time', async () => {
+    const email = uniqueEmail();
+    const response = await post('/users', { email, name: 'Ada' });
+    const { userId } = (await response.json()) as { userId: string };
+    const verify = async (id: string, token: string) => (await post(`/users/${id}/verification`, { token })).status;
+    await eventually(() => expect(mailsTo(email)).toHaveLength(1));
+    expect(await verify(userId, verificationToken)).toBe(403);
+    expect(await verify(userId, 'short')).toBe(400);
+    expect(await verify(randomUUID(), verificationToken)).toBe(404);
+    expect(await userOf(userId)).toMatchObject({ status: 'registered', version: 1 });
+    const code = /^Your code: (.*)$/m.exec(mailsTo(email)[0]?.raw ?? '')?.[1]?.trim() ?? '';
+    expect([await verify(userId, code), await verify(userId, code)]).toEqual([202, 202]);
+    await untilActive(userId);
   });
 
   it('answers a repeated request with the first answer, and refuses the key for another request', async () => {
@@ -92,7 +118,9 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     const accepted = await Promise.all(answers.map((answer) => answer.json()));
     expect(new Set(accepted.map((answer) => JSON.stringify(answer))).size).toBe(1);
     expect((await post('/users', { ...body, name: 'Eve' }, key)).status).toBe(422);
-    await untilActive((accepted[0] as { userId: string }).userId);
+    const { userId } = accepted[0] as { userId: string };
+    reader.readFor(body.email, userId);
+    await untilActive(userId);
     expect(mailsTo(body.email)).toHaveLength(1);
   });
 
@@ -112,7 +140,9 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     const { userId } = await register(email);
     await untilActive(userId);
     const other = newMessageId();
-    const rival = toMessage(RegisterUser.of({ userId: other, email, name: 'Eve' }), { source: 'plain-client' });
+    const rival = toMessage(RegisterUser.of({ userId: other, email, name: 'Eve', verificationToken }), {
+      source: 'plain-client',
+    });
     await outside.commands.send(rival);
     await eventually(async () =>
       expect(await discardReason(services.users.app.get(DataSource), rival.id)).toContain('taken'),
@@ -135,7 +165,7 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     const { userId, commandId } = await register(email);
     await untilActive(userId);
     const before = await effects(userId);
-    const registration = toMessage(RegisterUser.of({ userId, email, name: 'Ada Lovelace' }), {
+    const registration = toMessage(RegisterUser.of({ userId, email, name: 'Ada Lovelace', verificationToken }), {
       id: commandId,
       source: 'user-service',
     });
@@ -176,6 +206,8 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     Object.assign(unknownField.data as object, { role: 'admin' });
     for (const message of [unknownVersion, badData, unknownField]) await outside.commands.send(message);
     const next = registration();
+    const { email } = next.data as { email: string };
+    reader.readFor(email, next.subject as string);
     await outside.commands.send(next);
     await eventually(async () => expect((await userOf(next.subject as string))['status']).toBe('active'));
     const database = services.users.app.get(DataSource);
@@ -187,7 +219,13 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     );
     const redacted = '[redacted]';
     const { subject: userId } = unknownField;
-    expect(kept?.message.data).toEqual({ userId, email: redacted, name: redacted, role: redacted });
+    expect(kept?.message.data).toEqual({
+      userId,
+      email: redacted,
+      name: redacted,
+      verificationToken: redacted,
+      role: redacted,
+    });
     const deadLetters = new DeadLetters({ dataSource: database, service: 'user-service' });
     await eventually(async () =>
       expect(await deadLetters.show(unknownVersion.id)).toMatchObject([
@@ -221,7 +259,7 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
       const rabbitMq = await amqp.connect(backends.urls?.rabbitMq ?? '');
       const channel = await rabbitMq.createChannel();
       const { queue } = await channel.assertQueue('', { exclusive: true });
-      for (const key of ['user.register', 'email.send', 'user.activate', 'orchestrator.replies']) {
+      for (const key of ['user.register', 'email.send', 'user.verify', 'user.activate', 'orchestrator.replies']) {
         await channel.bindQueue(queue, 'commands', key);
       }
       const commands: ConsumeMessage[] = [];
@@ -252,6 +290,7 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
           'user.register',
           'email.send',
           'command.succeeded',
+          'user.verify',
           'user.activate',
           'command.succeeded',
         ]),
@@ -264,11 +303,13 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
         appId: 'user-service',
         headers: { version: 1, subject: userId },
       });
-      expect(JSON.parse(String(registerUser?.content))).toEqual({ userId, email: sealed, name: sealed });
+      const registrationData = { userId, email: sealed, name: sealed, verificationToken: sealed };
+      expect(JSON.parse(String(registerUser?.content))).toEqual(registrationData);
       expect(sendEmail?.properties).toMatchObject({ correlationId: commandId, replyTo: 'orchestrator.replies' });
 
-      const ofThis = () => records.filter(({ headers }) => headers['ce_correlationid'] === commandId);
-      await eventually(() => expect(ofThis()).toHaveLength(11));
+      const correlations = [commandId, reader.verified.get(userId) ?? ''];
+      const ofThis = () => records.filter(({ headers }) => correlations.includes(headers['ce_correlationid'] ?? ''));
+      await eventually(() => expect(ofThis()).toHaveLength(16));
       const ofUser = ofThis().filter(({ topic }) => topic === 'user-service.events');
       expect(ofUser).toMatchObject([
         {
@@ -276,7 +317,8 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
           headers: { ce_specversion: '1.0', ce_type: 'user.registered', ce_sequence: '1', ce_causationid: commandId },
           data: { userId, email: sealed, name: sealed },
         },
-        { key: `user-${userId}`, headers: { ce_type: 'user.activated', ce_sequence: '2' }, data: { userId } },
+        { key: `user-${userId}`, headers: { ce_type: 'user.verified', ce_sequence: '2' }, data: { userId } },
+        { key: `user-${userId}`, headers: { ce_type: 'user.activated', ce_sequence: '3' }, data: { userId } },
       ]);
       const topics = new Set(ofThis().map(({ topic }) => topic));
       expect(topics).toEqual(new Set(['user-service.events', 'email-service.events', 'orchestrator.events']));
@@ -293,7 +335,9 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
 
   const registration = (): Message => {
     const userId = newMessageId();
-    return toMessage(RegisterUser.of({ userId, email: uniqueEmail(), name: 'Ada' }), { source: 'plain-client' });
+    return toMessage(RegisterUser.of({ userId, email: uniqueEmail(), name: 'Ada', verificationToken }), {
+      source: 'plain-client',
+    });
   };
   const effects = async (userId: string) => {
     const [row] = await services.users.app

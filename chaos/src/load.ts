@@ -1,3 +1,4 @@
+import type { MailReader } from '@starter/demo';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface Accepted {
@@ -17,6 +18,7 @@ export class Load {
   constructor(
     /** Where the edge is now; a request that fails goes to the next of them. */
     private readonly urls: () => readonly string[],
+    private readonly reader: Pick<MailReader, 'readFor'>,
     private readonly prefix: string,
     private readonly pauseMs: number,
   ) {}
@@ -55,6 +57,7 @@ export class Load {
         if (response.status === 202) {
           const { userId } = (await response.json()) as { userId: string };
           this.accepted.push({ userId, email });
+          this.reader.readFor(email, userId);
           return;
         }
         if (response.status < 500) throw new RefusedError(`${response.status} ${await response.text()}`);

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { MailReader } from '@starter/demo';
 import { invariants, type Expected } from './checks.js';
 import type { Fault } from './faults.js';
 import { Load } from './load.js';
@@ -80,7 +81,8 @@ class Campaign {
     private readonly observer: Observer,
   ) {
     this.random = new Random(options.seed);
-    this.load = new Load(() => system.instancesOf('user-service').map(({ url }) => url), `chaos-${options.seed}`, 100);
+    const urls = () => system.instancesOf('user-service').map(({ url }) => url);
+    this.load = new Load(urls, new MailReader(system.mails, urls), `chaos-${options.seed}`, 100);
   }
 
   async run(fault: Fault): Promise<FaultResult> {

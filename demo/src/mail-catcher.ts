@@ -20,6 +20,7 @@ export class MailCatcher {
   copies = 0;
   /** It takes so long to answer for a mail, in milliseconds. */
   answerDelayMs = 0;
+  private readonly listeners: ((mail: CaughtMail) => void)[] = [];
   private readonly server: SMTPServer;
 
   constructor(private readonly file?: string) {
@@ -70,6 +71,12 @@ export class MailCatcher {
     return [...this.mails.values()].filter(({ to }) => addresses.has(to.toLowerCase())).length;
   }
 
+  /** Called for every mail, also for those that were restored. */
+  onCaught(listener: (mail: CaughtMail) => void): void {
+    this.listeners.push(listener);
+    for (const mail of this.mails.values()) listener(mail);
+  }
+
   private keep(raw: string, to: string): void {
     const head = raw.slice(0, raw.indexOf('\r\n\r\n')).replace(/\r\n[ \t]+/g, ' ');
     const header = (name: string): string => new RegExp(`^${name}: *(.*)$`, 'im').exec(head)?.[1]?.trim() ?? '';
@@ -82,6 +89,7 @@ export class MailCatcher {
   private count(mail: CaughtMail): void {
     this.copies += 1;
     this.mails.set(mail.messageId, mail);
+    this.listeners.forEach((listener) => listener(mail));
   }
 
   private restore(): void {

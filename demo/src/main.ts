@@ -69,7 +69,7 @@ async function runScenario(
   if (example) {
     say(`\nThe path of ${example.user.name}:`);
     const mail = [...catcher.mails.values()].find(({ to }) => to === example.user.email);
-    say(await tracePath(services.all, example.commandId, mail));
+    say(await tracePath(services.all, [example.commandId, played.verified.get(example.userId)], mail));
   }
   summarise(played, users.length, services.all, catcher, published(services.all) - before);
   return played.active === users.length && played.mails === users.length && played.refused.length === 0;

@@ -1,12 +1,13 @@
 import { Presets, SingleBar } from 'cli-progress';
 import type { DataSource } from 'typeorm';
 import type { MailCatcher } from './mail-catcher.js';
+import { MailReader } from './mail-reader.js';
 import type { DemoUser } from './users-file.js';
 
 export interface Registration {
   readonly user: DemoUser;
   readonly userId: string;
-  /** Also the correlation of everything that follows. */
+  /** Also the correlation of what follows, up to the verification. */
   readonly commandId: string;
 }
 
@@ -17,6 +18,8 @@ export interface Refusal {
 
 export interface Played {
   readonly accepted: readonly Registration[];
+  /** Ids of the commands that verified the addresses, by user; the correlation of what followed. */
+  readonly verified: ReadonlyMap<string, string>;
   readonly refused: readonly Refusal[];
   /** Requests sent a second time with the same key, and answered with the first answer. */
   readonly repeatedRequests: number;
@@ -41,12 +44,13 @@ const repeatEvery = 20;
 /** Nothing has moved for so long: what is missing will not come. */
 const patienceMs = 30_000;
 
-/** Registers everybody over HTTP and waits until each is active and has a mail. */
+/** Registers everybody over HTTP, verifies the addresses with the codes in the mails, and waits until each is active and has a mail. */
 export async function play(scenario: Scenario): Promise<Played> {
   const { users } = scenario;
   const since = performance.now();
   const accepted: Registration[] = [];
   const refused: Refusal[] = [];
+  const reader = new MailReader(scenario.catcher, () => [scenario.userServiceUrl]);
   let repeatedRequests = 0;
   const bar = new SingleBar(
     {
@@ -62,7 +66,10 @@ export async function play(scenario: Scenario): Promise<Played> {
     for (const [index, user] of queue) {
       const result = await register(scenario.userServiceUrl, user);
       if ('problem' in result) refused.push(result);
-      else accepted.push(result);
+      else {
+        accepted.push(result);
+        reader.readFor(user.email, result.userId);
+      }
       if (index % repeatEvery !== 0 || 'problem' in result) continue;
       const again = await register(scenario.userServiceUrl, user);
       if ('userId' in again && again.userId === result.userId) repeatedRequests += 1;
@@ -73,8 +80,10 @@ export async function play(scenario: Scenario): Promise<Played> {
     bar.update(active, { registered, mails }),
   );
   await requests;
+  reader.close();
   bar.stop();
-  return { accepted, refused, repeatedRequests, ...progress, seconds: (performance.now() - since) / 1000 };
+  const { verified } = reader;
+  return { accepted, verified, refused, repeatedRequests, ...progress, seconds: (performance.now() - since) / 1000 };
 }
 
 async function register(url: string, user: DemoUser): Promise<Registration | Refusal> {

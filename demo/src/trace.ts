@@ -11,10 +11,10 @@ interface TracedEvent {
   readonly service: string;
 }
 
-/** The way of one registration, read from the event stores of all services by its correlation id. */
+/** The way of one registration, read from the event stores of all services by the commands that it began and went on with. */
 export async function tracePath(
   services: readonly RunningService[],
-  correlationId: string,
+  [registration, verification]: readonly [registration: string, verification: string | undefined],
   mail: CaughtMail | undefined,
 ): Promise<string> {
   const found = await Promise.all(
@@ -22,8 +22,8 @@ export async function tracePath(
       const rows = await app
         .get(DataSource)
         .query<Omit<TracedEvent, 'service'>[]>(
-          `SELECT stream_id, sequence, type, command, recorded_at FROM event WHERE correlation_id = $1`,
-          [correlationId],
+          `SELECT stream_id, sequence, type, command, recorded_at FROM event WHERE correlation_id = ANY ($1)`,
+          [[registration, verification ?? registration]],
         );
       return rows.map((row): TracedEvent => ({ ...row, service: name }));
     }),
@@ -36,7 +36,7 @@ export async function tracePath(
     return `${at}  ${service.padEnd(14)} ${arrow.padEnd(54)} ${shorten(stream_id)} @${sequence}`;
   });
   const caught = mail ? [`           mail server    caught "${mail.subject}" for ${mail.to} ${mail.messageId}`] : [];
-  return [`           user-service   POST /users → 202, command ${correlationId}`, ...lines, ...caught].join('\n');
+  return [`           user-service   POST /users → 202, command ${registration}`, ...lines, ...caught].join('\n');
 }
 
 const shorten = (stream: string): string => stream.replace(/-([0-9a-f]{8})-[0-9a-f-]{27}$/, '-$1…');

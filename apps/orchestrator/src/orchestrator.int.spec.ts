@@ -1,4 +1,4 @@
-import { UserRegistered, WorkflowCompleted } from '@starter/contracts';
+import { UserRegistered, UserVerified, WorkflowCompleted } from '@starter/contracts';
 import {
   commandsExchange,
   done,
@@ -56,6 +56,7 @@ const inputFor = (email: string) => ({
   userId: newMessageId(),
   email: sealedText(email),
   name: sealedText('Ada'),
+  verificationToken: sealedText('token'),
   registeredAt: '2026-01-02T03:04:05.678Z',
 });
 const post = (body: unknown, headers: Record<string, string> = {}) =>
@@ -75,10 +76,19 @@ const get = async (path: string) => {
 };
 const until = (id: string, state: string) =>
   eventually(async () => expect((await get(`/workflows/${id}`)).body).toMatchObject({ state }));
+/** The user verifies the address as soon as the workflow runs. */
+const verified = async (workflowId: string, userId: string, sequence = 1): Promise<void> => {
+  await eventually(async () => expect((await get(`/workflows/${workflowId}`)).status).toBe(200));
+  const envelope = { source: 'user-service', subject: `user-${userId}`, sequence };
+  await events.publish('user-service.events', [toMessage(UserVerified.of({ userId }), envelope)]);
+};
 const started = async (email: string): Promise<string> => {
-  const response = await post({ workflow: 'user-onboarding', input: inputFor(email) });
+  const input = inputFor(email);
+  const response = await post({ workflow: 'user-onboarding', input });
   expect(response.status).toBe(202);
-  return ((await response.json()) as { workflowId: string }).workflowId;
+  const { workflowId } = (await response.json()) as { workflowId: string };
+  await verified(workflowId, input.userId);
+  return workflowId;
 };
 const publishedOf = (type: string) => {
   const messages: Message[] = [];
@@ -101,10 +111,13 @@ it('runs a workflow that was asked for over HTTP and tells every step', async ()
     input: { email: sealedText('ada@example.com') },
     steps: [
       { path: '0.0', purpose: 'run', command: 'email.send', state: 'succeeded', result: { done: 'email.send' } },
-      { path: '0.1', purpose: 'run', command: 'user.activate', state: 'succeeded' },
+      { path: '0.2', purpose: 'run', command: 'user.activate', state: 'succeeded' },
     ],
-    results: { '0.0': { done: 'email.send' }, '0.1': { done: 'user.activate' } },
-    definition: { kind: 'chain', steps: [{ command: 'email.send' }, { command: 'user.activate' }] },
+    results: { '0.0': { done: 'email.send' }, '0.1.0': {}, '0.2': { done: 'user.activate' } },
+    definition: {
+      kind: 'chain',
+      steps: [{ command: 'email.send' }, { kind: 'fallback' }, { command: 'user.activate' }],
+    },
   });
   await eventually(() => expect(completed.map(({ subject }) => subject)).toContain(`workflow-${id}`));
 });
@@ -135,9 +148,11 @@ it('starts one workflow for an event, however often that is delivered', async ()
   await eventually(async () => {
     const { workflows } = (await get('/workflows?limit=100')).body;
     expect(workflows).toHaveLength(before + 1);
-    expect(workflows[0]).toMatchObject({ name: 'user-onboarding', state: 'completed' });
+    expect(workflows[0]).toMatchObject({ name: 'user-onboarding' });
   });
   const { id } = (await get('/workflows')).body.workflows[0]!;
+  await verified(id, user.userId, 2);
+  await until(id, 'completed');
   expect((await get(`/workflows/${id}`)).body.input).toEqual({
     ...user,
     registeredAt: user.registeredAt.toISOString(),
@@ -153,6 +168,7 @@ it('gives the same answer to the same Idempotency-Key and refuses it for another
   const [first, second] = [await post(request, key), await post(request, key)];
   expect([first.status, second.status]).toEqual([202, 202]);
   const accepted = (await first.json()) as { workflowId: string };
+  await verified(accepted.workflowId, request.input.userId);
   expect(await second.json()).toEqual(accepted);
   await until(accepted.workflowId, 'completed');
   const other = await post({ ...request, input: inputFor('carol@example.com') }, key);

@@ -6,7 +6,7 @@ const owner = 'email-service';
 const emailId = z.uuid();
 /** Comes sealed by the service that knows the recipient, and is opened only to be sent. */
 const to = sealed;
-const template = z.enum(['welcome']);
+const template = z.enum(['welcome', 'verification-reminder']);
 const variables = z.record(z.string(), sealed);
 
 /** The e-mail's id is the command's id: sending the same command twice is one e-mail. */

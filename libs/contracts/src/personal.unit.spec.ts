@@ -13,16 +13,18 @@ import {
 
 const options = { version: 1, owner: 'spec' };
 const userId = '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f';
+const verificationToken = 'a-token-of-20-letters';
 
 it('a command takes plain or sealed text, and says what is wrong with the plain one', () => {
-  const parse = (email: string) => RegisterUser.schema.safeParse({ userId, email, name: ' Ada ' });
-  expect(parse('ada@example.com').data).toEqual({ userId, email: 'ada@example.com', name: 'Ada' });
+  const parse = (email: string) => RegisterUser.schema.safeParse({ userId, email, name: ' Ada ', verificationToken });
+  expect(parse('ada@example.com').data).toEqual({ userId, email: 'ada@example.com', name: 'Ada', verificationToken });
   expect(parse(sealedText('ada@example.com')).success).toBe(true);
   expect(parse('ada').error?.issues[0]).toMatchObject({ path: ['email'], message: 'Invalid email address' });
 });
 
 it('an event takes sealed text only, and says what to do', () => {
-  const event = { userId, email: 'ada@example.com', name: sealedText('Ada'), registeredAt: '2026-01-02T03:04:05.678Z' };
+  const sealedTexts = { name: sealedText('Ada'), verificationToken: sealedText(verificationToken) };
+  const event = { userId, email: 'ada@example.com', ...sealedTexts, registeredAt: '2026-01-02T03:04:05.678Z' };
   const { error } = UserRegistered.schema.safeDecode(event);
   expect(error?.issues).toMatchObject([{ path: ['email'], message: expect.stringContaining('personal(…)') as string }]);
   expect(UserRegistered.schema.safeDecode({ ...event, email: sealedText('ada@example.com') }).success).toBe(true);
@@ -35,7 +37,7 @@ it('what people type in is never taken for sealed', () => {
 });
 
 it('a definition knows where its personal fields are', () => {
-  expect(RegisterUser.personal).toEqual(['email', 'name']);
+  expect(RegisterUser.personal).toEqual(['email', 'name', 'verificationToken']);
   expect(SendEmail.personal).toEqual(['to', 'variables.*']);
   expect(SendEmail.personalTo).toBeUndefined();
   const name = personal(z.string());

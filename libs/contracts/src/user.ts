@@ -14,13 +14,30 @@ export const RegisterUser = defineCommand('user.register', {
     userId,
     email: personal(z.email().max(254)),
     name: personal(z.string().trim().min(1).max(200)),
+    /** Who knows it can read the user's e-mails. */
+    verificationToken: personal(z.string().regex(/^[\w-]{20,200}$/)),
   }),
 });
 
 export const UserRegistered = defineEvent('user.registered', {
   version: 1,
   owner,
-  schema: z.object({ userId, email: sealed, name: sealed, registeredAt: dateTime }),
+  schema: z.object({ userId, email: sealed, name: sealed, verificationToken: sealed, registeredAt: dateTime }),
+});
+
+/** Somebody has shown the token: whoever sends it has compared it. */
+export const VerifyUser = defineCommand('user.verify', {
+  version: 1,
+  owner,
+  key: 'userId',
+  schema: z.object({ userId }),
+});
+
+/** The user reads what is sent to the address. */
+export const UserVerified = defineEvent('user.verified', {
+  version: 1,
+  owner,
+  schema: z.object({ userId }),
 });
 
 export const ActivateUser = defineCommand('user.activate', {

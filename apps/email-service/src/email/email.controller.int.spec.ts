@@ -46,6 +46,7 @@ async function send(to: string): Promise<string> {
   const { address = '', ...variables } = await sealAs(service.app.get(DataSource), recipient, {
     address: to,
     name: 'Ada',
+    code: 'c0de',
   });
   const draft = SendEmail.of({ to: address, template: 'welcome', variables });
   const message = toMessage(draft, { source: 'spec' });

@@ -131,7 +131,7 @@ async function startInstance(
   return { messaging, runtime, task };
 }
 
-const sendEmail = (variables: Record<string, string> = { name: ada.name }): Message =>
+const sendEmail = (variables: Record<string, string> = { name: ada.name, code: ada.name }): Message =>
   toMessage(SendEmail.of({ to: ada.to, template: 'welcome', variables }), {
     source: 'spec',
     replyTo: { address: replies, subject: 'workflow-1' },

@@ -26,12 +26,13 @@ it('holds the workflows of this service, all of which can run', () => {
 it('starts a workflow with its definition and with what the schema knows of the input, in wire form', () => {
   const userId = '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f';
   const [email, name] = [sealedText('ada@example.com'), sealedText('Ada')];
-  const registered = { userId, email, name, registeredAt: new Date(0), extra: 1 };
+  const verificationToken = sealedText('token');
+  const registered = { userId, email, name, verificationToken, registeredAt: new Date(0), extra: 1 };
   expect(startOf(onboarding, userId, registered).data).toEqual({
     workflowId: userId,
     workflow: 'user-onboarding',
     definition: onboarding.definition,
-    input: { userId, email, name, registeredAt: '1970-01-01T00:00:00.000Z' },
+    input: { userId, email, name, verificationToken, registeredAt: '1970-01-01T00:00:00.000Z' },
   });
 });
 

@@ -1,4 +1,4 @@
-import { ActivateUser, DeactivateUser, SendEmail, UserActivated } from '@starter/contracts';
+import { ActivateUser, DeactivateUser, SendEmail, UserActivated, UserVerified } from '@starter/contracts';
 import type { CommandContract, Workflow } from '../workflow/definition/builder.js';
 import type { EventContract } from '../workflow/workflow-registry.js';
 import { userOnboarding } from './user-onboarding.workflow.js';
@@ -10,4 +10,4 @@ export const workflows: readonly Workflow[] = [userOnboarding];
 export const commands: readonly CommandContract[] = [SendEmail, ActivateUser, DeactivateUser];
 
 /** Every event that a workflow may wait for. */
-export const events: readonly EventContract[] = [UserActivated];
+export const events: readonly EventContract[] = [UserVerified, UserActivated];

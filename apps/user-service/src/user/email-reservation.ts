@@ -1,4 +1,4 @@
-import { UserActivated, UserDeactivated, UserErased, UserRegistered } from '@starter/contracts';
+import { UserActivated, UserDeactivated, UserErased, UserRegistered, UserVerified } from '@starter/contracts';
 import { defineProjection, ignore, on, project, reject, type RecordedEvent } from '@starter/event-sourcing';
 import type { PersonalData, Statement, Transaction } from '@starter/messaging';
 
@@ -46,7 +46,7 @@ export const emailReservation = (personalData: PersonalData) =>
       }),
       project(UserDeactivated, (tx, events) => free(tx, events)),
       project(UserErased, (tx, events) => free(tx, events)),
-      ignore(UserActivated),
+      ignore(UserVerified, UserActivated),
     ),
   });
 

@@ -1,4 +1,4 @@
-import { UserActivated, UserDeactivated, UserErased, UserRegistered } from '@starter/contracts';
+import { UserActivated, UserDeactivated, UserErased, UserRegistered, UserVerified } from '@starter/contracts';
 import { defineProjection, ignore, on, project } from '@starter/event-sourcing';
 import type { PersonalData } from '@starter/messaging';
 
@@ -12,6 +12,6 @@ export const erasure = (personalData: PersonalData) =>
           events.map(({ data }) => data.userId),
         );
       }),
-      ignore(UserRegistered, UserActivated, UserDeactivated),
+      ignore(UserRegistered, UserVerified, UserActivated, UserDeactivated),
     ),
   });

@@ -2,6 +2,7 @@ import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { EraseUser, RegisterUser } from '@starter/contracts';
 import { inTransaction, Messaging, newMessageId, runStatement, toMessage, type Statement } from '@starter/messaging';
 import { earlierAnswer, ProblemException } from '@starter/service';
+import { randomBytes } from 'node:crypto';
 import { normalised, reserveEmails } from './email-reservation.js';
 
 export interface RegistrationRequest {
@@ -39,7 +40,8 @@ export class Registration {
       if (!(await reserveEmails(tx, [{ fingerprint, userId: accepted.userId }]))) {
         throw new ProblemException(HttpStatus.CONFLICT, 'The e-mail address is taken; use another one.');
       }
-      const draft = RegisterUser.of({ userId: accepted.userId, email, name });
+      const verificationToken = randomBytes(24).toString('base64url');
+      const draft = RegisterUser.of({ userId: accepted.userId, email, name, verificationToken });
       const plain = toMessage(draft, { id: accepted.commandId, source });
       // Sealed before it is stored: neither the outbox nor the broker ever sees who it is.
       const message = await personalData.sealMessage(tx, RegisterUser, plain);

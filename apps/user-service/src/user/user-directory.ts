@@ -1,4 +1,4 @@
-import { UserActivated, UserDeactivated, UserErased, UserRegistered } from '@starter/contracts';
+import { UserActivated, UserDeactivated, UserErased, UserRegistered, UserVerified } from '@starter/contracts';
 import { defineProjection, on, project, type RecordedEvent } from '@starter/event-sourcing';
 import type { Statement, Transaction } from '@starter/messaging';
 
@@ -27,6 +27,7 @@ export const userDirectory = defineProjection('user-directory', {
         events.map(({ sequence }) => sequence),
       ]);
     }),
+    project(UserVerified, (tx, events) => changeStatus(tx, events, 'verified')),
     project(UserActivated, (tx, events) => changeStatus(tx, events, 'active')),
     project(UserDeactivated, (tx, events) => changeStatus(tx, events, 'deactivated')),
     project(UserErased, (tx, events) => changeStatus(tx, events, 'erased')),

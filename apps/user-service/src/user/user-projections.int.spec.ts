@@ -1,4 +1,4 @@
-import { UserActivated, UserDeactivated, UserErased, UserRegistered } from '@starter/contracts';
+import { UserActivated, UserDeactivated, UserErased, UserRegistered, UserVerified } from '@starter/contracts';
 import { projectAll } from '@starter/event-sourcing';
 import {
   CreateMessagingTables1760000000001,
@@ -39,17 +39,19 @@ const sealed = async (userId: string, email: string, name: string) => {
   const texts = await sealAs(database.dataSource, { owner: 'user-service', subject: userId }, { email, name });
   return { userId, ...texts } as User;
 };
-const registered = (user: User) => UserRegistered.of({ ...user, registeredAt });
+const registered = (user: User) => UserRegistered.of({ ...user, verificationToken: user.name, registeredAt });
+const verified = ({ userId }: User) => UserVerified.of({ userId });
 const activated = ({ userId }: User) => UserActivated.of({ userId });
 const deactivated = ({ userId }: User) => UserDeactivated.of({ userId, reason: 'gone' });
 const erased = ({ userId }: User) => UserErased.of({ userId });
 const row = ({ userId: user_id, email, name }: User) => ({ user_id, email, name, registered_at: registeredAt });
 
-it('the user directory says who is registered, active, deactivated and erased', () =>
+it('the user directory says who is registered, verified, active, deactivated and erased', () =>
   givenEvents(
     [registered(ada), activated(ada), deactivated(ada)],
     [registered(bob), activated(bob), erased(bob)],
     [registered(cyd)],
+    [registered(dan), verified(dan)],
   )
     .project(userDirectory, database.dataSource)
     .thenRows(
@@ -57,6 +59,7 @@ it('the user directory says who is registered, active, deactivated and erased', 
       { ...row(ada), status: 'deactivated', version: 3 },
       { ...row(bob), status: 'erased', version: 3 },
       { ...row(cyd), status: 'registered', version: 1 },
+      { ...row(dan), status: 'verified', version: 2 },
     ));
 
 describe('the reservation of e-mail addresses', () => {

@@ -4,10 +4,12 @@ import { plain, RegisterUser } from '@starter/contracts';
 import { idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
 import { z } from 'zod';
 import { Registration, type Accepted } from './registration.js';
+import { Verification } from './verification.js';
 import { UserQueries, type User, type UserPage } from './user.queries.js';
 
 const { email, name } = RegisterUser.schema.shape;
 const registration = z.strictObject({ email: plain(email), name: plain(name) });
+const verification = z.strictObject({ token: plain(RegisterUser.schema.shape.verificationToken) });
 const userId = z.object({ id: z.uuid() });
 const freshness = z.strictObject({
   atLeastVersion: z.coerce
@@ -27,7 +29,7 @@ const user = z.object({
   /** Null, like the name, when the user was erased. */
   email: z.string().nullable(),
   name: z.string().nullable(),
-  status: z.enum(['registered', 'active', 'deactivated', 'erased']),
+  status: z.enum(['registered', 'verified', 'active', 'deactivated', 'erased']),
   registeredAt: z.iso.datetime(),
   version: z.int(),
 });
@@ -37,6 +39,7 @@ const user = z.object({
 export class UserController {
   constructor(
     @Inject(Registration) private readonly registrations: Registration,
+    @Inject(Verification) private readonly verifications: Verification,
     @Inject(UserQueries) private readonly queries: UserQueries,
   ) {}
 
@@ -55,6 +58,23 @@ export class UserController {
   ): Promise<Accepted> {
     const key = idempotencyKeyOf(header);
     return this.registrations.register({ ...body, ...(key === undefined ? {} : { idempotencyKey: key }) });
+  }
+
+  /** Accepts the verification of a user's e-mail address with the token of the welcome e-mail; a second one changes nothing. */
+  @Post(':id/verification')
+  @HttpCode(202)
+  @ApiParam({ name: 'id', schema: openApi(userId.shape.id) })
+  @ApiBody({ schema: openApi(verification) })
+  @ApiResponse({ status: 202, schema: openApi(accepted) })
+  @ApiResponse({ status: 400, description: 'The request does not fit.' })
+  @ApiResponse({ status: 403, description: 'The token is wrong.' })
+  @ApiResponse({ status: 404, description: 'Unknown, or not registered yet.' })
+  @ApiResponse({ status: 409, description: 'The user is deactivated.' })
+  verify(
+    @Param(new SchemaPipe(userId)) { id }: z.output<typeof userId>,
+    @Body(new SchemaPipe(verification)) { token }: z.output<typeof verification>,
+  ): Promise<Accepted> {
+    return this.verifications.verify(id, token);
   }
 
   /** Accepts the erasure of a user's personal data, here and in every other service; a second request changes nothing. */

@@ -7,13 +7,20 @@ import {
   UserDeactivated,
   UserErased,
   UserRegistered,
+  UserVerified,
+  VerifyUser,
 } from '@starter/contracts';
 import { apply, defineActor, handle, on, reject } from '@starter/event-sourcing';
 
 export type UserState =
   | { readonly status: 'new' }
-  /** E-mail address and name are sealed. */
-  | { readonly status: 'registered' | 'active' | 'deactivated'; readonly email: string; readonly name: string }
+  | {
+      readonly status: 'registered' | 'verified' | 'active' | 'deactivated';
+      /** Sealed, like the others. */
+      readonly email: string;
+      readonly name: string;
+      readonly verificationToken: string;
+    }
   | { readonly status: 'erased' };
 
 export const user = defineActor<UserState>('user', {
@@ -22,9 +29,15 @@ export const user = defineActor<UserState>('user', {
     handle(RegisterUser, ({ data, message }, state) =>
       state.status === 'new' ? [UserRegistered.of({ ...data, registeredAt: new Date(message.time) })] : [],
     ),
+    handle(VerifyUser, ({ data }, state) => {
+      if (state.status === 'verified' || state.status === 'active') return [];
+      if (state.status === 'registered') return [UserVerified.of(data)];
+      return reject(state.status === 'new' ? 'the user is not registered' : `the user is ${state.status}`);
+    }),
     handle(ActivateUser, ({ data }, state) => {
       if (state.status === 'active') return [];
-      if (state.status === 'registered') return [UserActivated.of(data)];
+      if (state.status === 'verified') return [UserActivated.of(data)];
+      if (state.status === 'registered') return reject('the e-mail address of the user is not verified');
       return reject(state.status === 'new' ? 'the user is not registered' : `the user is ${state.status}`);
     }),
     handle(DeactivateUser, ({ data }, state) => {
@@ -38,12 +51,15 @@ export const user = defineActor<UserState>('user', {
     }),
   ),
   evolve: on(
-    apply(UserRegistered, (_, { data }) => ({ status: 'registered', email: data.email, name: data.name })),
+    apply(UserRegistered, (_, { data: { email, name, verificationToken } }) => {
+      return { status: 'registered', email, name, verificationToken };
+    }),
+    apply(UserVerified, (state) => withStatus(state, 'verified')),
     apply(UserActivated, (state) => withStatus(state, 'active')),
     apply(UserDeactivated, (state) => withStatus(state, 'deactivated')),
     apply(UserErased, () => ({ status: 'erased' })),
   ),
 });
 
-const withStatus = (state: UserState, status: 'active' | 'deactivated'): UserState =>
+const withStatus = (state: UserState, status: 'verified' | 'active' | 'deactivated'): UserState =>
   'email' in state ? { ...state, status } : state;

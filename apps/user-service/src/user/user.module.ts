@@ -9,6 +9,7 @@ import { UserController } from './user.controller.js';
 import { user } from './user.decider.js';
 import { UserQueries } from './user.queries.js';
 import { UserRow } from './user.row.js';
+import { Verification } from './verification.js';
 
 export const projections = { inline: [emailReservation, erasure], following: [userDirectory] };
 
@@ -19,6 +20,6 @@ export const projections = { inline: [emailReservation, erasure], following: [us
     TypeOrmModule.forFeature([UserRow]),
   ],
   controllers: [UserController],
-  providers: [Registration, UserQueries],
+  providers: [Registration, Verification, UserQueries],
 })
 export class UserModule {}

@@ -14,7 +14,7 @@ export class UserRow {
   name: string;
 
   @Column('text')
-  status: 'registered' | 'active' | 'deactivated' | 'erased';
+  status: 'registered' | 'verified' | 'active' | 'deactivated' | 'erased';
 
   @Column('timestamptz', { name: 'registered_at' })
   registeredAt: Date;

@@ -10,7 +10,7 @@ describe('a workflow written with the builder', () => {
   it('is a tree of data with references', () => {
     expect(userOnboarding.name).toBe('user-onboarding');
     expect(userOnboarding.startsOn).toBe(UserRegistered);
-    expect(userOnboarding.definition).toEqual({
+    expect(userOnboarding.definition).toMatchObject({
       kind: 'chain',
       steps: [
         {
@@ -20,8 +20,18 @@ describe('a workflow written with the builder', () => {
           input: {
             to: { $ref: 'input.email' },
             template: 'welcome',
-            variables: { name: { $ref: 'input.name' } },
+            variables: { name: { $ref: 'input.name' }, code: { $ref: 'input.verificationToken' } },
           },
+        },
+        {
+          kind: 'fallback',
+          attempt: {
+            kind: 'waitForEvent',
+            event: 'user.verified',
+            match: { userId: { $ref: 'input.userId' } },
+            timeout: '1d',
+          },
+          otherwise: { kind: 'chain', steps: [{ kind: 'task' }, { kind: 'waitForEvent', timeout: '6d' }] },
         },
         {
           kind: 'task',
@@ -36,7 +46,7 @@ describe('a workflow written with the builder', () => {
         command: 'user.deactivate',
         version: 1,
         key: 'userId',
-        input: { userId: { $ref: 'input.userId' }, reason: 'the welcome e-mail could not be delivered' },
+        input: { userId: { $ref: 'input.userId' }, reason: 'the e-mail address was not verified' },
       },
     });
   });

@@ -17,7 +17,6 @@ import { CommandFailed, CommandSucceeded } from '@starter/event-sourcing';
 import type { Draft } from '@starter/messaging';
 import { given as givenActor } from '@starter/testing';
 import { z } from 'zod';
-import { userOnboarding } from '../../workflows/user-onboarding.workflow.js';
 import { chain, task, workflow } from '../definition/builder.js';
 import type { Json, WorkflowNode } from '../definition/definition.js';
 import { requestIdOf } from './derived-id.js';
@@ -68,7 +67,12 @@ const started = (definition: WorkflowNode) =>
   WorkflowStarted.of({ workflowId, workflow: 'user-onboarding', definition, input });
 
 describe('user onboarding', () => {
-  const { definition } = userOnboarding;
+  const { definition } = workflow('user-onboarding', { input: names }, ({ userId: id, email, name }) =>
+    chain(
+      task(SendEmail, { to: email, template: 'welcome', variables: { name } }),
+      task(ActivateUser, { userId: id }),
+    ).compensateWith(task(DeactivateUser, { userId: id, reason: deactivation.reason })),
+  );
   const mail = request('0.0').requestId;
   const activation = request('0.1').requestId;
   const undo = request('0', 'compensate').requestId;
