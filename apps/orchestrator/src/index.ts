@@ -13,6 +13,8 @@ export const orchestrator: ServiceDefinition = {
   name: 'orchestrator',
   description: 'Runs workflows over the other services and tells where each of them is.',
   defaultPort: 3000,
+  // A definition of the largest size that is allowed, and as much input.
+  bodyLimit: 8 * 1024 * 1024,
   settings: baseSettings,
   entities: [WorkflowRow],
   migrations: [

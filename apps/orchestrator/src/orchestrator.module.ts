@@ -4,6 +4,7 @@ import { ActorModule, CommandFailed, CommandSucceeded } from '@starter/event-sou
 import { workflowReplies } from '@starter/contracts';
 import { Messaging } from '@starter/messaging';
 import { workflowDirectory } from './workflow/workflow-directory.js';
+import { WorkflowControl } from './workflow/workflow-control.js';
 import { WorkflowRegistry } from './workflow/workflow-registry.js';
 import { WorkflowRequests } from './workflow/workflow-requests.js';
 import { WorkflowStarter } from './workflow/workflow-starter.js';
@@ -15,7 +16,7 @@ import { TimerPoller } from './workflow/timers/timer-poller.js';
 import { workflowTimers } from './workflow/timers/workflow-timers.js';
 import { EventDeliveries } from './workflow/waits/event-deliveries.js';
 import { workflowWaits } from './workflow/waits/workflow-waits.js';
-import { commands, events, workflows } from './workflows/index.js';
+import { contracts, workflows } from './workflows/index.js';
 
 export const projections = { inline: [workflowDirectory, workflowTimers, workflowWaits], following: [] };
 
@@ -30,11 +31,12 @@ export const projections = { inline: [workflowDirectory, workflowTimers, workflo
   ],
   controllers: [WorkflowController],
   providers: [
-    { provide: WorkflowRegistry, useFactory: () => new WorkflowRegistry(workflows, commands, events) },
+    { provide: WorkflowRegistry, useFactory: () => new WorkflowRegistry(workflows, contracts) },
     { provide: TimerPoller, inject: [Messaging], useFactory: (messaging: Messaging) => new TimerPoller(messaging) },
     WorkflowStarter,
     EventDeliveries,
     WorkflowRequests,
+    WorkflowControl,
     WorkflowQueries,
   ],
 })

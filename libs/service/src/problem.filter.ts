@@ -6,7 +6,11 @@ import { ProblemException, titleOf, type Problem } from './problem.js';
 /** Every error leaves as problem+json; what is not meant for the caller is logged and not told. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
-  constructor(private readonly logger: Logger) {}
+  constructor(
+    private readonly logger: Logger,
+    /** Largest request body, in bytes. */
+    private readonly bodyLimit: number,
+  ) {}
 
   catch(error: unknown, host: ArgumentsHost): void {
     const problem = this.toProblem(error);
@@ -24,7 +28,8 @@ export class ProblemFilter implements ExceptionFilter {
       // Terminus carries the state of every dependency in its body.
       const body = error.getResponse();
       const details = typeof body === 'object' && 'details' in body ? body : {};
-      return { ...details, type: 'about:blank', title: titleOf(status), status, detail: error.message };
+      const detail = status === 413 ? `The body is larger than ${this.bodyLimit} bytes; send less.` : error.message;
+      return { ...details, type: 'about:blank', title: titleOf(status), status, detail };
     }
     if (error instanceof ValidationError) {
       return { type: 'about:blank', title: titleOf(400), status: 400, detail: error.message };

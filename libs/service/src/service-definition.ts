@@ -11,6 +11,8 @@ export interface ServiceDefinition<Settings extends BaseSettings = BaseSettings>
   readonly description: string;
   /** Used when PORT is not set. */
   readonly defaultPort: number;
+  /** Largest request body, in bytes. Default 64 KiB. */
+  readonly bodyLimit?: number;
   /** Environment variables: `baseSettings`, extended with what only this service reads. */
   readonly settings: z.ZodType<Settings>;
   readonly entities: Extract<NonNullable<DataSourceOptions['entities']>, readonly unknown[]>;

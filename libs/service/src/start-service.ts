@@ -46,9 +46,6 @@ export interface RunningService {
   stop(): Promise<void>;
 }
 
-/** Largest request body, bytes. */
-const bodyLimit = 64 * 1024;
-
 @Module({})
 class ServiceModule {}
 
@@ -58,6 +55,7 @@ export async function startService<Settings extends BaseSettings>(
   options: StartOptions<Settings>,
 ): Promise<RunningService> {
   const { settings } = options;
+  const { bodyLimit = 64 * 1024 } = definition;
   const log = createPino(definition.name, settings.LOG_LEVEL);
   const logger = messagingLogger(log);
   const dataSource = await openDatabase(databaseOptions(definition, settings), logger);
@@ -94,7 +92,7 @@ export async function startService<Settings extends BaseSettings>(
     throw error;
   });
   app.useLogger(app.get(NestPino));
-  app.useGlobalFilters(new ProblemFilter(logger));
+  app.useGlobalFilters(new ProblemFilter(logger, bodyLimit));
   refuseWhileOutboxIsHigh(app.getHttpAdapter().getInstance(), app.get(Messaging).relay.backlog);
   const document = new DocumentBuilder().setTitle(definition.name).setDescription(definition.description).build();
   SwaggerModule.setup('docs', app, () => SwaggerModule.createDocument(app, document));

@@ -1,7 +1,7 @@
 import { ActivateUser, DeactivateUser, EmailSent, SendEmail, UserRegistered } from '@starter/contracts';
 import { sealedText } from '@starter/testing';
 import { z } from 'zod';
-import { commands, events, workflows } from '../workflows/index.js';
+import { contracts, workflows } from '../workflows/index.js';
 import { chain, task, workflow, type Workflow } from './definition/builder.js';
 import type { Json, WorkflowNode } from './definition/definition.js';
 import { startOf, WorkflowRegistry } from './workflow-registry.js';
@@ -17,7 +17,7 @@ const activating = (userId: Json): WorkflowNode => ({
 });
 
 it('holds the workflows of this service, all of which can run', () => {
-  const registry = new WorkflowRegistry(workflows, commands, events);
+  const registry = new WorkflowRegistry(workflows, contracts);
   expect(registry.names).toEqual(['user-onboarding']);
   expect(registry.find('user-onboarding')).toBe(onboarding);
   expect(registry.find('other')).toBeUndefined();
@@ -47,6 +47,11 @@ it.each<[string, Workflow[], string]>([
     'an unknown version',
     [withDefinition({ ...activating({ $ref: 'input.userId' }), version: 2 } as WorkflowNode)],
     'wrong: 0 user.activate: v2 is unknown; the contract has v1',
+  ],
+  [
+    'an input that the service would refuse',
+    [withDefinition(activating('nobody'))],
+    'wrong: 0 user.activate.userId: Invalid UUID',
   ],
   [
     'a wrong key',
@@ -95,7 +100,7 @@ it.each<[string, Workflow[], string]>([
   ],
   [
     'a wait for a field that the event lacks',
-    [withDefinition({ kind: 'waitForEvent', event: events[0]?.type ?? '', match: { user: 'x' } })],
+    [withDefinition({ kind: 'waitForEvent', event: 'user.verified', match: { user: 'x' } })],
     'has no "user"; name fields of its data',
   ],
   [
@@ -104,7 +109,7 @@ it.each<[string, Workflow[], string]>([
     'wrong: it starts on user.registered of nobody, which is no service; see libs/contracts topology',
   ],
 ])('refuses %s', (_, wrong, message) => {
-  expect(() => new WorkflowRegistry(wrong, commands, events)).toThrow(message);
+  expect(() => new WorkflowRegistry(wrong, contracts)).toThrow(message);
 });
 
 it('names every problem at once', () => {
@@ -115,15 +120,15 @@ it('names every problem at once', () => {
       { kind: 'task', command: 'y', version: 1, input: {} },
     ],
   });
-  expect(() => new WorkflowRegistry([unknown], commands, events)).toThrow(/0\.0 x: .*\n.*0\.1 y: /);
+  expect(() => new WorkflowRegistry([unknown], contracts)).toThrow(/0\.0 x: .*\n.*0\.1 y: /);
 });
 
 it('accepts references to earlier steps, at any depth', () => {
   const fine = workflow('fine', { input: z.object({ userId: z.uuid() }) }, ({ userId }) => {
-    const mail = task(SendEmail, { to: 'ada@example.com', template: 'welcome', variables: {} });
+    const mail = task(SendEmail, { to: sealedText('ada@example.com'), template: 'welcome', variables: {} });
     const { messageId } = mail.result(EmailSent);
     const undo = task(DeactivateUser, { userId, reason: messageId });
     return chain(chain(mail), chain(chain(task(ActivateUser, { userId }).compensateWith(undo))));
   });
-  expect(new WorkflowRegistry([fine], commands, events).names).toEqual(['fine']);
+  expect(new WorkflowRegistry([fine], contracts).names).toEqual(['fine']);
 });

@@ -3,10 +3,15 @@ import { StartWorkflow } from '@starter/contracts';
 import { inTransaction, Messaging, newMessageId, toMessage } from '@starter/messaging';
 import { earlierAnswer, ProblemException } from '@starter/service';
 import { z } from 'zod';
+import type { Json } from './definition/definition.js';
+import { defaultLimits } from './definition/limits.js';
+import { isDeeper } from './definition/size-problems.js';
 import { startOf, WorkflowRegistry } from './workflow-registry.js';
 
 export interface WorkflowRequest {
+  /** Name of a workflow of this service; with a definition, what this run is called. */
   readonly workflow: string;
+  readonly definition?: unknown;
   readonly input: Readonly<Record<string, unknown>>;
   readonly idempotencyKey?: string;
 }
@@ -24,7 +29,7 @@ export class WorkflowRequests {
     @Inject(Messaging) private readonly messaging: Messaging,
   ) {}
 
-  /** @throws ProblemException 404 for an unknown workflow, 400 for a wrong input, 422 for a key used otherwise */
+  /** @throws ProblemException 404 for an unknown workflow, 400 for a wrong definition or input, 422 for a key used otherwise */
   start(request: WorkflowRequest): Promise<Accepted> {
     const { dataSource, service: source, outbox } = this.messaging;
     const { idempotencyKey: key } = request;
@@ -32,7 +37,9 @@ export class WorkflowRequests {
     const draft = this.draftOf(request, accepted.workflowId);
     const message = toMessage(draft, { id: accepted.commandId, source });
     return inTransaction(dataSource, async (tx) => {
-      const asked = [draft.data.workflow, draft.data.input];
+      const { workflow, definition, input } = draft.data;
+      // A workflow of this service is asked for by name, whichever definition that has at the time.
+      const asked = request.definition === undefined ? [workflow, input] : [workflow, definition, input];
       const earlier = key === undefined ? undefined : await earlierAnswer(tx, key, asked, accepted);
       if (earlier) return earlier;
       await outbox.add(tx, [{ channel: 'command', address: StartWorkflow.type, message }]);
@@ -40,7 +47,14 @@ export class WorkflowRequests {
     });
   }
 
-  private draftOf({ workflow: name, input }: WorkflowRequest, workflowId: string) {
+  private draftOf(request: WorkflowRequest, workflowId: string) {
+    if (isDeeper(request.input, defaultLimits.jsonDepth)) {
+      throw refused('input', [`values are more than ${defaultLimits.jsonDepth} deep inside each other; flatten them`]);
+    }
+    return request.definition === undefined ? this.byName(request, workflowId) : this.byDefinition(request, workflowId);
+  }
+
+  private byName({ workflow: name, input }: WorkflowRequest, workflowId: string) {
     const workflow = this.registry.find(name);
     if (!workflow) {
       const detail = `There is no workflow "${name}"; there are: ${this.registry.names.join(', ')}.`;
@@ -53,4 +67,21 @@ export class WorkflowRequests {
       errors,
     });
   }
+
+  private byDefinition({ workflow, definition: json, input }: WorkflowRequest, workflowId: string) {
+    if (this.registry.find(workflow)) {
+      throw refused('workflow', [
+        `${workflow} is a workflow of this service; leave out the definition, or rename yours`,
+      ]);
+    }
+    const given = input as Record<string, Json>;
+    const read = this.registry.read(json, given);
+    if ('problems' in read) throw refused('definition', read.problems);
+    return StartWorkflow.of({ workflowId, workflow, definition: read.definition, input: given });
+  }
+}
+
+function refused(field: string, problems: readonly string[]): ProblemException {
+  const errors = problems.map((message) => ({ field, message }));
+  return new ProblemException(HttpStatus.BAD_REQUEST, `The ${field} cannot be accepted; see errors.`, { errors });
 }

@@ -1,13 +1,24 @@
 import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
+import { UnstickWorkflow } from '@starter/contracts';
 import { idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
 import { z } from 'zod';
+import { definitionSchema } from './definition/definition.js';
+import { WorkflowControl } from './workflow-control.js';
 import { WorkflowRequests, type Accepted } from './workflow-requests.js';
 import { WorkflowQueries, type WorkflowPage } from './workflow.queries.js';
 import { workflowStates } from './workflow.row.js';
 import { workflowView, type WorkflowView } from './workflow.view.js';
 
-const start = z.strictObject({ workflow: z.string().min(1), input: z.record(z.string(), z.unknown()) });
+const start = z.strictObject({
+  /** Name of a workflow of this service; with a definition, what this run is called. */
+  workflow: z.string().min(1).max(100),
+  /** See `GET /workflows/definition-schema`. */
+  definition: z.unknown().optional(),
+  input: z.record(z.string(), z.unknown()),
+});
+const cancellation = z.strictObject({ reason: z.string().trim().min(1).max(1_000) });
+const unsticking = UnstickWorkflow.schema.pick({ path: true, remedy: true });
 const workflowId = z.object({ id: z.uuid() });
 const listing = z.strictObject({
   limit: z.coerce.number().int().min(1).max(100).default(20),
@@ -28,11 +39,14 @@ const page = z.object({
   next: z.string().optional(),
 });
 
+const schemaOfDefinitions = definitionSchema() as object;
+
 @ApiTags('workflows')
 @Controller('workflows')
 export class WorkflowController {
   constructor(
     @Inject(WorkflowRequests) private readonly requests: WorkflowRequests,
+    @Inject(WorkflowControl) private readonly control: WorkflowControl,
     @Inject(WorkflowQueries) private readonly queries: WorkflowQueries,
   ) {}
 
@@ -42,7 +56,10 @@ export class WorkflowController {
   @ApiBody({ schema: openApi(start) })
   @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'The same key gets the same answer.' })
   @ApiResponse({ status: 202, schema: openApi(accepted) })
-  @ApiResponse({ status: 400, description: 'The request, or the input for this workflow, does not fit.' })
+  @ApiResponse({
+    status: 400,
+    description: 'The request, the definition or the input does not fit; errors name the place.',
+  })
   @ApiResponse({ status: 404, description: 'There is no workflow of this name.' })
   @ApiResponse({ status: 422, description: 'The Idempotency-Key was used for another request.' })
   start(
@@ -51,6 +68,43 @@ export class WorkflowController {
   ): Promise<Accepted> {
     const key = idempotencyKeyOf(header);
     return this.requests.start({ ...body, ...(key === undefined ? {} : { idempotencyKey: key }) });
+  }
+
+  /** The JSON schema of a definition. */
+  @Get('definition-schema')
+  @ApiResponse({ status: 200, schema: { type: 'object' } })
+  definitionSchema(): object {
+    return schemaOfDefinitions;
+  }
+
+  /** Ends a workflow as if it had failed: what was done is undone. */
+  @Post(':id/cancel')
+  @HttpCode(202)
+  @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
+  @ApiBody({ schema: openApi(cancellation) })
+  @ApiResponse({ status: 202, schema: openApi(accepted) })
+  @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
+  @ApiResponse({ status: 409, description: 'It is over, or is being undone already.' })
+  cancel(
+    @Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>,
+    @Body(new SchemaPipe(cancellation)) { reason }: z.output<typeof cancellation>,
+  ): Promise<Accepted> {
+    return this.control.cancel(id, reason);
+  }
+
+  /** Says what to do about the compensation at which a workflow is stuck. */
+  @Post(':id/unstick')
+  @HttpCode(202)
+  @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
+  @ApiBody({ schema: openApi(unsticking) })
+  @ApiResponse({ status: 202, schema: openApi(accepted) })
+  @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
+  @ApiResponse({ status: 409, description: 'It is not stuck, or at another place.' })
+  unstick(
+    @Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>,
+    @Body(new SchemaPipe(unsticking)) body: z.output<typeof unsticking>,
+  ): Promise<Accepted> {
+    return this.control.unstick(id, body);
   }
 
   /** Where a workflow is, what it has done, and the definition that it follows. */

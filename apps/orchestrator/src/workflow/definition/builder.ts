@@ -7,7 +7,7 @@ import { GroupDraft, NodeDraft, TaskDraft, type AnyDraft } from './node-draft.js
 import { anyItem, rootPath } from './node-path.js';
 import { refTo, type Ref, type Template } from './typed-reference.js';
 
-export type { AnyDraft, CommandContract } from './node-draft.js';
+export type { AnyDraft } from './node-draft.js';
 
 /** A workflow as a developer writes it: its name, what starts it, and its definition as data. */
 export interface Workflow<Schema extends z.ZodObject = z.ZodObject> {

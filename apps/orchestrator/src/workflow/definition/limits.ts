@@ -6,6 +6,8 @@ export interface WorkflowLimits {
   readonly nodes: number;
   /** Nodes inside each other. */
   readonly depth: number;
+  /** Arrays and objects of a definition, or of an input, inside each other. */
+  readonly jsonDepth: number;
   /** Members of one group or forEach. */
   readonly members: number;
   /** Attempts of one task. */
@@ -20,6 +22,7 @@ export const defaultLimits: WorkflowLimits = {
   definitionSize: 4_000_000,
   nodes: 20_000,
   depth: 50,
+  jsonDepth: 500,
   members: 10_000,
   attempts: 100,
   keptEvents: 1_000,

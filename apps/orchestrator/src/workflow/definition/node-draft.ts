@@ -1,5 +1,4 @@
 import type { Definition } from '@starter/contracts';
-import type { MessageDefinition } from '@starter/messaging';
 import type { z } from 'zod';
 import type { Backoff, GroupPolicy } from './definition.js';
 import type { Duration } from './duration.js';
@@ -7,9 +6,6 @@ import { childPath } from './node-path.js';
 import { refTo, write, type Ref } from './typed-reference.js';
 
 type EventDefinition<Schema extends z.ZodObject> = Definition<'event', Schema>;
-
-/** What a definition keeps of the contract of a command. */
-export type CommandContract = Pick<MessageDefinition, 'type' | 'version' | 'key'>;
 
 /** Any node before it has its place in a tree. */
 export interface AnyDraft {

@@ -89,7 +89,15 @@ function leadsOn(node: WorkflowNode, segment: string): boolean {
   }
 }
 
-function mapReferences(template: Json, at: string, replace: (reference: string, at: string) => Json | undefined): Json {
+/**
+ * A template with something else in the place of each reference.
+ * @throws BadReferenceError when a reference is malformed, or nothing takes its place
+ */
+export function mapReferences(
+  template: Json,
+  at: string,
+  replace: (reference: string, at: string) => Json | undefined,
+): Json {
   if (typeof template !== 'object' || template === null) return template;
   if (Array.isArray(template)) return template.map((item, index) => mapReferences(item, `${at}.${index}`, replace));
   if (Object.hasOwn(template, '$ref')) {

@@ -25,6 +25,9 @@ export function sizeProblems(json: unknown, limits: WorkflowLimits): string[] {
     if (nodes + children.length > limits.nodes) return [`${path}: more than ${limits.nodes} nodes; split the workflow`];
     left.push(...children.map((value, index) => ({ value, path: childPath(path, index), depth: depth + 1 })));
   }
+  if (isDeeper(json, limits.jsonDepth)) {
+    return [`root: values are more than ${limits.jsonDepth} deep inside each other; flatten them`];
+  }
   const { length } = JSON.stringify(json) ?? '';
   if (length <= limits.definitionSize) return [];
   return [`root: ${length} characters as JSON, and ${limits.definitionSize} are allowed; pass large values as input`];
@@ -35,4 +38,16 @@ function childrenIn(node: Readonly<Record<string, unknown>>): unknown[] {
   const lists = [node['steps'], node['members']].flatMap((list): unknown[] => (Array.isArray(list) ? list : []));
   const single = ['body', 'then', 'attempt', 'otherwise', 'definition'].flatMap((key) => node[key] ?? []);
   return [...lists, ...single];
+}
+
+/** Told without recursion, which what is deep enough would exhaust. */
+export function isDeeper(json: unknown, limit: number): boolean {
+  const left = [{ value: json, depth: 0 }];
+  for (let next = left.pop(); next; next = left.pop()) {
+    const { value, depth } = next;
+    if (typeof value !== 'object' || value === null) continue;
+    if (depth >= limit) return true;
+    for (const part of Object.values(value)) left.push({ value: part, depth: depth + 1 });
+  }
+  return false;
 }

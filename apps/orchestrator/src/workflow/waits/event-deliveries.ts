@@ -2,9 +2,10 @@ import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import { DeliverEvent, eventTopic, type ServiceName } from '@starter/contracts';
 import { causedBy, groupBy, Messaging, toMessage, type OrderedHandler, type Statement } from '@starter/messaging';
 import { z } from 'zod';
+import type { Contract } from '../definition/contract-problems.js';
 import type { Json } from '../definition/definition.js';
 import { derivedId } from '../engine/derived-id.js';
-import { WorkflowRegistry, type EventContract } from '../workflow-registry.js';
+import { WorkflowRegistry } from '../workflow-registry.js';
 
 interface Found extends Record<string, unknown> {
   readonly workflow_id: string;
@@ -38,14 +39,14 @@ export class EventDeliveries implements OnModuleInit {
   ) {}
 
   onModuleInit(): void {
-    for (const [owner, events] of groupBy(this.registry.events, (event) => event.owner)) {
+    for (const [owner, events] of groupBy(this.registry.contracts.events, (event) => event.owner)) {
       const topic = eventTopic(owner as ServiceName);
       const consumer = this.messaging.inSequence(topic, `${this.messaging.service}.waits.${owner}`);
       for (const event of events) consumer.on(event, this.deliver(event), { manyPerKey: true });
     }
   }
 
-  private deliver({ type, schema }: EventContract): OrderedHandler<unknown> {
+  private deliver({ type, schema }: Contract): OrderedHandler<unknown> {
     return async (events, tx) => {
       const { outbox, service: source } = this.messaging;
       const datas = events.map(({ data }) => z.encode(schema, data as never) as Json);

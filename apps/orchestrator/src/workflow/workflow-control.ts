@@ -1,0 +1,49 @@
+import { HttpStatus, Inject, Injectable } from '@nestjs/common';
+import { CancelWorkflow, UnstickWorkflow, type DataOf } from '@starter/contracts';
+import { ActorRuntime } from '@starter/event-sourcing';
+import { inTransaction, Messaging, toMessage, type Draft } from '@starter/messaging';
+import { ProblemException } from '@starter/service';
+import { workflowInstance } from './engine/workflow.decider.js';
+import type { StartedWorkflow } from './engine/workflow.state.js';
+import type { Accepted } from './workflow-requests.js';
+
+/** Accepts what an operator says to a workflow. What comes first is decided by the workflow, so a command may still be refused. */
+@Injectable()
+export class WorkflowControl {
+  constructor(
+    @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
+    @Inject(Messaging) private readonly messaging: Messaging,
+  ) {}
+
+  /** @throws ProblemException 404; 409 for a workflow that is over, or is being undone already */
+  async cancel(workflowId: string, reason: string): Promise<Accepted> {
+    const { status } = await this.read(workflowId);
+    if (status !== 'running') throw conflict(`The workflow is ${status}, and cannot be cancelled any more.`);
+    return this.send(workflowId, CancelWorkflow.of({ workflowId, reason }));
+  }
+
+  /** @throws ProblemException 404; 409 for a workflow that is not stuck at this place */
+  async unstick(workflowId: string, { path, remedy }: Pick<DataOf<typeof UnstickWorkflow>, 'path' | 'remedy'>) {
+    const { status, compensations } = await this.read(workflowId);
+    if (status !== 'stuck') throw conflict(`The workflow is ${status}, and not stuck; there is nothing to ${remedy}.`);
+    if (path !== compensations.current)
+      throw conflict(`The workflow is stuck at ${compensations.current}; name that path.`);
+    return this.send(workflowId, UnstickWorkflow.of({ workflowId, path, remedy }));
+  }
+
+  private async read(workflowId: string): Promise<StartedWorkflow> {
+    const { state } = await this.runtime.read(workflowInstance, workflowId);
+    if (state.status !== 'new') return state;
+    const detail = `There is no workflow ${workflowId}, or the command that starts it has not arrived yet; ask again in a moment.`;
+    throw new ProblemException(HttpStatus.NOT_FOUND, detail);
+  }
+
+  private async send(workflowId: string, draft: Draft): Promise<Accepted> {
+    const { dataSource, outbox, service: source } = this.messaging;
+    const message = toMessage(draft, { source });
+    await inTransaction(dataSource, (tx) => outbox.add(tx, [{ channel: 'command', address: message.type, message }]));
+    return { workflowId, commandId: message.id };
+  }
+}
+
+const conflict = (detail: string): ProblemException => new ProblemException(HttpStatus.CONFLICT, detail);

@@ -1,0 +1,185 @@
+import {
+  MemoryCommandTransport,
+  MemoryEventTransport,
+  newMessageId,
+  replyFor,
+  commandsExchange,
+  done,
+} from '@starter/messaging';
+import { readSettings, startService, type RunningService } from '@starter/service';
+import { createTestDatabase, eventually, sealedText, type TestDatabase } from '@starter/testing';
+import { orchestrator } from '../index.js';
+import type { Json } from './definition/definition.js';
+
+const commands = new MemoryCommandTransport();
+const events = new MemoryEventTransport();
+let database: TestDatabase;
+let service: RunningService;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  const queue = 'spec.commands';
+  await commands.declare({
+    exchanges: [{ name: commandsExchange, type: 'direct' }],
+    queues: [{ name: queue }],
+    bindings: ['user.activate', 'user.deactivate', 'email.send'].map((routingKey) => {
+      return { exchange: commandsExchange, queue, routingKey };
+    }),
+  });
+  // Activates, and cannot deactivate.
+  await commands.consume(queue, async ({ message }) => {
+    const answer = message.type === 'user.activate' ? { result: message.data } : { failure: 'the service is closed' };
+    const reply = replyFor(message, answer, 'spec');
+    if (reply && message.replyTo) await commands.send(reply, { routingKey: message.replyTo.address });
+    return done;
+  });
+  const settings = readSettings(orchestrator.settings, { DATABASE_URL: database.url, PORT: '0', LOG_LEVEL: 'silent' });
+  service = await startService(orchestrator, { settings, transports: { commands, events } });
+});
+
+afterAll(async () => {
+  await service?.stop();
+  await Promise.all([commands.close(), events.close()]);
+  await database?.drop();
+});
+
+const userId = newMessageId();
+const request = async (path: string, body?: unknown, headers: Record<string, string> = {}) => {
+  const init = {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  };
+  const response = await fetch(`${service.url}/workflows${path}`, body === undefined ? {} : init);
+  return { status: response.status, body: (await response.json()) as Record<string, unknown> };
+};
+const activate = (input: Json = { userId: { $ref: 'input.userId' } }) => {
+  return { kind: 'task', command: 'user.activate', version: 1, key: 'userId', input };
+};
+const deactivate = { ...activate({ userId, reason: 'spec' }), command: 'user.deactivate' };
+const begin = async (definition: unknown, headers?: Record<string, string>) => {
+  const { status, body } = await request('', { workflow: 'mine', definition, input: { userId } }, headers);
+  expect({ status, body }).toMatchObject({ status: 202 });
+  return body['workflowId'] as string;
+};
+const until = (id: string, state: string) =>
+  eventually(async () => expect((await request(`/${id}`)).body).toMatchObject({ state }));
+
+it('runs a workflow from its definition as JSON, once for an Idempotency-Key', async () => {
+  const key = { 'idempotency-key': 'one' };
+  const definition = { kind: 'chain', steps: [activate(), activate()] };
+  const [id, again] = [await begin(definition, key), await begin(definition, key)];
+  expect(again).toBe(id);
+  await until(id, 'completed');
+  expect((await request(`/${id}`)).body).toMatchObject({ name: 'mine', results: { '0.1': { userId } } });
+  const other = await request('', { workflow: 'mine', definition: activate(), input: { userId } }, key);
+  expect(other.status).toBe(422);
+});
+
+it('publishes the schema of definitions', async () => {
+  expect((await request('/definition-schema')).body).toMatchObject({ $schema: expect.any(String) as string });
+});
+
+const mail = (input: Json): Json => ({ kind: 'task', command: 'email.send', version: 1, input });
+it.each<[string, unknown, string]>([
+  ['no tree', 'chain', 'root: '],
+  ['an unknown command', { ...activate(), command: 'user.praise' }, '0 user.praise: the command is unknown'],
+  ['an unknown version', { ...activate(), version: 7 }, '0 user.activate: v7 is unknown; the contract has v1'],
+  ['a wrong type', activate({ userId: 7 }), '0 user.activate.userId: Invalid input: expected string'],
+  ['an unknown field', activate({ userId, role: 'x' }), '0 user.activate: Unrecognized key: "role"'],
+  ['a missing field', mail({ template: 'welcome', variables: {} }), '0 email.send.to: '],
+  [
+    'a wrong value from the input',
+    mail({ to: { $ref: 'input.userId' }, template: 'welcome', variables: {} }),
+    '0 email.send.to: must be sealed',
+  ],
+  [
+    'a value that the input lacks',
+    activate({ userId: { $ref: 'input.id' } }),
+    '0 user.activate.userId: "input.id" has no value; there is no field "id"; pass it in the input',
+  ],
+  [
+    'an unknown event',
+    { kind: 'waitForEvent', event: 'user.praised', match: { userId } },
+    '0 waitForEvent: the event user.praised is unknown',
+  ],
+  [
+    'a cycle',
+    { kind: 'chain', steps: [activate({ userId: { $ref: 'results.0.0' } })] },
+    '"results.0.0" is not known when 0.0 starts',
+  ],
+  ['a duration of −1', { kind: 'sleep', duration: '-1s' }, 'duration: a duration is a whole number with a unit'],
+  [
+    'a large group',
+    { kind: 'group', members: Array<null>(20_000).fill(null) },
+    '0 group: 20000 members, and 10000 are allowed',
+  ],
+])('refuses %s, and names the place', async (_, definition, message) => {
+  const { status, body } = await request('', { workflow: 'mine', definition, input: { userId } });
+  expect(status).toBe(400);
+  const { errors } = body as { errors: { field: string; message: string }[] };
+  expect(errors.map(({ field }) => field)).toContain('definition');
+  expect(errors.map((error) => error.message).join('\n')).toContain(message);
+});
+
+it('accepts what can only be known when it runs', async () => {
+  const variables = { name: { $ref: 'results.0.0.userId' } };
+  const steps = [activate(), mail({ to: sealedText('ada@example.com'), template: 'welcome', variables })];
+  await begin({ kind: 'chain', steps });
+});
+
+it('refuses 50 MB and what is nested without end, and goes on', async () => {
+  const large = await request('', { workflow: 'mine', definition: 'x'.repeat(50_000_000), input: {} }).catch(
+    () => undefined,
+  );
+  if (large)
+    expect(large).toMatchObject({ status: 413, body: { detail: expect.stringContaining('send less') as string } });
+  const nested = `${'['.repeat(200_000)}${']'.repeat(200_000)}`;
+  for (const body of [
+    `{"workflow":"mine","definition":${nested},"input":{}}`,
+    `{"workflow":"mine","definition":{"kind":"sleep","duration":"1s"},"input":{"a":${nested}}}`,
+  ]) {
+    const headers = { 'content-type': 'application/json' };
+    const response = await fetch(`${service.url}/workflows`, { method: 'POST', headers, body });
+    expect(response.status).toBe(400);
+    expect(await response.text()).toContain('deep inside each other');
+  }
+  await begin({ kind: 'sleep', duration: '1ms' });
+});
+
+it('refuses the name of a workflow of the service for another definition', async () => {
+  const { status, body } = await request('', {
+    workflow: 'user-onboarding',
+    definition: activate(),
+    input: { userId },
+  });
+  expect({ status, body }).toMatchObject({ status: 400, body: { errors: [{ field: 'workflow' }] } });
+});
+
+it('cancels what runs, and refuses to cancel what is over', async () => {
+  const id = await begin({ kind: 'chain', steps: [activate(), { kind: 'sleep', duration: '1h' }] });
+  await until(id, 'running');
+  expect(await request(`/${id}/cancel`, { reason: 'nobody needs it' })).toMatchObject({ status: 202 });
+  await until(id, 'failed');
+  expect((await request(`/${id}`)).body).toMatchObject({ reason: 'cancelled: nobody needs it' });
+  expect(await request(`/${id}/cancel`, { reason: 'again' })).toMatchObject({
+    status: 409,
+    body: { detail: 'The workflow is failed, and cannot be cancelled any more.' },
+  });
+  expect((await request(`/${newMessageId()}/cancel`, { reason: 'x' })).status).toBe(404);
+  expect((await request(`/${id}/cancel`, {})).status).toBe(400);
+});
+
+it('goes on with a workflow that is stuck as the operator says, at the place that is named', async () => {
+  const failing = mail({ to: sealedText('ada@example.com'), template: 'welcome', variables: {} });
+  const id = await begin({ kind: 'chain', steps: [{ ...activate(), compensateWith: deactivate }, failing] });
+  await until(id, 'stuck');
+  expect(await request(`/${id}/unstick`, { path: '0.1', remedy: 'skip' })).toMatchObject({
+    status: 409,
+    body: { detail: 'The workflow is stuck at 0.0; name that path.' },
+  });
+  expect((await request(`/${id}/unstick`, { path: '0.0', remedy: 'pray' })).status).toBe(400);
+  expect((await request(`/${id}/unstick`, { path: '0.0', remedy: 'skip' })).status).toBe(202);
+  await until(id, 'failed');
+  expect((await request(`/${id}/unstick`, { path: '0.0', remedy: 'skip' })).status).toBe(409);
+});
