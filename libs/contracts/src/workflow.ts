@@ -95,6 +95,23 @@ export const TaskRequested = defineEvent('workflow.task-requested', {
   }),
 });
 
+/** Names the tasks of a workflow that share a rate limit. */
+const limit = z.string();
+
+/** The limit has been reached: it is requested when it is its turn. */
+export const TaskDeferred = defineEvent('workflow.task-deferred', {
+  version: 1,
+  owner,
+  schema: z.object({ workflowId, path, attempt: z.int().min(1), limit }),
+});
+
+/** Nothing had to wait when the time of the limit was over: the next task is requested at once. */
+export const LimitRested = defineEvent('workflow.limit-rested', {
+  version: 1,
+  owner,
+  schema: z.object({ workflowId, limit }),
+});
+
 /** Nobody had waited for it any more: the attempt had timed out, or its node was cancelled. */
 const late = z.literal(true).exactOptional();
 

@@ -4,7 +4,9 @@ import {
   EventKept,
   EventReceived,
   GroupStarted,
+  LimitRested,
   NodeEnded,
+  TaskDeferred,
   TaskFailed,
   TaskRequested,
   TaskSucceeded,
@@ -51,7 +53,7 @@ export const workflowDirectory = defineProjection('workflow-directory', {
     project(WorkflowStuck, (tx, events) => changeState(tx, events, 'stuck')),
     project(WorkflowUnstuck, (tx, events) => changeState(tx, events, 'compensating')),
     ignore(TaskSucceeded, TaskFailed, GroupStarted, NodeEnded, TimerSet),
-    ignore(EventExpected, EventAwaited, EventKept, EventReceived),
+    ignore(TaskDeferred, LimitRested, EventExpected, EventAwaited, EventKept, EventReceived),
   ),
 });
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { duration } from './duration.js';
+import { rate } from './rate.js';
 
 /** Values as they travel: a workflow's input, its templates and its results are in their wire form. */
 export type Json = z.output<ReturnType<typeof z.json>>;
@@ -50,7 +51,12 @@ const modifiers = {
 };
 
 /** Sends a command and waits for its reply, which is its result. */
-const taskNode = z.strictObject({ ...command, compensateWith: modifiers.compensateWith });
+const taskNode = z.strictObject({
+  ...command,
+  /** Shared by all tasks of the workflow with this command and this limit. */
+  rateLimit: rate.exactOptional(),
+  compensateWith: modifiers.compensateWith,
+});
 
 /** Runs its steps one after the other; its result is that of the last step, `null` when it has none. */
 const chainNode = z.strictObject({

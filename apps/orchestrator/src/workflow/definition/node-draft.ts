@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import type { Backoff, GroupPolicy } from './definition.js';
 import type { Duration } from './duration.js';
 import { childPath } from './node-path.js';
+import type { RateText } from './rate.js';
 import { refTo, write, type Ref } from './typed-reference.js';
 
 type EventDefinition<Schema extends z.ZodObject> = Definition<'event', Schema>;
@@ -34,6 +35,7 @@ interface Modifiers {
   readonly timeout?: Duration;
   readonly retry?: { readonly attempts: number; readonly backoff?: Partial<Backoff> };
   readonly policy?: GroupPolicy;
+  readonly rateLimit?: RateText;
 }
 
 type Paths = ReadonlyMap<object, string>;
@@ -111,6 +113,11 @@ export class TaskDraft<Result = unknown> extends NodeDraft<Result> {
   /** So many attempts, with the first; each is a command of its own. Without it there is one. */
   retry(retry: { readonly attempts: number; readonly backoff?: Partial<Backoff> }): this {
     return this.modified({ retry });
+  }
+
+  /** Requested so often at most; shared by all tasks of a run with the same command and limit. What is over it waits. */
+  rateLimit(rateLimit: RateText): this {
+    return this.modified({ rateLimit });
   }
 }
 

@@ -4,7 +4,9 @@ import {
   EventKept,
   EventReceived,
   GroupStarted,
+  LimitRested,
   NodeEnded,
+  TaskDeferred,
   TaskFailed,
   TaskRequested,
   TaskSucceeded,
@@ -17,6 +19,8 @@ import {
 } from '@starter/contracts';
 import { apply, on } from '@starter/event-sourcing';
 import { eventAwaited, eventExpected, eventKept, eventReceived } from './expected-events.js';
+import { limitsAfter } from './rate-limits.js';
+import { timerOf } from './timers.js';
 import {
   completed,
   groupStarted,
@@ -36,12 +40,21 @@ import {
 /** What each event changes. */
 export const evolution = on(
   apply(WorkflowStarted, (_: WorkflowState, { data }) => started(data)),
-  apply(TaskRequested, (state: WorkflowState, { data }) => taskRequested(running(state), data)),
+  apply(TaskDeferred, (state: WorkflowState, { data }) => limitsAfter.taskDeferred(running(state), data)),
+  apply(LimitRested, (state: WorkflowState, { data }) => limitsAfter.rested(running(state), data)),
+  apply(TaskRequested, (state: WorkflowState, { data }) =>
+    limitsAfter.taskRequested(taskRequested(running(state), data), data),
+  ),
   apply(TaskSucceeded, (state: WorkflowState, { data }) => taskSucceeded(running(state), data)),
   apply(TaskFailed, (state: WorkflowState, { data }) => taskFailed(running(state), data)),
   apply(GroupStarted, (state: WorkflowState, { data }) => groupStarted(running(state), data)),
   apply(NodeEnded, (state: WorkflowState, { data }) => nodeEnded(running(state), data)),
-  apply(TimerSet, (state: WorkflowState, { data }) => timerSet(running(state), data)),
+  apply(TimerSet, (state: WorkflowState, { data }) => {
+    const timer = data.timerId.startsWith('limit/') ? timerOf(data.timerId) : undefined;
+    return timer?.kind === 'limit'
+      ? limitsAfter.timerSet(running(state), data.timerId, timer.limit)
+      : timerSet(running(state), data);
+  }),
   apply(EventExpected, (state: WorkflowState, { data }) => eventExpected(running(state), data)),
   apply(EventAwaited, (state: WorkflowState, { data }) => eventAwaited(running(state), data)),
   apply(EventKept, (state: WorkflowState, { data }) => eventKept(running(state), data)),

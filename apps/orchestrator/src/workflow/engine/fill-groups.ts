@@ -1,9 +1,8 @@
 import { NodeEnded } from '@starter/contracts';
 import { childPath } from '../definition/node-path.js';
 import { work } from './nodes.js';
-import { setTimer } from './requests.js';
 import type { Run } from './run.js';
-import { timerOf } from './timers.js';
+import { setTimer, timerOf } from './timers.js';
 import { isActive } from './workflow.state.js';
 
 /** About so many events at most in one transaction: what is left waits for a message of its own. */

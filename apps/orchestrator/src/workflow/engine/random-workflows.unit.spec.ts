@@ -56,7 +56,13 @@ const inputSchema = z.object({ n: z.number(), list: z.array(z.string()) });
 
 /** A tree as the model sees it. */
 type Tree = { readonly undo: boolean } & (
-  | { readonly kind: 'task'; readonly attempts: number; readonly patient: boolean; readonly wait: boolean }
+  | {
+      readonly kind: 'task';
+      readonly attempts: number;
+      readonly patient: boolean;
+      readonly wait: boolean;
+      readonly limited: boolean;
+    }
   | { readonly kind: 'sleep' }
   /** No other has the tag: every wait has an event of its own. */
   | { readonly kind: 'event'; readonly tag: number }
@@ -75,7 +81,15 @@ function randomTree(depth: number): Tree {
   const parts = () => Array.from({ length: below(4) }, part);
   const policy = (): Policy => (chance(0.4) ? 'failFast' : chance(0.5) ? 'waitAll' : below(3));
   const choice = depth === 0 ? 0 : depth === depthAtMost ? 0.4 + 0.6 * random() : random();
-  if (choice < 0.35) return { kind: 'task', undo, attempts: 1 + below(3), patient: chance(0.6), wait: chance(0.5) };
+  if (choice < 0.35)
+    return {
+      kind: 'task',
+      undo,
+      attempts: 1 + below(3),
+      patient: chance(0.6),
+      wait: chance(0.5),
+      limited: chance(0.3),
+    };
   if (choice < 0.4) return chance(0.5) ? { kind: 'sleep', undo } : { kind: 'event', undo, tag: below(2 ** 40) };
   if (choice < 0.6) return { kind: 'chain', undo, parts: parts() };
   if (choice < 0.75) {
@@ -113,9 +127,10 @@ function writtenPlain(tree: Tree, known: Known): NodeDraft {
   const { given, items } = known;
   switch (tree.kind) {
     case 'task': {
-      const task = write
+      const plain = write
         .task(Do, { with: given })
         .retry({ attempts: tree.attempts, ...(tree.wait ? { backoff: write.exponential('1s') } : {}) });
+      const task = tree.limited ? plain.rateLimit('2/m') : plain;
       return tree.patient ? task : task.timeout('10s');
     }
     case 'sleep':

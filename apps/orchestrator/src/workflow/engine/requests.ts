@@ -1,19 +1,25 @@
-import { TaskFailed, TaskRequested, TaskSucceeded, TimerSet, WorkflowStuck, type DataOf } from '@starter/contracts';
+import { TaskFailed, TaskRequested, TaskSucceeded, WorkflowStuck, type DataOf } from '@starter/contracts';
 import type { CompensationNode, Json } from '../definition/definition.js';
 import { durationMs } from '../definition/duration.js';
 import { nodeAt } from '../definition/node-path.js';
 import { BadReferenceError, resolve } from '../definition/reference.js';
 import { attemptsOf } from './compensations.js';
 import { requestIdOf } from './derived-id.js';
+import { mayRequest } from './rate-limits.js';
 import type { Run } from './run.js';
-import { backoffMs, timerIdOf, type Timer } from './timers.js';
+import { backoffMs, setTimer } from './timers.js';
 import { valuesAt } from './values.js';
 import { isActive, nameOf, type Request, type StartedWorkflow } from './workflow.state.js';
 
 type Attempt = Pick<Request, 'path' | 'purpose' | 'attempt' | 'requestId'>;
 
-/** Sends the command of a task or of a compensation. */
+/** Sends the command of a task or of a compensation; that of a task with a rate limit when it is its turn. */
 export function request(run: Run, path: string, purpose: Request['purpose'], attempt: number): void {
+  if (purpose === 'compensate' || mayRequest(run, path, attempt)) send(run, path, purpose, attempt);
+}
+
+/** Sends a command now. */
+export function send(run: Run, path: string, purpose: Request['purpose'], attempt: number): void {
   const { state } = run;
   const { command, version, key, input, timeout } = commandOf(state, path, purpose);
   const { workflowId } = state;
@@ -74,11 +80,6 @@ export function retry(run: Run, { path, purpose, attempt }: Omit<Attempt, 'reque
   const before = run.state.requests.get(requestId);
   if (!before || before.state === 'requested' || !isCurrent(run.state, before)) return;
   request(run, path, purpose, attempt);
-}
-
-export function setTimer(run: Run, timer: Timer, delayMs: number): void {
-  const path = timer.kind === 'fill' ? '' : timer.path;
-  run.emit(TimerSet.of({ workflowId: run.state.workflowId, timerId: timerIdOf(timer), path, delayMs }));
 }
 
 /** Whether what comes of this attempt decides what comes of its node: that is still open, and no later attempt was made. */

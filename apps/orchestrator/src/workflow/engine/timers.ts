@@ -1,5 +1,7 @@
+import { TimerSet } from '@starter/contracts';
 import type { Backoff } from '../definition/definition.js';
 import { durationMs } from '../definition/duration.js';
+import type { Run } from './run.js';
 import type { Request } from './workflow.state.js';
 
 /** What a timer is for. Its id says it, so that nothing has to be kept about timers that are no longer of interest. */
@@ -12,9 +14,11 @@ export type Timer =
     }
   | { readonly kind: 'sleep' | 'deadline'; readonly path: string }
   /** Goes on with the members of groups that did not fit in one transaction. */
-  | { readonly kind: 'fill'; readonly number: number };
+  | { readonly kind: 'fill'; readonly number: number }
+  /** The next tasks may be requested that share a rate limit. */
+  | { readonly kind: 'limit'; readonly number: number; readonly limit: string };
 
-/** `timeout/0.1/run/2`, `sleep/0.3`, `fill/7` */
+/** `timeout/0.1/run/2`, `sleep/0.3`, `fill/7`, `limit/1/email.send 100/h` */
 export function timerIdOf(timer: Timer): string {
   switch (timer.kind) {
     case 'retry':
@@ -25,13 +29,15 @@ export function timerIdOf(timer: Timer): string {
       return [timer.kind, timer.path].join('/');
     case 'fill':
       return [timer.kind, timer.number].join('/');
+    case 'limit':
+      return [timer.kind, timer.number, timer.limit].join('/');
   }
 }
 
 /** undefined for what is no id of a timer. */
 export function timerOf(timerId: string): Timer | undefined {
   const [, kind, path, purpose, attempt] =
-    /^(retry|timeout)\/([\d.]+)\/(run|compensate)\/(\d+)$|^(sleep|deadline)\/([\d.]+)$|^(fill)\/(\d+)$/
+    /^(retry|timeout)\/([\d.]+)\/(run|compensate)\/(\d+)$|^(sleep|deadline)\/([\d.]+)$|^(fill)\/(\d+)$|^(limit)\/(\d+)\/(.+)$/
       .exec(timerId)
       ?.filter((part) => part !== undefined) ?? [];
   switch (kind) {
@@ -43,9 +49,16 @@ export function timerOf(timerId: string): Timer | undefined {
       return { kind, path: path as string };
     case 'fill':
       return { kind, number: Number(path) };
+    case 'limit':
+      return { kind, number: Number(path), limit: purpose as string };
     default:
       return undefined;
   }
+}
+
+export function setTimer(run: Run, timer: Timer, delayMs: number): void {
+  const path = 'path' in timer ? timer.path : '';
+  run.emit(TimerSet.of({ workflowId: run.state.workflowId, timerId: timerIdOf(timer), path, delayMs }));
 }
 
 /** How long to wait after this attempt (1 for the first) has failed, in milliseconds. */

@@ -33,7 +33,8 @@ import { derivedId } from './derived-id.js';
 import { evolution } from './evolution.js';
 import { fillGroups } from './fill-groups.js';
 import { work } from './nodes.js';
-import { fail, request, retry, succeed, timedOut } from './requests.js';
+import { nextPortion } from './rate-limits.js';
+import { fail, request, retry, send, succeed, timedOut } from './requests.js';
 import { Run } from './run.js';
 import { timerOf } from './timers.js';
 import { resultOf } from './values.js';
@@ -117,6 +118,9 @@ function fire(run: Run, timerId: string): string | void {
       if (isActive(run.state, path)) run.agenda.push({ do: 'fail', path, reason });
       return;
     }
+    case 'limit':
+      for (const [path, attempt] of nextPortion(run, timer)) send(run, path, 'run', attempt);
+      return;
     case 'fill':
       run.fills = timerId === run.state.fillTimer;
   }

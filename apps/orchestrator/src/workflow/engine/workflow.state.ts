@@ -13,6 +13,7 @@ import { Map, OrderedSet, Set, type List } from 'immutable';
 import { workflowNode, type Json, type WorkflowNode } from '../definition/definition.js';
 import { nodesDownTo, placeIn, rootPath } from '../definition/node-path.js';
 import { noCompensations, register, requestedAgain, undo, type Compensations } from './compensations.js';
+import type { LimitInUse } from './rate-limits.js';
 import { itemsOf, resultsOfMembers } from './values.js';
 
 /** One command that was sent, and what came of it. */
@@ -69,6 +70,10 @@ export interface StartedWorkflow {
   readonly awaited: Map<string, OrderedSet<string>>;
   /** Events for which no node has waited yet, oldest first, by correlation; none is empty. */
   readonly kept: Map<string, List<Json>>;
+  /** Rate limits that are counted now. */
+  readonly limits: Map<string, LimitInUse>;
+  /** How many timers of theirs there were: each has a number of its own. */
+  readonly limitTimers: number;
   readonly compensations: Compensations;
   /** Why it failed. */
   readonly reason?: string;
@@ -98,6 +103,8 @@ export const started = ({
   expected: Map(),
   awaited: Map(),
   kept: Map(),
+  limits: Map(),
+  limitTimers: 0,
   compensations: noCompensations,
 });
 

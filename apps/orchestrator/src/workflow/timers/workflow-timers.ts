@@ -4,7 +4,9 @@ import {
   EventKept,
   EventReceived,
   GroupStarted,
+  LimitRested,
   NodeEnded,
+  TaskDeferred,
   TaskFailed,
   TaskRequested,
   TaskSucceeded,
@@ -54,7 +56,16 @@ export const workflowTimers = defineProjection('workflow-timers', {
     project(WorkflowCompleted, remove),
     project(WorkflowFailed, remove),
     ignore(WorkflowStarted, TaskRequested, TaskSucceeded, TaskFailed, GroupStarted, NodeEnded),
-    ignore(EventExpected, EventAwaited, EventKept, EventReceived, WorkflowStuck, WorkflowUnstuck),
+    ignore(
+      TaskDeferred,
+      LimitRested,
+      EventExpected,
+      EventAwaited,
+      EventKept,
+      EventReceived,
+      WorkflowStuck,
+      WorkflowUnstuck,
+    ),
   ),
 });
 

@@ -4,7 +4,9 @@ import {
   EventKept,
   EventReceived,
   GroupStarted,
+  LimitRested,
   NodeEnded,
+  TaskDeferred,
   TaskFailed,
   TaskRequested,
   TaskSucceeded,
@@ -54,7 +56,7 @@ export const workflowWaits = defineProjection('workflow-waits', {
     project(WorkflowCompleted, remove),
     project(WorkflowFailed, remove),
     ignore(WorkflowStarted, TaskRequested, TaskSucceeded, TaskFailed, GroupStarted, NodeEnded, TimerSet),
-    ignore(EventAwaited, EventKept, EventReceived, WorkflowStuck, WorkflowUnstuck),
+    ignore(TaskDeferred, LimitRested, EventAwaited, EventKept, EventReceived, WorkflowStuck, WorkflowUnstuck),
   ),
 });
 
