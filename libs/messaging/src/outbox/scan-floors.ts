@@ -9,6 +9,8 @@ interface Mark {
 
 /** A look from the very front, should anything have been missed. */
 const fullLookMs = 5_000;
+/** One that was slow for another reason must not keep back for long what waits for the next. */
+const longestRestMs = 10_000;
 
 /**
  * Where the scan of each shard may begin. Deleted rows stay in the index while anybody holds an older snapshot, and scanning
@@ -33,7 +35,7 @@ export class ScanFloors {
     return this.floors.get(shard) ?? 0;
   }
 
-  /** `wanted`: something may wait below the floors. Never so often that it would take more than a twentieth of the time. */
+  /** `wanted`: something may wait below the floors. As a rule never so often that it would take more than a twentieth of the time. */
   fullLookDue(wanted: boolean): boolean {
     const now = performance.now();
     return now >= this.cooledAt && (wanted || now >= this.nextFullLook);
@@ -41,7 +43,7 @@ export class ScanFloors {
 
   fullLookTook(ms: number): void {
     const now = performance.now();
-    this.cooledAt = now + 20 * ms;
+    this.cooledAt = now + Math.min(20 * ms, longestRestMs);
     this.nextFullLook = now + fullLookMs;
   }
 
