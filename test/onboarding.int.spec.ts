@@ -111,6 +111,35 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     await untilActive(userId);
   });
 
+  it('sends a campaign to the users that are named, and reports on those that could not be reached', async () => {
+    const emails = [uniqueEmail(), uniqueEmail(), uniqueEmail('refused.example')];
+    const users = await Promise.all(emails.map(async (email) => (await register(email)).userId));
+    await eventually(async () => {
+      for (const id of users) expect(await userOf(id)).toMatchObject({ id });
+    });
+    const recipients = await services.users.app
+      .get(DataSource)
+      .query<unknown[]>('SELECT email AS to, name FROM user_directory WHERE user_id = ANY ($1)', [users]);
+    const campaign = { campaignId: randomUUID(), name: 'Spring' };
+    const { url } = services.orchestrator;
+    const response = await fetch(`${url}/workflows`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ workflow: 'email-campaign', input: { ...campaign, recipients } }),
+    });
+    const { workflowId } = (await response.json()) as { workflowId: string };
+    await eventually(async () =>
+      expect(await (await fetch(`${url}/workflows/${workflowId}`)).json()).toMatchObject({
+        state: 'completed',
+        groups: [{ path: '0.0', size: 3, begun: 3, succeeded: 2, failed: 1 }],
+        results: { '0.1': { ...campaign, sent: 2, failed: 1 } },
+      }),
+    );
+    for (const email of emails.slice(0, 2)) {
+      expect(mailsTo(email).filter(({ subject }) => subject.startsWith('News'))).toHaveLength(1);
+    }
+  });
+
   it('answers a repeated request with the first answer, and refuses the key for another request', async () => {
     const body = { email: uniqueEmail(), name: 'Ada' };
     const key = { 'idempotency-key': randomUUID() };

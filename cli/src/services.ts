@@ -21,7 +21,10 @@ export const services: Readonly<Record<string, OperatedService>> = {
       followed('user-service', (await import('@starter/user-service')).projections, dataSource),
   },
   'email-service': {
-    actors: async () => [(await import('@starter/email-service')).emailDelivery],
+    actors: async () => {
+      const { campaign, emailDelivery } = await import('@starter/email-service');
+      return [emailDelivery, campaign];
+    },
     projections: () => Promise.resolve([]),
   },
   orchestrator: {

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { EmailModule } from './email/email.module.js';
 import { senderFormat } from './email/mailer.js';
 
+export { campaign } from './campaign/campaign.decider.js';
 export { emailDelivery } from './email/email.decider.js';
 
 const settings = personalDataSettings.extend({

@@ -178,7 +178,9 @@ it('gives the same answer to the same Idempotency-Key and refuses it for another
 it('refuses what it cannot run', async () => {
   const unknown = await post({ workflow: 'no-such', input: {} });
   expect(unknown.status).toBe(404);
-  expect(await unknown.json()).toMatchObject({ detail: 'There is no workflow "no-such"; there are: user-onboarding.' });
+  expect(await unknown.json()).toMatchObject({
+    detail: 'There is no workflow "no-such"; there are: user-onboarding, email-campaign.',
+  });
   const plain = { ...inputFor('ada@example.com'), email: 'ada@example.com' };
   const wrong = await post({ workflow: 'user-onboarding', input: plain });
   expect(wrong.status).toBe(400);

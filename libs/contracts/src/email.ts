@@ -6,7 +6,7 @@ const owner = 'email-service';
 const emailId = z.uuid();
 /** Comes sealed by the service that knows the recipient, and is opened only to be sent. */
 const to = sealed;
-const template = z.enum(['welcome', 'verification-reminder']);
+const template = z.enum(['welcome', 'verification-reminder', 'newsletter']);
 const variables = z.record(z.string(), sealed);
 
 /** The e-mail's id is the command's id: sending the same command twice is one e-mail. */
@@ -40,4 +40,25 @@ export const EmailFailed = defineEvent('email.failed', {
   version: 1,
   owner,
   schema: z.object({ emailId, to, template, reason: z.string() }),
+});
+
+const campaign = { campaignId: z.uuid(), name: z.string().min(1).max(200) };
+
+/** Every e-mail of a campaign has been sent, or could not be. */
+export const CompleteCampaign = defineCommand('campaign.complete', {
+  version: 1,
+  owner,
+  key: 'campaignId',
+  schema: z.object({
+    ...campaign,
+    /** What came of each e-mail, `null` for those that failed. */
+    results: z.array(z.json()),
+  }),
+});
+
+/** The report on a campaign. */
+export const CampaignCompleted = defineEvent('campaign.completed', {
+  version: 1,
+  owner,
+  schema: z.object({ ...campaign, sent: z.int().min(0), failed: z.int().min(0) }),
 });

@@ -1,6 +1,7 @@
 import { type DynamicModule, Module } from '@nestjs/common';
-import { ActorRuntime, ActorRuntimeModule } from '@starter/event-sourcing';
+import { ActorModule, ActorRuntime, ActorRuntimeModule } from '@starter/event-sourcing';
 import { Messaging } from '@starter/messaging';
+import { campaign } from '../campaign/campaign.decider.js';
 import { EmailController } from './email.controller.js';
 import { EmailTask } from './email.task.js';
 import { Mailer, type MailerOptions } from './mailer.js';
@@ -10,8 +11,8 @@ export class EmailModule {
   static forRoot(options: MailerOptions): DynamicModule {
     return {
       module: EmailModule,
-      // Not the actor's commands: they would be handled in one transaction, and sending an e-mail cannot be in it.
-      imports: [ActorRuntimeModule],
+      // Not the commands of e-mails: they would be handled in one transaction, and sending an e-mail cannot be in it.
+      imports: [ActorRuntimeModule, ActorModule.forFeature({ actors: [campaign] })],
       controllers: [EmailController],
       providers: [
         { provide: Mailer, useFactory: () => new Mailer(options) },

@@ -1,5 +1,6 @@
 import type { DataOf, SendEmail } from '@starter/contracts';
 import type { Content, Template } from './templates/template.js';
+import { newsletter } from './templates/newsletter.js';
 import { verificationReminder } from './templates/verification-reminder.js';
 import { welcome } from './templates/welcome.js';
 
@@ -9,6 +10,7 @@ type Request = Pick<DataOf<typeof SendEmail>, 'template' | 'variables'>;
 const templates: Readonly<Record<Request['template'], Template>> = {
   welcome,
   'verification-reminder': verificationReminder,
+  newsletter,
 };
 
 /** @throws PermanentMailError naming every variable that is missing or does not fit */

@@ -18,7 +18,7 @@ const activating = (userId: Json): WorkflowNode => ({
 
 it('holds the workflows of this service, all of which can run', () => {
   const registry = new WorkflowRegistry(workflows, contracts);
-  expect(registry.names).toEqual(['user-onboarding']);
+  expect(registry.names).toEqual(['user-onboarding', 'email-campaign']);
   expect(registry.find('user-onboarding')).toBe(onboarding);
   expect(registry.find('other')).toBeUndefined();
 });

@@ -25,6 +25,17 @@ export const workflowView = z.object({
       reason: z.string().optional(),
     }),
   ),
+  /** How far each group and forEach has come that has begun. */
+  groups: z.array(
+    z.object({
+      path: z.string(),
+      size: z.number(),
+      /** Members that have begun, or wait for their rate limit. */
+      begun: z.number(),
+      succeeded: z.number(),
+      failed: z.number(),
+    }),
+  ),
   /** Results of the tasks by path. */
   results: z.record(z.string(), z.unknown()),
   /** The definition that this run started with. */
@@ -41,6 +52,9 @@ export const viewOf = (state: StartedWorkflow): WorkflowView => ({
   steps: [...state.requests.values()]
     .sort((one, other) => one.number - other.number)
     .map(({ number: _, ...step }) => step),
+  groups: [...state.groups].map(([path, { size, begun, succeeded, failed }]) => {
+    return { path, size, begun, succeeded, failed };
+  }),
   results: state.results.toObject(),
   definition: state.definition,
 });

@@ -1,13 +1,22 @@
-import { ActivateUser, DeactivateUser, SendEmail, UserActivated, UserVerified } from '@starter/contracts';
+import {
+  ActivateUser,
+  CampaignCompleted,
+  CompleteCampaign,
+  DeactivateUser,
+  SendEmail,
+  UserActivated,
+  UserVerified,
+} from '@starter/contracts';
 import type { Workflow } from '../workflow/definition/builder.js';
 import type { Contracts } from '../workflow/definition/contract-problems.js';
+import { emailCampaign } from './email-campaign.workflow.js';
 import { userOnboarding } from './user-onboarding.workflow.js';
 
 /** Every workflow that this service runs by name. To add one, write it beside this file and name it here. */
-export const workflows: readonly Workflow[] = [userOnboarding];
+export const workflows: readonly Workflow[] = [userOnboarding, emailCampaign];
 
 /** What any workflow may send and wait for. */
 export const contracts: Contracts = {
-  commands: [SendEmail, ActivateUser, DeactivateUser],
-  events: [UserVerified, UserActivated],
+  commands: [SendEmail, CompleteCampaign, ActivateUser, DeactivateUser],
+  events: [UserVerified, UserActivated, CampaignCompleted],
 };
