@@ -44,6 +44,9 @@ export const EmailFailed = defineEvent('email.failed', {
 
 const campaign = { campaignId: z.uuid(), name: z.string().min(1).max(200) };
 
+/** What a campaign is asked for with: the workflow `email-campaign`. */
+export const campaignRequest = z.object({ ...campaign, recipients: z.array(z.object({ to: sealed, name: sealed })) });
+
 /** Every e-mail of a campaign has been sent, or could not be. */
 export const CompleteCampaign = defineCommand('campaign.complete', {
   version: 1,

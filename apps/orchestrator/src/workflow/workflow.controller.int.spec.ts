@@ -183,3 +183,16 @@ it('goes on with a workflow that is stuck as the operator says, at the place tha
   await until(id, 'failed');
   expect((await request(`/${id}/unstick`, { path: '0.0', remedy: 'skip' })).status).toBe(409);
 });
+
+it('answers with the result as soon as there is one, also to who has asked before the start', async () => {
+  const soon = await begin({ kind: 'chain', steps: [{ kind: 'sleep', duration: '500ms' }, activate()] });
+  expect(await request(`/${soon}/result?timeout=30s`)).toEqual({
+    status: 200,
+    body: { id: soon, state: 'completed', result: { userId } },
+  });
+  const later = await begin({ kind: 'sleep', duration: '1h' });
+  await until(later, 'running');
+  expect((await request(`/${later}/result`)).body).toEqual({ id: later, state: 'running' });
+  expect((await request(`/${later}/result?timeout=10m`)).status).toBe(400);
+  expect((await request(`/${newMessageId()}/result?timeout=1ms`)).status).toBe(404);
+});

@@ -4,11 +4,12 @@ import { UnstickWorkflow } from '@starter/contracts';
 import { idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
 import { z } from 'zod';
 import { definitionSchema } from './definition/definition.js';
+import { duration, durationMs } from './definition/duration.js';
 import { WorkflowControl } from './workflow-control.js';
 import { WorkflowRequests, type Accepted } from './workflow-requests.js';
 import { WorkflowQueries, type WorkflowPage } from './workflow.queries.js';
 import { workflowStates } from './workflow.row.js';
-import { workflowView, type WorkflowView } from './workflow.view.js';
+import { workflowResult, workflowView, type WorkflowResult, type WorkflowView } from './workflow.view.js';
 
 const start = z.strictObject({
   /** Name of a workflow of this service; with a definition, what this run is called. */
@@ -24,6 +25,10 @@ const listing = z.strictObject({
   limit: z.coerce.number().int().min(1).max(100).default(20),
   after: z.string().exactOptional(),
   state: z.enum(workflowStates).exactOptional(),
+});
+const waiting = z.strictObject({
+  /** `30s`; `0s` answers at once. */
+  timeout: duration.refine((text) => durationMs(text) <= 60_000, 'at most 60s; ask again').default('0s'),
 });
 const accepted = z.object({ workflowId: z.uuid(), commandId: z.uuid() });
 const page = z.object({
@@ -115,6 +120,20 @@ export class WorkflowController {
   @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
   byId(@Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>): Promise<WorkflowView> {
     return this.queries.byId(id);
+  }
+
+  /** What came of a workflow: waits until it is over or stuck, at most for the timeout, and answers how it stands then. */
+  @Get(':id/result')
+  @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
+  @ApiQuery({ name: 'timeout', schema: openApi(waiting.shape.timeout), required: false })
+  @ApiResponse({ status: 200, schema: openApi(workflowResult) })
+  @ApiResponse({ status: 400, description: 'The timeout is malformed, or longer than 60 s.' })
+  @ApiResponse({ status: 404, description: 'Unknown, or not started by then.' })
+  result(
+    @Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>,
+    @Query(new SchemaPipe(waiting)) { timeout }: z.output<typeof waiting>,
+  ): Promise<WorkflowResult> {
+    return this.queries.result(id, durationMs(timeout));
   }
 
   /** Newest first. */

@@ -2,16 +2,24 @@ import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { ActorRuntime } from '@starter/event-sourcing';
 import { ProblemException, readCursor, writeCursor } from '@starter/service';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Repository } from 'typeorm';
 import { workflowInstance } from './engine/workflow.decider.js';
+import type { StartedWorkflow } from './engine/workflow.state.js';
 import { WorkflowRow } from './workflow.row.js';
-import { viewOf, type WorkflowView } from './workflow.view.js';
+import { resultViewOf, viewOf, type WorkflowResult, type WorkflowView } from './workflow.view.js';
 
 export interface WorkflowPage {
   readonly workflows: WorkflowRow[];
   /** Pass it as `after` to read on; absent on the last page. */
   readonly next?: string;
 }
+
+/** How often whoever waits for a result looks: one row by its key. */
+const pollMs = 250;
+
+/** Nothing changes any more, or only when somebody does something. */
+const rests: ReadonlySet<WorkflowRow['state']> = new Set(['completed', 'failed', 'stuck']);
 
 @Injectable()
 export class WorkflowQueries {
@@ -20,12 +28,26 @@ export class WorkflowQueries {
     @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
   ) {}
 
-  /** From the workflow's own events, so it is never older than they are. */
+  /**
+   * From the workflow's own events, so it is never older than they are.
+   * @throws ProblemException 404
+   */
   async byId(id: string): Promise<WorkflowView> {
-    const { state } = await this.runtime.read(workflowInstance, id);
-    if (state.status !== 'new') return viewOf(state);
-    const detail = `There is no workflow ${id}, or the command that starts it has not arrived yet; ask again in a moment.`;
-    throw new ProblemException(HttpStatus.NOT_FOUND, detail);
+    return viewOf(await this.read(id));
+  }
+
+  /**
+   * What came of a workflow, as soon as it is over or stuck; how it stands after `timeoutMs` otherwise.
+   * @throws ProblemException 404 when it has not started by then
+   */
+  async result(id: string, timeoutMs: number): Promise<WorkflowResult> {
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      const row = await this.workflows.findOneBy({ id });
+      const left = deadline - performance.now();
+      if ((row && rests.has(row.state)) || left <= 0) return resultViewOf(await this.read(id));
+      await sleep(Math.min(pollMs, left));
+    }
   }
 
   /** Newest first. The cursor names the last row seen, so a page costs the same however far back it lies. */
@@ -44,5 +66,12 @@ export class WorkflowQueries {
     const workflows = rows.slice(0, limit);
     const last = workflows.at(-1);
     return rows.length > limit && last ? { workflows, next: writeCursor(last.startedAt, last.id) } : { workflows };
+  }
+
+  private async read(id: string): Promise<StartedWorkflow> {
+    const { state } = await this.runtime.read(workflowInstance, id);
+    if (state.status !== 'new') return state;
+    const detail = `There is no workflow ${id}, or the command that starts it has not arrived yet; ask again in a moment.`;
+    throw new ProblemException(HttpStatus.NOT_FOUND, detail);
   }
 }

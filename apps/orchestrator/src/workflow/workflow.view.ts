@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { rootPath } from './definition/node-path.js';
+import { resultOf } from './engine/values.js';
 import type { StartedWorkflow } from './engine/workflow.state.js';
 import { workflowStates } from './workflow.row.js';
 
@@ -42,6 +44,23 @@ export const workflowView = z.object({
   definition: z.record(z.string(), z.unknown()),
 });
 export type WorkflowView = z.output<typeof workflowView>;
+
+/** What `GET /workflows/:id/result` answers. */
+export const workflowResult = z.object({
+  id: z.uuid(),
+  state: z.enum(workflowStates),
+  /** Of one that has completed. */
+  result: z.unknown().optional(),
+  reason: z.string().optional(),
+});
+export type WorkflowResult = z.output<typeof workflowResult>;
+
+export const resultViewOf = (state: StartedWorkflow): WorkflowResult => ({
+  id: state.workflowId,
+  state: state.status,
+  ...(state.status === 'completed' ? { result: resultOf(state, rootPath) ?? null } : {}),
+  ...reasonOf(state),
+});
 
 export const viewOf = (state: StartedWorkflow): WorkflowView => ({
   id: state.workflowId,
