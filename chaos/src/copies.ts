@@ -5,7 +5,7 @@ import { connect, type ConsumeMessage } from 'amqplib';
 import { Kafka, logLevel, type KafkaMessage } from 'kafkajs';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client } from 'pg';
+import { ask } from './database.js';
 import type { Random } from './random.js';
 import type { System } from './system.js';
 
@@ -140,8 +140,5 @@ export async function publishPoison({ backends, databaseOf }: System): Promise<v
   channel.publish('', queue, Buffer.from('{}'), { persistent: true, messageId: randomUUID(), type: 'user.activate' });
   await channel.waitForConfirms();
   await connection.close();
-  const database = new Client({ connectionString: databaseOf('user-service') });
-  await database.connect();
-  while ((await database.query('SELECT FROM dead_letter')).rowCount !== 3) await sleep(100);
-  await database.end();
+  while ((await ask(databaseOf('user-service'), 'SELECT FROM dead_letter')).length !== 3) await sleep(100);
 }

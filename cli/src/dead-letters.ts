@@ -10,11 +10,10 @@ import {
   type MessageDefinition,
   type Selection,
 } from '@starter/messaging';
-import Table from 'cli-table3';
 import { resolve } from 'node:path';
 import type { DataSource } from 'typeorm';
 import { operatorCommand, run, toInstant, toWholeNumber, withDatabase, type OperatorOptions } from './operator.js';
-import { print, writeFileOf } from './output.js';
+import { newTable, print, writeFileOf } from './output.js';
 
 const deadLetters = operatorCommand(
   'dead-letters',
@@ -38,7 +37,10 @@ filtered('list', 'the newest first')
   .option('-n, --lines <count>', 'how many', toWholeNumber, 20)
   .option('--after <place>', 'the page behind this one')
   .addOption(
-    new Option('--status <status>', 'open, or redriven and on the way').choices(['open', 'scheduled'] as const),
+    new Option('--status <status>', 'open, or on the way: redriven, or with a next attempt that is far off').choices([
+      'open',
+      'scheduled',
+    ] as const),
   )
   .action((_, command) => {
     const { lines, after, status, ...options } = command.optsWithGlobals();
@@ -159,8 +161,6 @@ function withoutPersonalData(message: Message): Message {
 }
 
 const toLine = (value: unknown): string => JSON.stringify(value);
-
-const newTable = (...head: string[]) => new Table({ head, style: { head: [], border: [], compact: true } });
 
 function tableOf(items: readonly DeadLetter[]): string {
   const table = newTable('failed', 'consumer', 'type', 'key', 'error', 'reason', 'redrives', 'id');

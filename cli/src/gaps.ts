@@ -1,8 +1,7 @@
 import 'reflect-metadata';
 import { openGaps, skipGap, type Gap } from '@starter/messaging';
-import Table from 'cli-table3';
 import { operatorCommand, run, toWholeNumber, withDatabase } from './operator.js';
-import { print } from './output.js';
+import { newTable, print } from './output.js';
 
 const gaps = operatorCommand(
   'gaps',
@@ -39,8 +38,7 @@ gaps
   });
 
 function tableOf(found: readonly Gap[]): string {
-  const head = ['since', 'consumer', 'key', 'missing'];
-  const table = new Table({ head, style: { head: [], border: [], compact: true } });
+  const table = newTable('since', 'consumer', 'key', 'missing');
   for (const { since, consumer, key, missingFrom, missingTo } of found) {
     const missing = missingFrom === missingTo ? `${missingFrom}` : `${missingFrom} to ${missingTo}`;
     table.push([since.toISOString(), consumer, key, missing]);

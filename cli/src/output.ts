@@ -3,6 +3,7 @@ import { rename } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { LoggedEvent } from '@starter/event-sourcing';
+import Table from 'cli-table3';
 
 /** Whoever reads what is printed (`| head`) may have enough of it: not an error. */
 export async function print(lines: AsyncIterable<string> | Iterable<string>): Promise<void> {
@@ -42,6 +43,9 @@ export async function* eachOf(lines: AsyncIterable<string>, onLine: () => void):
 export function showProgress(status: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${status}`);
 }
+
+/** A table for humans, without colours and with a line per row. */
+export const newTable = (...head: string[]) => new Table({ head, style: { head: [], border: [], compact: true } });
 
 const columns = (...cells: readonly [text: string, width: number][]): string =>
   cells

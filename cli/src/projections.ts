@@ -6,9 +6,8 @@ import {
   type RebuildProgress,
 } from '@starter/event-sourcing';
 import { Presets, SingleBar } from 'cli-progress';
-import Table from 'cli-table3';
 import { operatorCommand, run, serviceOf, withDatabase } from './operator.js';
-import { print } from './output.js';
+import { newTable, print } from './output.js';
 
 const projections = operatorCommand(
   'projections',
@@ -57,8 +56,7 @@ projections
   });
 
 function tableOf(status: readonly ProjectionStatus[]): string {
-  const head = ['projection', 'kind', 'behind', 'waiting', 'failed', 'made anew'];
-  const table = new Table({ head, style: { head: [], border: [], compact: true } });
+  const table = newTable('projection', 'kind', 'behind', 'waiting', 'failed', 'made anew');
   for (const { name, kind, behind, waiting, failed, tables, rebuiltAt } of status) {
     const anew = tables.length === 0 ? 'cannot be' : (rebuiltAt?.toISOString() ?? 'never');
     table.push([name, kind, behind, waiting, failed, anew]);

@@ -1,8 +1,7 @@
 import 'reflect-metadata';
 import { RateLimits } from '@starter/messaging';
-import Table from 'cli-table3';
 import { operatorCommand, run, withDatabase } from './operator.js';
-import { print } from './output.js';
+import { newTable, print } from './output.js';
 
 const rateLimits = operatorCommand(
   'rate-limits',
@@ -17,10 +16,7 @@ rateLimits
     return withDatabase(options, async (dataSource) => {
       const found = await new RateLimits(dataSource).list();
       if (options.json) return print(found.map((one) => JSON.stringify(one)));
-      const table = new Table({
-        head: ['type', 'limit', 'waiting'],
-        style: { head: [], border: [], compact: true },
-      });
+      const table = newTable('type', 'limit', 'waiting');
       for (const { type, rate, waiting } of found) table.push([type, rate ?? 'as in the code', waiting]);
       await print([table.toString()]);
     });

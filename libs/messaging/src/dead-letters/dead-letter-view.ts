@@ -15,7 +15,7 @@ export interface DeadLetterFilter {
   readonly until?: Date | undefined;
   /** Somewhere in the reason or in the message. */
   readonly text?: string | undefined;
-  /** `redriven`: on its way to its consumer again. Default `open`. */
+  /** `scheduled`: on its way to its consumer again, at once or at its time. Default `open`. */
   readonly status?: 'open' | 'scheduled' | undefined;
 }
 

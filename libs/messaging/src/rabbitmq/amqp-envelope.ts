@@ -3,6 +3,7 @@ import { inspect } from 'node:util';
 import { UndecodableError } from '../errors.js';
 import type { Message } from '../message.js';
 import type { Outcome } from '../outcome.js';
+import { longestReason } from '../transport/dead-letter.js';
 import { deadLetterHeaders } from '../transport/delivery.js';
 
 /** The AMQP properties that this library reads or writes, named as `amqplib` names them. */
@@ -112,9 +113,6 @@ export function asDeadLetter(
     [deadLetterHeaders.time]: new Date().toISOString(),
   });
 }
-
-/** All headers together must fit into 64 KiB, or the dead letter could never be published. */
-const longestReason = 4000;
 
 /**
  * Written by the broker, or read by it when we publish: RabbitMQ 3 takes its own records of an earlier death for a loop

@@ -9,12 +9,8 @@ export const newsletter = defineTemplate('newsletter', {
 
 there is news. Sign in to read it.
 `,
-  html: ({ name }) =>
-    html`<!doctype html>
-      <html lang="en">
-        <body style="font-family: sans-serif; line-height: 1.5">
-          <p>Hello ${name},</p>
-          <p>there is news. Sign in to read it.</p>
-        </body>
-      </html> `,
+  html: ({ name }) => html`
+    <p>Hello ${name},</p>
+    <p>there is news. Sign in to read it.</p>
+  `,
 });

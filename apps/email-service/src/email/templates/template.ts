@@ -12,6 +12,7 @@ interface Parts<Variables extends z.ZodObject> {
   readonly variables: Variables;
   readonly subject: (variables: z.output<Variables>) => string;
   readonly text: (variables: z.output<Variables>) => string;
+  /** Its paragraphs: what is around them is the same for all. */
   readonly html: (variables: z.output<Variables>) => string;
 }
 
@@ -22,9 +23,15 @@ export function defineTemplate<Variables extends z.ZodObject>(name: string, part
   return (given) => {
     const { success, data, error } = parts.variables.safeParse(given);
     if (!success) throw new PermanentMailError(`template ${name} was given wrong variables: ${describe(error)}`);
-    return { subject: parts.subject(data), text: parts.text(data), html: parts.html(data) };
+    return { subject: parts.subject(data), text: parts.text(data), html: pageOf(parts.html(data)) };
   };
 }
 
 const describe = ({ issues }: z.ZodError): string =>
   issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ');
+
+const pageOf = (paragraphs: string): string => `<!doctype html>
+<html lang="en">
+  <body style="font-family: sans-serif; line-height: 1.5">${paragraphs}</body>
+</html>
+`;

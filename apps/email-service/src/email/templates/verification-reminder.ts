@@ -13,16 +13,12 @@ Your code: ${code}
 
 You receive this e-mail because somebody registered with your address. If it was not you, ignore it.
 `,
-  html: ({ name, code }) =>
-    html`<!doctype html>
-      <html lang="en">
-        <body style="font-family: sans-serif; line-height: 1.5">
-          <p>Hello ${name},</p>
-          <p>your address is not confirmed yet. Without that your registration ends soon.</p>
-          <p>Your code: <b>${code}</b></p>
-          <p style="color: #666">
-            You receive this e-mail because somebody registered with your address. If it was not you, ignore it.
-          </p>
-        </body>
-      </html> `,
+  html: ({ name, code }) => html`
+    <p>Hello ${name},</p>
+    <p>your address is not confirmed yet. Without that your registration ends soon.</p>
+    <p>Your code: <b>${code}</b></p>
+    <p style="color: #666">
+      You receive this e-mail because somebody registered with your address. If it was not you, ignore it.
+    </p>
+  `,
 });
