@@ -137,3 +137,11 @@ async function die(message: Message): Promise<void> {
   void newProcess().guard(never)(delivery(message, true));
   await eventually(async () => expect(await listed()).toContain(message.id));
 }
+
+it('gives back what it cannot look at, whatever the reason', async () => {
+  // As of a service that has ended while a handler was at work.
+  const closed = { driver: {} } as typeof database.dataSource;
+  const suspects = new Suspects({ dataSource: closed, consumer, logger: silentLogger });
+  const outcome = await suspects.guard(async () => done)(delivery(command(), true));
+  expect(outcome).toMatchObject({ kind: 'retry', blameless: true });
+});

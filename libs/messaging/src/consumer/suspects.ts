@@ -1,6 +1,6 @@
 import type { DataSource } from 'typeorm';
 import { Coalesced } from '../coalesced.js';
-import { DatabaseUnavailableError, runStatement, type Statement } from '../database/transaction.js';
+import { runStatement, type Statement } from '../database/transaction.js';
 import { failpoint } from '../failpoint.js';
 import { errorText } from '../logger.js';
 import { deadLetter, retryBlameless, type Outcome } from '../outcome.js';
@@ -93,8 +93,8 @@ export class Suspects {
       if (await this.marking.call(id)) return await this.solitude.beside(() => this.handle(delivery, begin));
       return await this.solitude.alone(() => this.examineAlone(delivery, begin));
     } catch (error) {
-      if (!(error instanceof DatabaseUnavailableError)) throw error;
-      return retryBlameless(outageRetryMs, `its start could not be recorded: ${error.message}`);
+      // Whatever has failed: a handler of deliveries comes to an outcome, and the handler of the message has none to blame.
+      return retryBlameless(outageRetryMs, `its start could not be recorded: ${errorText(error)}`);
     } finally {
       this.inHand.delete(id);
     }
