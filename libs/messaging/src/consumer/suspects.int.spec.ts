@@ -110,6 +110,18 @@ it('blames nobody for a death while it waits for its turn to be alone', async ()
   expect(starts).toEqual(expect.arrayContaining([{ starts: 2 }, { starts: 1 }]));
 });
 
+it('begins ten suspects together, so that no more have to be handled alone if they die', async () => {
+  const messages = Array.from({ length: 30 }, () => command());
+  const handled: string[] = [];
+  const handle = newProcess().guard(({ message }) => {
+    handled.push(message.id);
+    return never();
+  });
+  for (const message of messages) void handle(delivery(message, true));
+  await eventually(() => expect(handled).toHaveLength(10));
+  expect((await listed()).sort()).toEqual([...handled].sort());
+});
+
 it('writes nothing for what comes for the first time, or again while it is at work', async () => {
   const handle = newProcess().guard(never);
   const [fresh, again] = [command(), command()];

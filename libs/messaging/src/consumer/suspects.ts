@@ -5,6 +5,7 @@ import { failpoint } from '../failpoint.js';
 import { errorText } from '../logger.js';
 import { deadLetter, retryBlameless, type Outcome } from '../outcome.js';
 import type { Delivery, DeliveryHandler } from '../transport/delivery.js';
+import { HandlerSlots } from '../transport/handler-slots.js';
 import { Solitude } from './solitude.js';
 import { outageRetryMs, report, type TriageContext } from './triage.js';
 
@@ -23,8 +24,13 @@ const clear: Statement = {
   text: `DELETE FROM inbox_suspect WHERE consumer = $1 AND message_id = ANY($2)`,
 };
 
-/** Once among others, and then alone; before those it was handled as any other. */
+/** Once in small company, and then alone; before those it was handled as any other. */
 const mostStarts = 4;
+
+/** So many suspects are handled together at first: if the process dies, no more of them have to be handled one by one. */
+const mostTogether = 10;
+
+const defaultAloneMs = 5_000;
 
 /** A dead letter of this type has killed its process whenever it was handled. */
 export const crashedItsProcess = 'CrashedItsProcess';
@@ -37,9 +43,9 @@ export interface SuspectsOptions extends TriageContext {
 
 /**
  * Finds the message whose handler kills its process, among the innocent ones that were in hand with it. What the broker delivers
- * again is a suspect, and its start is recorded before it is handled. Who was started like that and has come to no end is
- * handled alone: if the process dies then, it was this one. After five deaths it is a dead letter. Innocent ones end, and their
- * rows go. What is delivered for the first time costs nothing.
+ * again is a suspect: its start is recorded, and it is handled in small company. Who was started like that and has come to no
+ * end is handled alone: if the process dies then, it was this one. After five deaths it is a dead letter. Innocent ones end, and
+ * their rows go. What is delivered for the first time costs nothing.
  *
  * Two bounds: a handler that runs for longer than `aloneMs` is not alone any more, and the handlers of events are not looked at.
  */
@@ -48,9 +54,13 @@ export class Suspects {
   private readonly marking: Coalesced<string, boolean>;
   private readonly clearing: Coalesced<string, undefined>;
   private readonly inHand = new Set<string>();
+  private readonly company = new HandlerSlots(
+    () => mostTogether,
+    () => undefined,
+  );
 
   constructor(private readonly options: SuspectsOptions) {
-    const { dataSource, consumer, aloneMs = 5_000 } = options;
+    const { dataSource, consumer, aloneMs = defaultAloneMs } = options;
     this.solitude = new Solitude(aloneMs);
     this.marking = new Coalesced(async (ids) => {
       const rows = await runStatement<{ id: string }>(dataSource, mark, [consumer, ids]);
@@ -89,15 +99,31 @@ export class Suspects {
   private async examine(delivery: Delivery, begin: DeliveryHandler): Promise<Outcome> {
     const { id } = delivery.message;
     this.inHand.add(id);
+    await this.company.take();
+    const leave = this.leaveInTime();
     try {
       if (await this.marking.call(id)) return await this.solitude.beside(() => this.handle(delivery, begin));
+      leave();
       return await this.solitude.alone(() => this.examineAlone(delivery, begin));
     } catch (error) {
       // Whatever has failed: a handler of deliveries comes to an outcome, and the handler of the message has none to blame.
       return retryBlameless(outageRetryMs, `its start could not be recorded: ${errorText(error)}`);
     } finally {
+      leave();
       this.inHand.delete(id);
     }
+  }
+
+  /** Others do not wait for longer than `aloneMs`. @returns lets the next one in, however often it is called */
+  private leaveInTime(): () => void {
+    let inside = true;
+    const leave = (): void => {
+      if (inside) this.company.release();
+      inside = false;
+      clearTimeout(timer);
+    };
+    const timer = setTimeout(leave, this.options.aloneMs ?? defaultAloneMs).unref();
+    return leave;
   }
 
   private async examineAlone(delivery: Delivery, begin: DeliveryHandler): Promise<Outcome> {
