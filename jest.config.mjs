@@ -16,7 +16,6 @@ export default {
   globalSetup: './test/backends.setup.mjs',
   globalTeardown: './test/backends.teardown.mjs',
   reporters: ['default', './test/summary.reporter.mjs'],
-  testSequencer: './test/sequencer.mjs',
   // The backends need a processor too.
   maxWorkers: 2,
 };
