@@ -15,6 +15,11 @@ export interface Loaded<State> {
 export interface ActorCacheOptions {
   /** Actors kept in memory; beyond it the one not used for longest goes. Default 10 000. */
   readonly cachedActors?: number;
+  /**
+   * The events that the states in memory come from, in all: their sizes are not known, and a workflow of 10 000 tasks is not as
+   * light as an e-mail. No actor counts for more than a tenth. Default 100 000.
+   */
+  readonly cachedEvents?: number;
   /** An actor that has had no command for so long is passivated: it leaves memory. Default 10 minutes. */
   readonly idleMs?: number;
 }
@@ -26,9 +31,11 @@ export class ActorCache {
   /** Actors that left memory because they were idle or because there was no room. */
   passivated = 0;
 
-  constructor({ cachedActors = 10_000, idleMs = 600_000 }: ActorCacheOptions = {}) {
+  constructor({ cachedActors = 10_000, cachedEvents = 100_000, idleMs = 600_000 }: ActorCacheOptions = {}) {
     this.states = new LRUCache({
       max: cachedActors,
+      maxSize: cachedEvents,
+      sizeCalculation: ({ sequence }) => Math.max(1, Math.min(sequence, Math.floor(cachedEvents / 10))),
       ttl: idleMs,
       updateAgeOnGet: true,
       dispose: (_, __, why) => {

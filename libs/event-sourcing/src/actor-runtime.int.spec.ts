@@ -326,11 +326,31 @@ it('appends outside of actors only where nobody else has, and without a gap', as
   await expect(append(5)).rejects.toMatchObject({ name: 'ConcurrencyError', code: '40001' });
 });
 
+it('keeps no actor in memory that is over, and loads it when a command comes all the same', async () => {
+  const { runtime } = newRuntime();
+  const brief = { ...account, isOver: ({ balance }: { readonly balance: number }) => balance >= 10 };
+  const id = randomUUID();
+  await runtime.execute(brief, execution(Deposit.type, id, 5));
+  expect(runtime.metrics).toMatchObject({ active: 1, reloads: 1 });
+  await runtime.execute(brief, execution(Deposit.type, id, 5));
+  expect(runtime.metrics).toMatchObject({ active: 0, passivated: 0, reloads: 1 });
+  expect(await runtime.execute(brief, execution(Withdraw.type, id, 4))).toMatchObject({ state: { balance: 6 } });
+  expect(runtime.metrics).toMatchObject({ active: 1, reloads: 2 });
+});
+
 it('passivates actors that are too many or idle, and loads them again', async () => {
   const ids = [randomUUID(), randomUUID(), randomUUID()];
   const { runtime: small } = newRuntime({ cachedActors: 2 });
   for (const id of ids) await small.execute(account, execution(Deposit.type, id, 5));
   expect(small.metrics).toMatchObject({ active: 2, passivated: 1 });
+  const heavy = randomUUID();
+  const { runtime: light } = newRuntime({ cachedEvents: 30 });
+  for (let n = 0; n < 20; n++) await light.execute(account, execution(Deposit.type, randomUUID(), 1));
+  for (let n = 0; n < 20; n++) await light.execute(account, execution(Deposit.type, heavy, 1));
+  // None counts for more than a tenth: the one with 20 events is as heavy as three of the others, and 27 of these fit beside it.
+  expect(light.metrics).toMatchObject({ active: 21, passivated: 0 });
+  for (let n = 0; n < 20; n++) await light.execute(account, execution(Deposit.type, randomUUID(), 1));
+  expect(light.metrics).toMatchObject({ active: 28, passivated: 13 });
   const { runtime } = newRuntime({ idleMs: 40 });
   for (const id of ids) await runtime.execute(account, execution(Deposit.type, id, 5));
   await eventually(() => expect(runtime.metrics).toMatchObject({ active: 0, passivated: 3 }));

@@ -152,6 +152,10 @@ export class ActorRuntime {
   private remember(verdict: Verdict): void {
     if (verdict.kind !== 'applied') return;
     const { actor, stream } = verdict.work;
+    if (actor.isOver?.(verdict.loaded.state)) {
+      this.cache.drop(stream);
+      return;
+    }
     const snapshotAt = this.snapshots.offer(actor, stream, verdict.loaded) ? verdict.loaded.sequence : undefined;
     this.cache.set(stream, snapshotAt === undefined ? verdict.loaded : { ...verdict.loaded, snapshotAt });
   }

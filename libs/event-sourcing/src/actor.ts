@@ -58,6 +58,8 @@ export interface ActorOptions<State> {
   readonly evolve: ReadonlyMap<string, EventHandler<State>>;
   /** Pure: the commands that an event sets off. */
   readonly outgoing?: (event: RecordedEvent) => readonly OutgoingCommand[];
+  /** Whether no more commands are to be expected: it leaves memory at once, and is loaded again should one come. */
+  isOver?(state: State): boolean;
   /** For actors that live long. Without it an actor is loaded from all of its events. */
   readonly snapshot?: SnapshotPolicy<State>;
 }

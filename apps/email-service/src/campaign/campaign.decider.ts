@@ -6,6 +6,7 @@ export type CampaignState =
 
 export const campaign = defineActor<CampaignState>('campaign', {
   initialState: { status: 'new' },
+  isOver: ({ status }) => status === 'completed',
   decide: on(
     handle(CompleteCampaign, ({ data: { results, ...of } }, state) => {
       if (state.status === 'completed') return [];

@@ -16,6 +16,7 @@ export type EmailState =
 /** One e-mail; its id is the id of the `SendEmail` message that asked for it. */
 export const emailDelivery = defineActor<EmailState>('email', {
   initialState: { status: 'new' },
+  isOver: ({ status }) => status === 'sent' || status === 'failed',
   decide: on(
     handle(SendEmail, ({ data, message: { id: emailId } }, state) => {
       if (state.status === 'new') {

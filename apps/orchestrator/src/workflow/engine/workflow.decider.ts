@@ -54,6 +54,7 @@ export function workflowActor(limits: WorkflowLimits = defaultLimits): Actor<Wor
   };
   return defineActor<WorkflowState>('workflow', {
     initialState: { status: 'new' },
+    isOver: ({ status }) => status === 'completed' || status === 'failed',
     decide: on(
       handle(StartWorkflow, ({ data }, state: WorkflowState) => (state.status === 'new' ? start(data, limits) : [])),
       handle(CommandSucceeded, ({ data, message }, state: WorkflowState) =>
