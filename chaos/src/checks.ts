@@ -13,7 +13,7 @@ export const invariants = {
   'workflows ended': ended,
   /** Nothing is left in outboxes, queues and parking. */
   'back to base': backToBase,
-  /** A process that lives through the fault needs no more than a fixed amount on top, whatever piles up elsewhere. */
+  /** A process gets along with a fixed amount, whatever piles up elsewhere; nor does one end that nobody has ended. */
   'memory flat': memoryFlat,
 } satisfies Record<string, (seen: Observation, expected: Expected) => string[]>;
 
@@ -112,14 +112,16 @@ function backToBase(seen: Observation, expected: Expected): string[] {
   ];
 }
 
-function memoryFlat({ processes }: Observation): string[] {
-  return Object.entries(processes).flatMap(([name, { startMemory, mostMemory, mostInHand }]) => [
+function memoryFlat({ processes, crashes }: Observation): string[] {
+  const ended = Object.entries(crashes).filter(([, times]) => times > 0);
+  const grown = Object.entries(processes).flatMap(([name, { startMemory, mostMemory, mostInHand }]) => [
     ...(mostMemory < memoryLimit ? [] : [`${name} held ${Math.round(mostMemory)} MiB`]),
     ...(mostMemory - startMemory < memoryGrowthLimit
       ? []
       : [`${name} grew from ${Math.round(startMemory)} to ${Math.round(mostMemory)} MiB`]),
     ...(mostInHand <= inHandLimit ? [] : [`${name} had ${mostInHand} commands in hand`]),
   ]);
+  return [...grown, ...ended.map(([name, times]) => `${name} ended by itself ${times} times; read its log`)];
 }
 
 const twice = (values: readonly string[]): boolean => new Set(values).size < values.length;

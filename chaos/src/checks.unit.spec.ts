@@ -34,6 +34,7 @@ const well: Observation = {
   ],
   ...{ outbox: 0, parked: 0, ready: 0, deadLetters: 0, lag: 0 },
   processes: { 'user-service': { startMemory: 120, mostMemory: 150, mostInHand: 40 } },
+  crashes: { 'user-service': 0 },
 };
 
 type Invariant = keyof typeof invariants;
@@ -123,6 +124,12 @@ it.each<[Invariant, string, Observation, string]>([
   ['memory flat', 'memory that grows', withProcess({ mostMemory: 250 }), 'from 120 to 250 MiB'],
   ['memory flat', 'memory that is too much', withProcess({ startMemory: 390, mostMemory: 420 }), 'held 420 MiB'],
   ['memory flat', 'a window without a bound', withProcess({ mostInHand: 700 }), '700 commands in hand'],
+  [
+    'memory flat',
+    'a process that ran out of memory',
+    { ...well, crashes: { orchestrator: 2 } },
+    'ended by itself 2 times',
+  ],
 ])('%s: sees %s', (invariant, _, seen, problem) => {
   expect(problemsOf(invariant, seen).join('\n')).toContain(problem);
 });

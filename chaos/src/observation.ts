@@ -3,7 +3,7 @@ import { deadLetterQueue } from '@starter/messaging';
 import { connect } from 'amqplib';
 import { ask } from './database.js';
 import { KafkaReader, type ReadRecord } from './kafka-reader.js';
-import type { Samples } from './sampler.js';
+import type { Sampled } from './sampler.js';
 import type { System } from './system.js';
 
 export interface StreamRow {
@@ -27,7 +27,7 @@ export interface Progress {
 }
 
 /** What an independent reader finds in the databases, the brokers and the mailbox. Plain data, so that checks can be tested. */
-export interface Observation extends Omit<Progress, 'active' | 'running'> {
+export interface Observation extends Omit<Progress, 'active' | 'running'>, Sampled {
   readonly streams: Readonly<Record<ServiceName, readonly StreamRow[]>>;
   /** Status in the directory by user id. */
   readonly directory: ReadonlyMap<string, string>;
@@ -37,8 +37,6 @@ export interface Observation extends Omit<Progress, 'active' | 'running'> {
   readonly mails: readonly { readonly to: string; readonly messageId: string }[];
   readonly mailCopies: number;
   readonly records: readonly ReadRecord[];
-  /** Of the processes that lived all through the fault. */
-  readonly processes: Readonly<Record<string, Samples>>;
 }
 
 /** In the database of one service. */
@@ -89,7 +87,7 @@ export class Observer {
     return counts.reduce((total, [row]) => total + (row?.n ?? 0), 0);
   }
 
-  async observe(): Promise<Omit<Observation, 'processes'>> {
+  async observe(): Promise<Omit<Observation, keyof Sampled>> {
     const streamsOf = (service: ServiceName) => this.ask<StreamRow>(service, streamsQuery);
     const users = await this.ask<{ id: string; status: string }>(
       'user-service',

@@ -40,6 +40,9 @@ export interface FaultResult {
 const recoveryLimitSeconds = 30;
 const givesUpAfterSeconds = 120;
 
+/** Users who are under way at the same time: as many as the services onboard in some seconds. */
+const mostWaiting = 500;
+
 export const recovery = `recovered in ≤ ${recoveryLimitSeconds} s`;
 
 export async function runChaos(options: ChaosOptions): Promise<FaultResult[]> {
@@ -82,7 +85,7 @@ class Campaign {
   ) {
     this.random = new Random(options.seed);
     const urls = () => system.instancesOf('user-service').map(({ url }) => url);
-    this.load = new Load(urls, new MailReader(system.mails, urls), `chaos-${options.seed}`, 100);
+    this.load = new Load(urls, new MailReader(system.mails, urls), `chaos-${options.seed}`, 100, mostWaiting);
   }
 
   async run(fault: Fault): Promise<FaultResult> {

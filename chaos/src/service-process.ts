@@ -13,6 +13,9 @@ export interface ServiceProcessOptions {
   readonly port: number;
 }
 
+/** Where memory is plenty a process takes it, whether it needs it or not; what needs more than this ends. */
+const heapMiB = 128;
+
 const running = new Set<ChildProcess>();
 // Whatever ends us ends them: they would go on for ever otherwise.
 process.once('exit', () => running.forEach((child) => child.kill('SIGKILL')));
@@ -109,7 +112,7 @@ export class ServiceProcess {
   private spawn(): void {
     const failpoint = this.plan.shift() ?? this.everyLife;
     const { main, environment, port } = this.options;
-    const child = spawn(process.execPath, ['--enable-source-maps', main], {
+    const child = spawn(process.execPath, [`--max-old-space-size=${heapMiB}`, '--enable-source-maps', main], {
       env: {
         PATH: process.env['PATH'],
         ...environment,
