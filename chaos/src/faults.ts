@@ -45,7 +45,8 @@ function killAt(name: string, points: Partial<Record<ServiceName, readonly Failp
     killShare: 1,
     ...(short ? { short } : {}),
     inject: async ({ system, random, kills }) => {
-      const targets = services.filter((service) => points[service]).flatMap((one) => system.instancesOf(one));
+      // One instance of each: where there are two, the other takes requests meanwhile.
+      const targets = services.filter((service) => points[service]).map((service) => system.services[service]);
       // Each dies twice at least: the first death makes room for a life that has a failpoint.
       const chosen = random.shuffled(targets).slice(0, Math.max(1, Math.floor(kills / 2)));
       await Promise.all(

@@ -27,7 +27,10 @@ export interface KafkaOptions extends KafkaConnection {
   readonly publishTimeoutMs?: number;
   /** How long connecting and the first join of a group may take. Default 30 000. */
   readonly startTimeoutMs?: number;
-  /** After so long without a heartbeat a member's partitions go to others; the broker's minimum is 6 000. Default 10 000. */
+  /**
+   * After so long without a heartbeat a member's partitions go to others. Default 6 000, the least that brokers allow: who was
+   * killed twice in a row keeps its group waiting for twice as long.
+   */
   readonly sessionTimeoutMs?: number;
   /** Replicas of the topics created here. Default: the broker's `default.replication.factor`. */
   readonly replicationFactor?: number;
@@ -90,7 +93,7 @@ class KafkaEventTransport implements EventTransport {
     const { topic, group, concurrency = 100, flow = {} } = options;
     await this.topics.partitionsOf(topic);
     const keepDeadLetter = options.deadLetters ?? (await this.deadLetterTopic(topic, group));
-    const { sessionTimeoutMs = 10_000 } = this.options;
+    const { sessionTimeoutMs = 6_000 } = this.options;
     const consumer = new KafkaConsumer({
       connection: this.options,
       ...{ topic, group, concurrency, flow, handler, keepDeadLetter, sessionTimeoutMs },
