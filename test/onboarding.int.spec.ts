@@ -111,6 +111,24 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     await untilActive(userId);
   });
 
+  it('sends a campaign to the active users of a time, once for an Idempotency-Key', async () => {
+    const registeredFrom = new Date().toISOString();
+    const emails = [uniqueEmail(), uniqueEmail()];
+    for (const email of emails) await untilActive((await register(email)).userId);
+    const [key, body] = [{ 'idempotency-key': randomUUID() }, { name: 'Summer', registeredFrom }];
+    const answers = [await post('/campaigns', body, key), await post('/campaigns', body, key)];
+    const [accepted, again] = await Promise.all(answers.map((answer) => answer.json()));
+    expect(again).toEqual(accepted);
+    expect(accepted).toMatchObject({ recipients: 2 });
+    await eventually(() => {
+      const news = emails.map((email) => mailsTo(email).filter(({ subject }) => subject.startsWith('News')).length);
+      expect(news).toEqual([1, 1]);
+    });
+    expect((await post('/campaigns', { name: 'Past', registeredUntil: '2020-01-01T00:00:00Z' })).status).toBe(409);
+    expect((await post('/campaigns', { ...body, name: 'Autumn' }, key)).status).toBe(422);
+    expect((await post('/campaigns', { name: '' })).status).toBe(400);
+  });
+
   it('sends a campaign to the users that are named, and reports on those that could not be reached', async () => {
     const emails = [uniqueEmail(), uniqueEmail(), uniqueEmail('refused.example')];
     const users = await Promise.all(emails.map(async (email) => (await register(email)).userId));

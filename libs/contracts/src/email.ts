@@ -44,8 +44,19 @@ export const EmailFailed = defineEvent('email.failed', {
 
 const campaign = { campaignId: z.uuid(), name: z.string().min(1).max(200) };
 
-/** What a campaign is asked for with: the workflow `email-campaign`. */
-export const campaignRequest = z.object({ ...campaign, recipients: z.array(z.object({ to: sealed, name: sealed })) });
+/** Of one campaign. The event that starts its workflow holds them all, and a record on a topic has at most 1 MB. */
+export const mostRecipients = 2_000;
+
+/** Starts the workflow `email-campaign`. */
+export const StartCampaign = defineCommand('campaign.start', {
+  version: 1,
+  owner: 'orchestrator',
+  key: 'campaignId',
+  schema: z.object({
+    ...campaign,
+    recipients: z.array(z.object({ to: sealed, name: sealed })).max(mostRecipients),
+  }),
+});
 
 /** Every e-mail of a campaign has been sent, or could not be. */
 export const CompleteCampaign = defineCommand('campaign.complete', {

@@ -17,6 +17,17 @@ const request = { workflowId, path, purpose, requestId: z.uuid() };
 /** Where services send the replies to a workflow's commands; a routing key of the `commands` exchange. */
 export const workflowReplies = 'orchestrator.replies';
 
+const outcome = z.enum(['succeeded', 'failed', 'cancelled']);
+
+/** What a workflow takes over from another that had the same definition and input: the steps before `from`, as they ended there. */
+const fork = z.object({
+  of: z.uuid(),
+  /** A step of the chain that is the whole workflow: `0.2`. */
+  from: path,
+  results: z.record(path, z.json()),
+  ended: z.record(path, outcome),
+});
+
 /**
  * Carries the whole definition, not only its name: what was accepted is what runs, even when the orchestrator is deployed
  * anew before the command arrives. Who knows only the name uses `POST /workflows`.
@@ -25,7 +36,13 @@ export const StartWorkflow = defineCommand('workflow.start', {
   version: 1,
   owner,
   key: 'workflowId',
-  schema: z.object({ workflowId, workflow: z.string().min(1), definition: z.json(), input }),
+  schema: z.object({
+    workflowId,
+    workflow: z.string().min(1),
+    definition: z.json(),
+    input,
+    fork: fork.exactOptional(),
+  }),
 });
 
 /** A timer that a `TimerSet` asked for is due. */
@@ -47,12 +64,12 @@ export const DeliverEvent = defineCommand('workflow.deliver-event', {
   schema: z.object({ workflowId, correlation, data: z.json() }),
 });
 
-/** Ends it as if it had failed: what can be undone is undone. */
+/** Ends it as if it had failed: what can be undone is undone. With a path only that node, which must have begun: what it is in goes on as it does after a failure. */
 export const CancelWorkflow = defineCommand('workflow.cancel', {
   version: 1,
   owner,
   key: 'workflowId',
-  schema: z.object({ workflowId, reason: z.string().min(1) }),
+  schema: z.object({ workflowId, reason: z.string().min(1), path: path.exactOptional() }),
 });
 
 /** What an operator says about the compensation at which a workflow is stuck. */
@@ -77,7 +94,7 @@ export const UnstickWorkflow = defineCommand('workflow.unstick', {
 export const WorkflowStarted = defineEvent('workflow.started', {
   version: 1,
   owner,
-  schema: z.object({ workflowId, workflow: z.string(), definition: z.json(), input }),
+  schema: z.object({ workflowId, workflow: z.string(), definition: z.json(), input, fork: fork.exactOptional() }),
 });
 
 export const TaskRequested = defineEvent('workflow.task-requested', {
@@ -154,7 +171,7 @@ export const NodeEnded = defineEvent('workflow.node-ended', {
   schema: z.object({
     workflowId,
     path,
-    outcome: z.enum(['succeeded', 'failed', 'cancelled']),
+    outcome,
     reason: z.string().exactOptional(),
   }),
 });

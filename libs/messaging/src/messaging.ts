@@ -187,6 +187,11 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     this.phase = 'stopping';
   }
 
+  /** The service shuts down. */
+  get stopping(): boolean {
+    return this.phase === 'stopping';
+  }
+
   /**
    * Takes nothing new and finishes what is in hand: it commits, then it is acknowledged. What is not over after `drainMs` goes
    * back to its broker. The relay goes on until then; what it has not published stays in the outbox, for another instance or

@@ -1,8 +1,10 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
-import { CancelWorkflow, UnstickWorkflow, type DataOf } from '@starter/contracts';
+import { CancelWorkflow, StartWorkflow, UnstickWorkflow, type DataOf } from '@starter/contracts';
 import { ActorRuntime } from '@starter/event-sourcing';
-import { inTransaction, Messaging, toMessage, type Draft } from '@starter/messaging';
+import { inTransaction, Messaging, newMessageId, toMessage, type Draft } from '@starter/messaging';
 import { ProblemException } from '@starter/service';
+import { rootPath } from './definition/node-path.js';
+import { forkFrom, whyNotCancelled } from './engine/operations.js';
 import { workflowInstance } from './engine/workflow.decider.js';
 import type { StartedWorkflow } from './engine/workflow.state.js';
 import type { Accepted } from './workflow-requests.js';
@@ -15,11 +17,28 @@ export class WorkflowControl {
     @Inject(Messaging) private readonly messaging: Messaging,
   ) {}
 
-  /** @throws ProblemException 404; 409 for a workflow that is over, or is being undone already */
-  async cancel(workflowId: string, reason: string): Promise<Accepted> {
-    const { status } = await this.read(workflowId);
-    if (status !== 'running') throw conflict(`The workflow is ${status}, and cannot be cancelled any more.`);
-    return this.send(workflowId, CancelWorkflow.of({ workflowId, reason }));
+  /**
+   * With a path, only that node.
+   * @throws ProblemException 404; 409 for what is over, has not begun, or is being undone already
+   */
+  async cancel(workflowId: string, what: { readonly reason: string; readonly path?: string }): Promise<Accepted> {
+    const refusal = whyNotCancelled(await this.read(workflowId), what.path ?? rootPath);
+    if (refusal !== undefined) throw conflict(`It cannot be cancelled: ${refusal}.`);
+    return this.send(workflowId, CancelWorkflow.of({ workflowId, ...what }));
+  }
+
+  /**
+   * Starts another workflow that goes on at a step of this one, with what the steps before it led to here. That is not undone
+   * when the other fails.
+   * @throws ProblemException 404; 409 when this one is under way, or those steps did not end well, or were undone
+   */
+  async fork(id: string, from: string): Promise<Accepted> {
+    const state = await this.read(id);
+    const fork = forkFrom(state, from);
+    if (typeof fork === 'string') throw conflict(`It cannot be forked: ${fork}.`);
+    const { workflow, definition, input } = state;
+    const workflowId = newMessageId();
+    return this.send(workflowId, StartWorkflow.of({ workflowId, workflow, definition, input, fork }));
   }
 
   /** @throws ProblemException 404; 409 for a workflow that is not stuck at this place */

@@ -51,7 +51,7 @@ export class WorkflowRegistry {
     const problems = [
       ...problemsOf(definition, this.limits),
       ...contractProblems(definition, this.contracts),
-      ...(startsOn ? problemsOfOwner(startsOn, 'it starts on') : []),
+      ...(startsOn?.kind === 'event' ? problemsOfOwner(startsOn, 'it starts on') : []),
     ];
     // The fields are only worth a look when every reference can be read.
     return problems.length > 0 ? problems : inputSchemaProblems(definition, input);

@@ -164,10 +164,29 @@ it('cancels what runs, and refuses to cancel what is over', async () => {
   expect((await request(`/${id}`)).body).toMatchObject({ reason: 'cancelled: nobody needs it' });
   expect(await request(`/${id}/cancel`, { reason: 'again' })).toMatchObject({
     status: 409,
-    body: { detail: 'The workflow is failed, and cannot be cancelled any more.' },
+    body: { detail: 'It cannot be cancelled: the workflow is failed and cannot be cancelled any more.' },
   });
   expect((await request(`/${newMessageId()}/cancel`, { reason: 'x' })).status).toBe(404);
   expect((await request(`/${id}/cancel`, {})).status).toBe(400);
+});
+
+it('cancels one task, and forks a workflow that is over from a step on', async () => {
+  const id = await begin({ kind: 'chain', steps: [activate(), { kind: 'sleep', duration: '1h' }, activate()] });
+  await eventually(async () =>
+    expect((await request(`/${id}`)).body).toMatchObject({ results: { '0.0': { userId } } }),
+  );
+  expect((await request(`/${id}/fork`, { from: '0.1' })).status).toBe(409);
+  expect((await request(`/${id}/cancel`, { reason: 'too long', path: '0.2' })).status).toBe(409);
+  expect((await request(`/${id}/cancel`, { reason: 'too long', path: '0.1' })).status).toBe(202);
+  await until(id, 'failed');
+  expect((await request(`/${id}`)).body).toMatchObject({ reason: '0.1 sleep was cancelled: too long' });
+  expect((await request(`/${id}/fork`, { from: '0.2' })).status).toBe(409);
+  expect((await request(`/${id}/fork`, { from: 'two' })).status).toBe(400);
+  const { status, body } = await request(`/${id}/fork`, { from: '0.1' });
+  expect(status).toBe(202);
+  const fork = body['workflowId'] as string;
+  await until(fork, 'running');
+  expect((await request(`/${fork}`)).body).toMatchObject({ steps: [], results: { '0.0': { userId } } });
 });
 
 it('goes on with a workflow that is stuck as the operator says, at the place that is named', async () => {
@@ -195,4 +214,18 @@ it('answers with the result as soon as there is one, also to who has asked befor
   expect((await request(`/${later}/result`)).body).toEqual({ id: later, state: 'running' });
   expect((await request(`/${later}/result?timeout=10m`)).status).toBe(400);
   expect((await request(`/${newMessageId()}/result?timeout=1ms`)).status).toBe(404);
+});
+
+it('streams how far a workflow has come, until it is over', async () => {
+  const id = await begin({ kind: 'chain', steps: [activate(), { kind: 'sleep', duration: '1s' }, activate()] });
+  await until(id, 'running');
+  const response = await fetch(`${service.url}/workflows/${id}/events`);
+  expect(response.headers.get('content-type')).toContain('text/event-stream');
+  // It ends by itself.
+  const told = (await response.text()).split('\n').filter((line) => line.startsWith('data: '));
+  const states = told.map((line) => JSON.parse(line.slice(6)) as { state: string; requests: { succeeded: number } });
+  expect(states.at(0)).toMatchObject({ state: 'running' });
+  expect(states.at(-1)).toMatchObject({ state: 'completed', requests: { succeeded: 2 } });
+  expect(new Set(told).size).toBe(told.length);
+  expect((await fetch(`${service.url}/workflows/${newMessageId()}/events`)).status).toBe(404);
 });

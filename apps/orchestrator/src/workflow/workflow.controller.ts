@@ -1,7 +1,9 @@
-import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
+import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query, Sse } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { UnstickWorkflow } from '@starter/contracts';
 import { idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
+import { Messaging } from '@starter/messaging';
+import { defer, distinctUntilKeyChanged, map, repeat, takeWhile, type Observable } from 'rxjs';
 import { z } from 'zod';
 import { definitionSchema } from './definition/definition.js';
 import { duration, durationMs } from './definition/duration.js';
@@ -9,7 +11,13 @@ import { WorkflowControl } from './workflow-control.js';
 import { WorkflowRequests, type Accepted } from './workflow-requests.js';
 import { WorkflowQueries, type WorkflowPage } from './workflow.queries.js';
 import { workflowStates } from './workflow.row.js';
-import { workflowResult, workflowView, type WorkflowResult, type WorkflowView } from './workflow.view.js';
+import {
+  workflowProgress,
+  workflowResult,
+  workflowView,
+  type WorkflowResult,
+  type WorkflowView,
+} from './workflow.view.js';
 
 const start = z.strictObject({
   /** Name of a workflow of this service; with a definition, what this run is called. */
@@ -18,7 +26,13 @@ const start = z.strictObject({
   definition: z.unknown().optional(),
   input: z.record(z.string(), z.unknown()),
 });
-const cancellation = z.strictObject({ reason: z.string().trim().min(1).max(1_000) });
+const path = z.string().regex(/^0(\.\d+)*$/, 'a place in the definition, as `0.2`');
+const cancellation = z.strictObject({
+  reason: z.string().trim().min(1).max(1_000),
+  /** Only this task, group or other node; what it is in goes on as after a failure of it. */
+  path: path.exactOptional(),
+});
+const fork = z.strictObject({ from: path });
 const unsticking = UnstickWorkflow.schema.pick({ path: true, remedy: true });
 const workflowId = z.object({ id: z.uuid() });
 const listing = z.strictObject({
@@ -44,6 +58,8 @@ const page = z.object({
   next: z.string().optional(),
 });
 
+const eventsEveryMs = 500;
+
 const schemaOfDefinitions = definitionSchema() as object;
 
 @ApiTags('workflows')
@@ -53,6 +69,7 @@ export class WorkflowController {
     @Inject(WorkflowRequests) private readonly requests: WorkflowRequests,
     @Inject(WorkflowControl) private readonly control: WorkflowControl,
     @Inject(WorkflowQueries) private readonly queries: WorkflowQueries,
+    @Inject(Messaging) private readonly messaging: Messaging,
   ) {}
 
   /** Accepts a request for a workflow. It appears under `GET /workflows/:id` a moment later. */
@@ -89,12 +106,27 @@ export class WorkflowController {
   @ApiBody({ schema: openApi(cancellation) })
   @ApiResponse({ status: 202, schema: openApi(accepted) })
   @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
-  @ApiResponse({ status: 409, description: 'It is over, or is being undone already.' })
+  @ApiResponse({ status: 409, description: 'It is over, has not begun, or is being undone already.' })
   cancel(
     @Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>,
-    @Body(new SchemaPipe(cancellation)) { reason }: z.output<typeof cancellation>,
+    @Body(new SchemaPipe(cancellation)) body: z.output<typeof cancellation>,
   ): Promise<Accepted> {
-    return this.control.cancel(id, reason);
+    return this.control.cancel(id, body);
+  }
+
+  /** Starts another workflow that goes on at a step of this one, with the results of the steps before it. */
+  @Post(':id/fork')
+  @HttpCode(202)
+  @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
+  @ApiBody({ schema: openApi(fork) })
+  @ApiResponse({ status: 202, schema: openApi(accepted) })
+  @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
+  @ApiResponse({ status: 409, description: 'It is under way, or what comes before that step did not end well.' })
+  fork(
+    @Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>,
+    @Body(new SchemaPipe(fork)) { from }: z.output<typeof fork>,
+  ): Promise<Accepted> {
+    return this.control.fork(id, from);
   }
 
   /** Says what to do about the compensation at which a workflow is stuck. */
@@ -134,6 +166,23 @@ export class WorkflowController {
     @Query(new SchemaPipe(waiting)) { timeout }: z.output<typeof waiting>,
   ): Promise<WorkflowResult> {
     return this.queries.result(id, durationMs(timeout));
+  }
+
+  /** Server-sent events: how far a workflow has come, whenever that has changed, until it is over or the service stops. */
+  @Sse(':id/events')
+  @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
+  @ApiResponse({ status: 200, schema: openApi(workflowProgress), description: 'Events of type `progress`.' })
+  @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
+  async events(
+    @Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>,
+  ): Promise<Observable<{ type: string; data: string }>> {
+    await this.queries.progress(id);
+    return defer(() => this.queries.progress(id)).pipe(
+      repeat({ delay: eventsEveryMs }),
+      takeWhile(({ state }) => state !== 'completed' && state !== 'failed' && !this.messaging.stopping, true),
+      map((progress) => ({ type: 'progress', data: JSON.stringify(progress) })),
+      distinctUntilKeyChanged('data'),
+    );
   }
 
   /** Newest first. */

@@ -7,7 +7,14 @@ import { Repository } from 'typeorm';
 import { workflowInstance } from './engine/workflow.decider.js';
 import type { StartedWorkflow } from './engine/workflow.state.js';
 import { WorkflowRow } from './workflow.row.js';
-import { resultViewOf, viewOf, type WorkflowResult, type WorkflowView } from './workflow.view.js';
+import {
+  progressOf,
+  resultViewOf,
+  viewOf,
+  type WorkflowProgress,
+  type WorkflowResult,
+  type WorkflowView,
+} from './workflow.view.js';
 
 export interface WorkflowPage {
   readonly workflows: WorkflowRow[];
@@ -48,6 +55,14 @@ export class WorkflowQueries {
       if ((row && rests.has(row.state)) || left <= 0) return resultViewOf(await this.read(id));
       await sleep(Math.min(pollMs, left));
     }
+  }
+
+  /**
+   * How far it has come.
+   * @throws ProblemException 404
+   */
+  async progress(id: string): Promise<WorkflowProgress> {
+    return progressOf(await this.read(id));
   }
 
   /** Newest first. The cursor names the last row seen, so a page costs the same however far back it lies. */

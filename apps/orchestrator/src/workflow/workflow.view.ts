@@ -4,6 +4,18 @@ import { resultOf } from './engine/values.js';
 import type { StartedWorkflow } from './engine/workflow.state.js';
 import { workflowStates } from './workflow.row.js';
 
+/** How far each group and forEach has come that has begun. */
+const groups = z.array(
+  z.object({
+    path: z.string(),
+    size: z.number(),
+    /** Members that have begun, or wait for their rate limit. */
+    begun: z.number(),
+    succeeded: z.number(),
+    failed: z.number(),
+  }),
+);
+
 /** What `GET /workflows/:id` answers. */
 export const workflowView = z.object({
   id: z.uuid(),
@@ -27,17 +39,7 @@ export const workflowView = z.object({
       reason: z.string().optional(),
     }),
   ),
-  /** How far each group and forEach has come that has begun. */
-  groups: z.array(
-    z.object({
-      path: z.string(),
-      size: z.number(),
-      /** Members that have begun, or wait for their rate limit. */
-      begun: z.number(),
-      succeeded: z.number(),
-      failed: z.number(),
-    }),
-  ),
+  groups,
   /** Results of the tasks by path. */
   results: z.record(z.string(), z.unknown()),
   /** The definition that this run started with. */
@@ -55,6 +57,23 @@ export const workflowResult = z.object({
 });
 export type WorkflowResult = z.output<typeof workflowResult>;
 
+/** What `GET /workflows/:id/events` tells whenever it has changed. */
+export const workflowProgress = z.object({
+  id: z.uuid(),
+  state: z.enum(workflowStates),
+  reason: z.string().optional(),
+  /** Commands by what has come of them. */
+  requests: z.object({ requested: z.number(), succeeded: z.number(), failed: z.number(), timedOut: z.number() }),
+  groups,
+});
+export type WorkflowProgress = z.output<typeof workflowProgress>;
+
+export function progressOf(state: StartedWorkflow): WorkflowProgress {
+  const requests = { requested: 0, succeeded: 0, failed: 0, timedOut: 0 };
+  for (const request of state.requests.values()) requests[request.state] += 1;
+  return { id: state.workflowId, state: state.status, ...reasonOf(state), requests, groups: groupsOf(state) };
+}
+
 export const resultViewOf = (state: StartedWorkflow): WorkflowResult => ({
   id: state.workflowId,
   state: state.status,
@@ -71,9 +90,7 @@ export const viewOf = (state: StartedWorkflow): WorkflowView => ({
   steps: [...state.requests.values()]
     .sort((one, other) => one.number - other.number)
     .map(({ number: _, ...step }) => step),
-  groups: [...state.groups].map(([path, { size, begun, succeeded, failed }]) => {
-    return { path, size, begun, succeeded, failed };
-  }),
+  groups: groupsOf(state),
   results: state.results.toObject(),
   definition: state.definition,
 });
@@ -82,3 +99,6 @@ function reasonOf({ status, reason, stuckBecause }: StartedWorkflow): { readonly
   const current = status === 'stuck' ? stuckBecause : reason;
   return current === undefined ? {} : { reason: current };
 }
+
+const groupsOf = (state: StartedWorkflow): WorkflowProgress['groups'] =>
+  [...state.groups].map(([path, { size, begun, succeeded, failed }]) => ({ path, size, begun, succeeded, failed }));

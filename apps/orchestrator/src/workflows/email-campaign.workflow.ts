@@ -1,10 +1,10 @@
-import { campaignRequest, CompleteCampaign, EmailSent, SendEmail } from '@starter/contracts';
+import { CompleteCampaign, EmailSent, SendEmail, StartCampaign } from '@starter/contracts';
 import { chord, forEach, task, workflow } from '../workflow/definition/builder.js';
 
 /** One e-mail for each recipient, not too many at once; then the report. Those who cannot be reached are counted, no more. */
 export const emailCampaign = workflow(
   'email-campaign',
-  { input: campaignRequest },
+  { startsOn: StartCampaign },
   ({ campaignId, name, recipients }) =>
     chord(
       forEach(recipients, (each) =>

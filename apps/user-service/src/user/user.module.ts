@@ -1,6 +1,8 @@
 import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { ActorModule, ProjectionModule } from '@starter/event-sourcing';
+import { CampaignController } from './campaign.controller.js';
+import { Campaigns } from './campaigns.js';
 import { emailReservation } from './email-reservation.js';
 import { erasure } from './erasure.js';
 import { Registration } from './registration.js';
@@ -19,7 +21,7 @@ export const projections = { inline: [emailReservation, erasure], following: [us
     ProjectionModule.forFeature(projections.following),
     TypeOrmModule.forFeature([UserRow]),
   ],
-  controllers: [UserController],
-  providers: [Registration, Verification, UserQueries],
+  controllers: [UserController, CampaignController],
+  providers: [Registration, Verification, Campaigns, UserQueries],
 })
 export class UserModule {}

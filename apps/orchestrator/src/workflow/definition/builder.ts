@@ -1,5 +1,4 @@
 import type { Definition } from '@starter/contracts';
-import type { MessageDefinition } from '@starter/messaging';
 import { z } from 'zod';
 import { workflowNode, type Backoff, type Json, type WorkflowNode } from './definition.js';
 import type { Duration } from './duration.js';
@@ -12,8 +11,8 @@ export type { AnyDraft } from './node-draft.js';
 /** A workflow as a developer writes it: its name, what starts it, and its definition as data. */
 export interface Workflow<Schema extends z.ZodObject = z.ZodObject> {
   readonly name: string;
-  /** Every event of this kind starts one; without it a workflow starts only when somebody asks. */
-  readonly startsOn?: MessageDefinition;
+  /** Every event, or command to this service, of this kind starts one; without it a workflow starts only by its name. */
+  readonly startsOn?: Definition<'event' | 'command', Schema>;
   readonly input: Schema;
   readonly definition: WorkflowNode;
 }
@@ -25,7 +24,7 @@ export interface Workflow<Schema extends z.ZodObject = z.ZodObject> {
  */
 export function workflow<Schema extends z.ZodObject>(
   name: string,
-  starts: { readonly startsOn: Definition<'event', Schema> } | { readonly input: Schema },
+  starts: { readonly startsOn: Definition<'event' | 'command', Schema> } | { readonly input: Schema },
   build: (input: Ref<z.input<Schema>>) => AnyDraft,
 ): Workflow<Schema> {
   const contract = 'startsOn' in starts ? { startsOn: starts.startsOn, input: starts.startsOn.schema } : starts;

@@ -1,7 +1,7 @@
 import { GroupStarted, NodeEnded } from '@starter/contracts';
 import type { GroupPolicy, WorkflowNode } from '../definition/definition.js';
 import { durationMs } from '../definition/duration.js';
-import { childPath, nodeAt, placeIn } from '../definition/node-path.js';
+import { childPath, nodeAt, placeIn, rootPath } from '../definition/node-path.js';
 import { BadReferenceError } from '../definition/reference.js';
 import { isUndone } from './compensations.js';
 import { request } from './requests.js';
@@ -38,10 +38,12 @@ function begin(run: Run, path: string, node: WorkflowNode): void {
     setTimer(run, { kind: 'deadline', path }, durationMs(node.timeout));
   }
   switch (node.kind) {
-    case 'chain':
-      if (node.steps.length > 0) child(0);
+    case 'chain': {
+      const first = path === rootPath ? (state.firstStep ?? 0) : 0;
+      if (first < node.steps.length) child(first);
       else agenda.push({ do: 'leave', path });
       return;
+    }
     case 'group':
       return beginGroup(run, path, node.members.length);
     case 'forEach':

@@ -39,6 +39,7 @@ import { Run } from './run.js';
 import { timerOf } from './timers.js';
 import { resultOf } from './values.js';
 import { deliver, expectFromStart, isAwaited } from './waits.js';
+import { whyNotCancelled } from './operations.js';
 import { isActive, nameOf, started, type Request, type StartedWorkflow, type WorkflowState } from './workflow.state.js';
 
 /**
@@ -65,7 +66,7 @@ export function workflowActor(limits: WorkflowLimits = defaultLimits): Actor<Wor
       ),
       handle(TimerFired, ({ data }, state: WorkflowState) => decideOn(state, (run) => fire(run, data.timerId))),
       handle(DeliverEvent, ({ data }, state: WorkflowState) => decideOn(state, (run) => deliver(run, data, work))),
-      handle(CancelWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => cancel(run, data.reason))),
+      handle(CancelWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => cancel(run, data))),
       handle(UnstickWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => unstick(run, data))),
     ),
     evolve: evolution,
@@ -127,9 +128,14 @@ function fire(run: Run, timerId: string): string | void {
   }
 }
 
-function cancel(run: Run, reason: string): string | void {
-  if (!isActive(run.state, rootPath)) return `the workflow is ${run.state.status} and cannot be cancelled any more`;
-  run.agenda.push({ do: 'fail', path: rootPath, reason: `cancelled: ${reason}` });
+function cancel(run: Run, { path = rootPath, reason }: DataOf<typeof CancelWorkflow>): string | void {
+  const refusal = whyNotCancelled(run.state, path);
+  if (refusal !== undefined) return refusal;
+  run.agenda.push({
+    do: 'fail',
+    path,
+    reason: `${path === rootPath ? '' : `${nameOf(run.state, path)} was `}cancelled: ${reason}`,
+  });
 }
 
 function unstick(run: Run, { path, remedy }: DataOf<typeof UnstickWorkflow>): string | void {

@@ -51,6 +51,8 @@ export interface StartedWorkflow {
   /** Pinned: a deploy of another definition does not reach it. */
   readonly definition: WorkflowNode;
   readonly input: Readonly<Record<string, Json>>;
+  /** Of a fork, the first step of its chain; those before it ended in the workflow that it is a fork of. */
+  readonly firstStep?: number;
   /** By id. */
   readonly requests: Map<string, Request>;
   /** Results of tasks, events and groups, by path. */
@@ -88,15 +90,17 @@ export const started = ({
   workflow,
   definition,
   input,
+  fork,
 }: DataOf<typeof WorkflowStarted>): StartedWorkflow => ({
   status: 'running',
   workflowId,
   workflow,
   definition: workflowNode.parse(definition),
   input,
+  ...(fork ? { firstStep: placeIn(fork.from)?.index ?? 0 } : {}),
   requests: Map(),
-  results: Map(),
-  ended: Map(),
+  results: Map(Object.entries(fork?.results ?? {})),
+  ended: Map(Object.entries(fork?.ended ?? {})),
   groups: Map(),
   unfilled: OrderedSet(),
   waiting: Set(),
