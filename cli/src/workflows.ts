@@ -1,0 +1,134 @@
+import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings';
+import { readFile } from 'node:fs/promises';
+import { run } from './operator.js';
+import { newTable, print } from './output.js';
+
+interface Options {
+  readonly url: string;
+  readonly json?: true | undefined;
+}
+
+interface Listed {
+  readonly workflows: readonly {
+    readonly id: string;
+    readonly name: string;
+    readonly state: string;
+    readonly startedAt: string;
+  }[];
+  readonly next?: string;
+}
+
+/** Workflows are decided by the orchestrator alone, so this asks it over HTTP and touches no database. */
+const workflows = new Command('npm run workflows --')
+  .description('Starts, shows and steers workflows.')
+  .addOption(new Option('--url <url>', 'of the orchestrator').env('ORCHESTRATOR_URL').default('http://127.0.0.1:3000'))
+  .option('--json', 'for programs: JSON, one value per line')
+  .configureHelp({ showGlobalOptions: true });
+
+workflows
+  .command('list')
+  .description('the newest first')
+  .option('--state <state>', 'running, compensating, stuck, completed or failed')
+  .option('--limit <n>', 'how many, at most 100', '20')
+  .option('--after <cursor>', 'reads on where the list before has ended')
+  .action(async ({ state, limit, after }, command) => {
+    const options = command.optsWithGlobals();
+    const query = new URLSearchParams({ limit, ...(state ? { state } : {}), ...(after ? { after } : {}) });
+    const page = (await ask(options, `?${query.toString()}`)) as Listed;
+    if (options.json) return print(page.workflows.map((one) => JSON.stringify(one)));
+    const table = newTable('id', 'name', 'state', 'started');
+    for (const { id, name, state: now, startedAt } of page.workflows) table.push([id, name, now, startedAt]);
+    await print([table.toString(), ...(page.next === undefined ? [] : [`more: --after ${page.next}`])]);
+  });
+
+workflows
+  .command('show')
+  .description('where it is, what it has done, and the definition that it follows')
+  .argument('<id>')
+  .action((id, _, command) => show(command.optsWithGlobals(), `/${id}`));
+
+workflows
+  .command('start')
+  .description('by the name of a workflow of the orchestrator, or from a definition')
+  .argument('<name>')
+  .argument('<input>', 'JSON', asJson)
+  .option('--definition <file>', 'JSON; its schema is at GET /workflows/definition-schema')
+  .option('--idempotency-key <key>', 'the same key starts it once')
+  .action(async (workflow, input, { definition: file, idempotencyKey }, command) => {
+    const definition = file === undefined ? {} : { definition: asJson(await readFile(file, 'utf8')) };
+    const headers = idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey };
+    await show(command.optsWithGlobals(), '', { workflow, input, ...definition }, headers);
+  });
+
+workflows
+  .command('result')
+  .description('what came of it; waits until it is over or stuck')
+  .argument('<id>')
+  .option('--timeout <duration>', 'at most 60s', '30s')
+  .action((id, { timeout }, command) => show(command.optsWithGlobals(), `/${id}/result?timeout=${timeout}`));
+
+workflows
+  .command('cancel')
+  .description('ends it as if it had failed: what was done is undone')
+  .argument('<id>')
+  .requiredOption('--reason <text>', 'it is recorded')
+  .option('--path <path>', 'only this node, as 0.2; what it is in goes on as after a failure of it')
+  .action((id, { reason, path }, command) =>
+    show(command.optsWithGlobals(), `/${id}/cancel`, { reason, ...(path === undefined ? {} : { path }) }),
+  );
+
+workflows
+  .command('unstick')
+  .description('says what to do about the compensation at which it is stuck')
+  .argument('<id>')
+  .argument('<path>', 'of that compensation')
+  .argument('<remedy>', 'retry, skip (leave it) or resume (it was undone by hand)')
+  .action((id, path, remedy, _, command) => show(command.optsWithGlobals(), `/${id}/unstick`, { path, remedy }));
+
+workflows
+  .command('fork')
+  .description('another workflow that goes on at a step of this one, with the results of the steps before it')
+  .argument('<id>')
+  .argument('<from>', 'a step of its chain, as 0.2')
+  .action((id, from, _, command) => show(command.optsWithGlobals(), `/${id}/fork`, { from }));
+
+async function show(
+  options: Options,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<void> {
+  const answer = await ask(options, path, body, headers);
+  await print([options.json ? JSON.stringify(answer) : JSON.stringify(answer, null, 2)]);
+}
+
+/** @throws Error with what the orchestrator says to it, or that it cannot be reached */
+async function ask(
+  { url }: Options,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<unknown> {
+  const init = {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  };
+  const response = await fetch(`${url}/workflows${path}`, body === undefined ? {} : init).catch((error: unknown) => {
+    throw new Error(`no orchestrator answers at ${url}; start it, or name its --url`, { cause: error });
+  });
+  const answer = (await response.json()) as { detail?: string; errors?: readonly { field: string; message: string }[] };
+  if (response.ok) return answer;
+  const errors = answer.errors?.map(({ field, message }) => `\n  ${field}: ${message}`) ?? [];
+  throw new Error(`${answer.detail ?? response.statusText}${errors.join('')}`);
+}
+
+function asJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new InvalidArgumentError(`It is no JSON: ${(error as Error).message}`);
+  }
+}
+
+await run(workflows);
