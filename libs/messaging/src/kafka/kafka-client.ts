@@ -1,5 +1,6 @@
 import kafkajs, { type Kafka, type KafkaConfig, type logCreator } from 'kafkajs';
 import type { Logger } from '../logger.js';
+import './fresh-connection.js';
 import './request-queue-delay.js';
 import { SocketGate } from './socket-gate.js';
 
