@@ -4,7 +4,7 @@ import type { Samples } from './sampler.js';
 
 const userId = 'ada';
 const email = 'ada@example.com';
-const expected: Expected = { accepted: [{ userId, email }], deadLetters: 0 };
+const expected: Expected = { accepted: [{ userId, email }], deadLetters: 0, workflows: [] };
 
 const row = (stream: string, ...types: string[]): StreamRow => ({
   stream,
@@ -32,7 +32,8 @@ const well: Observation = {
     ...recordsOf('email-service.events', 'email-1', 1, 2, 3),
     ...recordsOf('orchestrator.events', 'workflow-1', 1, 2),
   ],
-  ...{ outbox: 0, parked: 0, ready: 0, deadLetters: 0, lag: 0 },
+  reported: new Map(),
+  ...{ outbox: 0, parked: 0, ready: 0, deadLetters: 0, lag: 0, timers: 0, waits: 0 },
   processes: { 'user-service': { startMemory: 120, mostMemory: 150, mostInHand: 40 } },
   crashes: { 'user-service': 0 },
 };
@@ -80,7 +81,7 @@ it.each<[Invariant, string, Observation, string]>([
         ['2', 'completed'],
       ]),
     },
-    '2 workflows',
+    '2 workflows, 1 expected',
   ],
   [
     'one effect each',
@@ -120,6 +121,8 @@ it.each<[Invariant, string, Observation, string]>([
   ],
   ['back to base', 'a row that is never relayed', { ...well, outbox: 1 }, 'outbox: 1 left'],
   ['back to base', 'a message that became a dead letter', { ...well, deadLetters: 1 }, '1 dead letters, 0 expected'],
+  ['back to base', 'a timer that nobody needs any more', { ...well, timers: 1 }, 'timers: 1 left'],
+  ['back to base', 'a wait that nobody needs any more', { ...well, waits: 1 }, 'waits: 1 left'],
   ['back to base', 'an offset that is not committed', { ...well, lag: 2 }, 'lag: 2 left'],
   ['memory flat', 'memory that grows', withProcess({ mostMemory: 250 }), 'from 120 to 250 MiB'],
   ['memory flat', 'memory that is too much', withProcess({ startMemory: 390, mostMemory: 420 }), 'held 420 MiB'],
@@ -132,4 +135,32 @@ it.each<[Invariant, string, Observation, string]>([
   ],
 ])('%s: sees %s', (invariant, _, seen, problem) => {
   expect(problemsOf(invariant, seen).join('\n')).toContain(problem);
+});
+
+/** A workflow besides, which sends the user another mail and reports on it. */
+const chord: Expected = {
+  ...expected,
+  workflows: [{ id: '2', end: 'completed', mailsTo: [email], order: ['sealed-1', 'sealed-2'] }],
+};
+const chordEnded = (end: string, reported: readonly string[], mails = 2): Observation => ({
+  ...well,
+  workflows: new Map([...well.workflows, ['2', end]]),
+  reported: new Map([['2', reported]]),
+  mails: Array.from({ length: mails }, (_, n) => ({ to: email, messageId: `<${n}@example.com>` })),
+});
+
+it.each<[Invariant, string, Observation, string]>([
+  [
+    'everything arrived',
+    'a workflow that was lost',
+    { ...chordEnded('completed', []), workflows: well.workflows },
+    'never began',
+  ],
+  ['everything arrived', 'its mail that was lost', chordEnded('completed', [], 1), 'got 1 of 2 mails'],
+  ['one effect each', 'its mail that came twice', chordEnded('completed', [], 3), 'got 3 different mails'],
+  ['in sequence', 'results that changed places', chordEnded('completed', ['sealed-2', 'sealed-1']), 'not in order'],
+  ['workflows ended', 'the wrong end', chordEnded('failed', []), 'was to have completed'],
+])('%s, with workflows: sees %s', (invariant, _, seen, problem) => {
+  expect(invariants[invariant](chordEnded('completed', ['sealed-1', 'sealed-2']), chord)).toEqual([]);
+  expect(invariants[invariant](seen, chord).join('\n')).toContain(problem);
 });

@@ -3,10 +3,12 @@ import type { Failpoint } from '@starter/messaging';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import type { Behind } from './backends.js';
+import type { Accepted } from './load.js';
 import { copyCommands, copyEvents, publishPoison, publishWithGap } from './copies.js';
 import { killer } from './killer.js';
 import { fullQueue, slowConsumer } from './overload.js';
 import type { Random } from './random.js';
+import { workflowsUnderKills, type ExpectedWorkflow } from './workflows.js';
 import { newInstances, replacedInTurn } from './rolling.js';
 import type { ServiceProcess } from './service-process.js';
 import type { System } from './system.js';
@@ -19,6 +21,10 @@ export interface FaultContext {
   readonly kills: number;
   /** 1 in the long form; the short one waits less. */
   readonly scale: number;
+  /** The users so far. */
+  readonly accepted: readonly Accepted[];
+  /** Where a fault says what it has started besides. */
+  readonly workflows: ExpectedWorkflow[];
 }
 
 export interface Fault {
@@ -49,7 +55,7 @@ function killAt(name: string, points: Partial<Record<ServiceName, readonly Failp
       const targets = services.filter((service) => points[service]).map((service) => system.services[service]);
       // Each dies twice at least: the first death makes room for a life that has a failpoint.
       const chosen = random.shuffled(targets).slice(0, Math.max(1, Math.floor(kills / 2)));
-      await Promise.all(
+      const ends = await Promise.allSettled(
         chosen.map(async (target, index) => {
           const share = Math.floor(kills / chosen.length) + (index < kills % chosen.length ? 1 : 0);
           const lives = Array.from({ length: share - 1 }, () => random.of(points[target.service]));
@@ -59,6 +65,7 @@ function killAt(name: string, points: Partial<Record<ServiceName, readonly Failp
           );
         }),
       );
+      for (const end of ends) if (end.status === 'rejected') throw end.reason;
     },
   };
 }
@@ -141,6 +148,7 @@ export const faults: readonly Fault[] = [
   killAt('orchestrator killed between outcome and next command', {
     orchestrator: ['transaction.before-commit', 'transaction.after-commit', 'outbox.before-publish'],
   }),
+  workflowsUnderKills,
   {
     name: 'each of two instances frozen by SIGSTOP in turn',
     killShare: 0,

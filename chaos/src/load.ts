@@ -28,13 +28,19 @@ export class Load {
   start(clients: number): void {
     this.stopping = false;
     this.running ??= Promise.all(Array.from({ length: clients }, () => this.client()));
+    // Whoever stops it is told.
+    this.running.catch(() => undefined);
   }
 
-  /** Resolves when every request that was begun has its answer. */
+  /**
+   * Resolves when every request that was begun has its answer.
+   * @throws Error when a correct request was refused
+   */
   async stop(): Promise<void> {
     this.stopping = true;
-    await this.running;
+    const { running } = this;
     this.running = undefined;
+    await running;
   }
 
   private async client(): Promise<void> {

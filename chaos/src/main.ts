@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { invariants } from './checks.js';
 import { faults } from './faults.js';
-import { recovery, runChaos, type FaultResult } from './run-chaos.js';
+import { completeness, recovery, runChaos, type FaultResult } from './run-chaos.js';
 
 const usage = `Breaks the system in many ways while load runs, and checks that nothing is lost, doubled or out of order.
 
@@ -49,7 +49,7 @@ function wholeNumber(option: string, text: string): number {
 }
 
 function tableOf(results: readonly FaultResult[]): string {
-  const columns = [...Object.keys(invariants), recovery];
+  const columns = [...Object.keys(invariants), completeness, recovery];
   const table = new Table({
     head: ['fault', ...columns, 'kills', 'sent', 'effects', 'duplicates absorbed', 'recovered in'],
     style: { head: [], border: [] },

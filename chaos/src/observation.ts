@@ -37,6 +37,11 @@ export interface Observation extends Omit<Progress, 'active' | 'running'>, Sampl
   readonly mails: readonly { readonly to: string; readonly messageId: string }[];
   readonly mailCopies: number;
   readonly records: readonly ReadRecord[];
+  /** What each workflow has told its last step of the steps before, by workflow id: whom the e-mails went to, in order. */
+  readonly reported: ReadonlyMap<string, readonly string[]>;
+  /** Rows of timers, and of waits for events. */
+  readonly timers: number;
+  readonly waits: number;
 }
 
 /** In the database of one service. */
@@ -97,6 +102,11 @@ export class Observer {
       'orchestrator',
       'SELECT workflow_id AS id, state FROM workflow_directory',
     );
+    const reports = await this.ask<{ id: string; to: string[] }>('orchestrator', reportsQuery);
+    const [left] = await this.ask<{ timers: number; waits: number }>(
+      'orchestrator',
+      'SELECT (SELECT count(*)::int FROM workflow_timer) AS timers, (SELECT count(*)::int FROM workflow_wait) AS waits',
+    );
     const { mails, copies } = this.system.mails;
     return {
       ...(await this.progress()),
@@ -109,6 +119,8 @@ export class Observer {
       workflows: new Map(workflows.map(({ id, state }) => [id, state])),
       mails: [...mails.values()].map(({ to, messageId }) => ({ to, messageId })),
       mailCopies: copies,
+      reported: new Map(reports.map(({ id, to }) => [id, to])),
+      ...(left ?? { timers: 0, waits: 0 }),
       records: await this.kafka.readAll(eventTopics),
     };
   }
@@ -149,6 +161,10 @@ const streamsQuery = `
   SELECT stream_id AS stream, count(*)::int AS events, min(sequence)::int AS first, max(sequence)::int AS last,
          array_agg(type ORDER BY sequence) AS types
     FROM event GROUP BY stream_id`;
+
+const reportsQuery = `
+  SELECT data->>'workflowId' AS id, ARRAY(SELECT result->>'to' FROM jsonb_array_elements(data#>'{data,results}') AS result) AS "to"
+    FROM event WHERE type = 'workflow.task-requested' AND data->>'command' = 'campaign.complete'`;
 
 const sum = <Key extends string>(rows: readonly Readonly<Record<Key, number>>[], key: Key): number =>
   rows.reduce((total, row) => total + row[key], 0);

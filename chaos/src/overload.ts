@@ -21,12 +21,12 @@ export const fullQueue: Fault = {
     await limitTo(10);
     await sleep(20_000 * scale);
     const held = await heldCommands(system);
-    if (held === 0) throw new Error(`${queue} took everything: it was to be full; let more users register`);
     // Taking the limit away would leave the channels that were refused blocked for good (rabbitmq-server #12206); above a higher
     // one they may go on. Before the consumer comes: what it retries must find room, or RabbitMQ offers it again minutes later.
     await limitTo(1_000_000);
     consumer.start();
     await whenReady(consumer);
+    if (held === 0) throw new Error(`${queue} took everything: it was to be full; let more users register`);
   },
 };
 

@@ -3,11 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MailReader } from '@starter/demo';
+import { Baseline } from './baseline.js';
 import { invariants, type Expected } from './checks.js';
 import type { Fault } from './faults.js';
 import { Load } from './load.js';
 import { Observer, type Observation, type Progress } from './observation.js';
 import { Random } from './random.js';
+import type { ExpectedWorkflow } from './workflows.js';
 import { Sampler } from './sampler.js';
 import { startSystem, type System } from './system.js';
 
@@ -18,6 +20,8 @@ export interface ChaosOptions {
   readonly faults: readonly Fault[];
   /** How long faults last, beside their usual time. */
   readonly scale: number;
+  /** How long to wait until nothing is under way any more. Default 120. */
+  readonly givesUpAfterSeconds?: number;
   readonly report: (line: string) => void;
 }
 
@@ -38,12 +42,14 @@ export interface FaultResult {
 
 /** Without an operator, from the end of the fault. */
 const recoveryLimitSeconds = 30;
-const givesUpAfterSeconds = 120;
 
 /** Users who are under way at the same time: as many as the services onboard in some seconds. */
 const mostWaiting = 500;
 
 export const recovery = `recovered in ≤ ${recoveryLimitSeconds} s`;
+
+/** A fault that breaks off has shown nothing. */
+export const completeness = 'fault ran to its end';
 
 export async function runChaos(options: ChaosOptions): Promise<FaultResult[]> {
   const folder = await mkdtemp(join(tmpdir(), 'chaos-'));
@@ -72,16 +78,17 @@ export async function runChaos(options: ChaosOptions): Promise<FaultResult[]> {
 }
 
 /** One fault after the other on the same system, so that nothing that one of them breaks stays unseen. */
-class Campaign {
+export class Campaign {
   private readonly random: Random;
   private readonly load: Load;
-  private deadLetters = 0;
+  private readonly baseline = new Baseline();
+  private readonly workflows: ExpectedWorkflow[] = [];
   private before = { accepted: 0, effects: 0, duplicates: 0 };
 
   constructor(
     private readonly options: ChaosOptions,
     private readonly system: System,
-    private readonly observer: Observer,
+    private readonly observer: Pick<Observer, 'progress' | 'observe' | 'effects'>,
   ) {
     this.random = new Random(options.seed);
     const urls = () => system.instancesOf('user-service').map(({ url }) => url);
@@ -89,22 +96,25 @@ class Campaign {
   }
 
   async run(fault: Fault): Promise<FaultResult> {
-    const { options, system, observer, load, random } = this;
+    const { options, system, observer, load, random, baseline, workflows } = this;
     const killed = () => system.instances.reduce((total, { kills }) => total + kills, 0);
     const killedBefore = killed();
     load.start(fault.clients ?? 2);
     await sleep(1_000);
     const sampler = new Sampler(system.instances);
-    await fault.inject({ system, random, kills: this.killsOf(fault), scale: options.scale });
+    const { scale } = options;
+    const context = { system, random, kills: this.killsOf(fault), scale, accepted: load.accepted, workflows };
+    const broken = [...(await failureOf(fault.inject(context)))];
     const over = performance.now();
-    await load.stop();
+    broken.push(...(await failureOf(load.stop())));
     const progress = await this.settle(over);
     const recoveredIn = (performance.now() - over) / 1000;
-    this.deadLetters += fault.deadLetters ?? 0;
-    const expected: Expected = { accepted: load.accepted, deadLetters: this.deadLetters };
+    const deadLetters = baseline.deadLetters + (fault.deadLetters ?? 0);
+    const expected: Expected = { accepted: load.accepted, deadLetters, workflows };
     const seen: Observation = { ...(await observer.observe()), ...(await sampler.stop()) };
-    const problems: Record<string, string[]> = {};
-    for (const [name, check] of Object.entries(invariants)) problems[name] = check(seen, expected);
+    const all = Object.entries(invariants).map(([name, check]) => [name, check(seen, expected)] as const);
+    const problems: Record<string, string[]> = { [completeness]: broken };
+    for (const [name, some] of all) problems[name] = baseline.newOf(some);
     problems[recovery] =
       recoveredIn <= recoveryLimitSeconds ? [] : [`${recoveredIn.toFixed(0)} s; ${JSON.stringify(progress)}`];
 
@@ -122,8 +132,14 @@ class Campaign {
     };
     this.before = { accepted: load.accepted.length, effects, duplicates };
     const bad = Object.values(problems).flat();
+    const after = baseline.isSpoilt ? ' (after a broken fault)' : '';
+    baseline.keep(
+      progress ?? (await observer.progress()),
+      load.accepted.length,
+      all.flatMap(([, some]) => some),
+    );
     options.report(
-      `${fault.name}: ${bad.length === 0 ? 'held' : `BROKEN\n  ${bad.join('\n  ')}`}; ` +
+      `${fault.name}${after}: ${bad.length === 0 ? 'held' : `BROKEN\n  ${bad.join('\n  ')}`}; ` +
         `${result.sent} sent, ${result.kills} kills, recovered in ${recoveredIn.toFixed(1)} s`,
     );
     return result;
@@ -136,16 +152,22 @@ class Campaign {
 
   /** Resolves when nothing is under way any more, or when it is too late for that. */
   private async settle(since: number): Promise<Progress | undefined> {
+    const { givesUpAfterSeconds = 120 } = this.options;
     let progress: Progress | undefined;
     while (performance.now() - since < givesUpAfterSeconds * 1000) {
       progress = await this.observer.progress().catch(() => undefined);
-      if (progress && this.isSettled(progress)) return progress;
+      if (progress && this.baseline.isSettled(progress, this.load.accepted.length)) return progress;
       await sleep(250);
     }
     return progress;
   }
+}
 
-  private isSettled({ active, running, outbox, parked, ready, lag }: Progress): boolean {
-    return active === this.load.accepted.length && running + outbox + parked + ready + lag === 0;
+async function failureOf(work: Promise<void>): Promise<string[]> {
+  try {
+    await work;
+    return [];
+  } catch (error) {
+    return [error instanceof Error ? error.message : String(error)];
   }
 }
