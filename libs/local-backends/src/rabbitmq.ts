@@ -43,6 +43,12 @@ async function install(): Promise<string> {
   return findServer() ?? 'rabbitmq-server';
 }
 
+/**
+ * A retry or a dead letter that its queue refuses because it is full is offered again after so long; RabbitMQ's default is 180 s.
+ * The name has an ending from RabbitMQ 4.3 on.
+ */
+const offerAgainMs = 10_000;
+
 async function prepare(program: string, folder: DataFolder, ports: readonly number[]): Promise<PreparedServer> {
   const [port = 0, distributionPort = 0, epmdPort = 0] = ports;
   const configuration = await folder.write(
@@ -67,7 +73,11 @@ raft.wal_max_size_bytes = 67108864
     // Else every Erlang start would leave a second port mapper behind if ours is slow to come up.
     ERL_FLAGS: '-start_epmd false',
     RABBITMQ_DIST_PORT: String(distributionPort),
-    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-kernel inet_dist_use_interface {127,0,0,1}',
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: [
+      '-kernel inet_dist_use_interface {127,0,0,1}',
+      `-rabbit dead_letter_worker_publisher_confirm_timeout ${offerAgainMs}`,
+      `-rabbit dead_letter_worker_publisher_confirm_timeout_ms ${offerAgainMs}`,
+    ].join(' '),
     RABBITMQ_MNESIA_BASE: folder.file('mnesia'),
     RABBITMQ_LOG_BASE: folder.path,
     RABBITMQ_LOGS: '-',

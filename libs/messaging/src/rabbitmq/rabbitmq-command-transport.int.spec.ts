@@ -107,6 +107,38 @@ if (url) {
       await eventually(() => deliveries.at(-1)?.attempt === 2 && deliveries.length > 3, 'the second was retried');
     });
 
+    // As long as the broker is told to wait (dead_letter_worker_publisher_confirm_timeout); its default is 180 s.
+    it('gets a retry that came due while its queue was full, soon after there is room', async () => {
+      await plain.deleteQueue(queue);
+      const full = { 'x-queue-type': 'quorum', 'x-overflow': 'reject-publish', 'x-max-length': 2 };
+      await plain.assertQueue(queue, { durable: true, arguments: full });
+      const consumer = await transport.consume(queue, async (delivery) => {
+        deliveries.push(delivery);
+        return delivery.attempt === 1 && delivery.message.type === 'to-retry' ? retry(50, 'later') : done;
+      });
+      await transport.send(command('to-retry'), { exchange: '', routingKey: queue });
+      await eventually(() => deliveries.length === 1, 'it is to be tried again');
+      await consumer.close();
+      const filling = await connection.createConfirmChannel();
+      let refused = false;
+      while (!refused) {
+        filling.sendToQueue(queue, Buffer.from('{}'), { type: 'filler' });
+        refused = await filling.waitForConfirms().then(
+          () => false,
+          () => true,
+        );
+      }
+      for (let waiting = 1; waiting > 0; await sleep(50)) {
+        waiting = (await plain.checkQueue(`${queue}.retry.50`)).messageCount;
+      }
+      await plain.purgeQueue(queue);
+      await transport.consume(queue, async (delivery) => {
+        deliveries.push(delivery);
+        return done;
+      });
+      await eventually(() => deliveries.some(({ attempt }) => attempt === 2), 'the retry has come');
+    });
+
     it('leaves no record of the broker on a retried message, which the broker would take for a loop', async () => {
       await transport.consume(queue, async (delivery) => {
         deliveries.push(delivery);
