@@ -13,6 +13,7 @@ import {
 } from './inbox/retention.js';
 import type { FlowOptions } from './flow/flow-gate.js';
 import type { Logger } from './logger.js';
+import type { Message } from './message.js';
 import { BacklogSampler } from './monitor/backlog-sampler.js';
 import { countedCommands, countedEvents } from './monitor/counted-transports.js';
 import { QueueMonitor } from './monitor/queue-monitor.js';
@@ -63,6 +64,7 @@ export interface MessagingOptions extends HandlerOptions {
 
 interface EventConsumer {
   readonly attached: boolean;
+  redact(message: Message): Message;
   start(): Promise<void>;
   stop(drainMs?: number): Promise<void>;
 }
@@ -131,7 +133,12 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       monitor: this.monitor.consumer(`${options.service}.commands`),
     });
     this.backlog = new BacklogSampler({ ...options, monitor: this.monitor });
-    this.deadLetters = new DeadLetters({ ...options, outbox: this.outbox, dedupeRetentionMs: inboxRetentionMs });
+    this.deadLetters = new DeadLetters({
+      ...options,
+      outbox: this.outbox,
+      dedupeRetentionMs: inboxRetentionMs,
+      redact: (message) => this.redact(message),
+    });
   }
 
   /** Single events of a topic, in whatever order. `consumer` is the group's name for ever. */
@@ -257,6 +264,11 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       problems.push({ part: 'outbox', problem });
     }
     return problems;
+  }
+
+  private redact(message: Message): Message {
+    const consumers = [this.commands, ...this.eventConsumers.map(({ consumer }) => consumer)];
+    return consumers.reduce((kept, consumer) => consumer.redact(kept), message);
   }
 
   private add<T extends EventConsumer>(name: string, consumer: T): T {

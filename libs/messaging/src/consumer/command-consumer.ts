@@ -113,6 +113,11 @@ export class CommandConsumer {
     return this.consumer?.flow;
   }
 
+  /** Without the plain personal data of the types that are handled here. */
+  redact(message: Message): Message {
+    return this.dispatcher.redact(message);
+  }
+
   get attached(): boolean {
     return [this.consumer, this.deadLetterConsumer].every((consumer) => consumer?.attached ?? false);
   }

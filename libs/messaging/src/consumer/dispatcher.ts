@@ -80,6 +80,11 @@ export class Dispatcher {
     return outcome;
   }
 
+  /** Without the plain personal data of the types that are handled here. */
+  redact(message: Message): Message {
+    return this.handlers.redact(message);
+  }
+
   /** Nobody waits for the handlers that still run: their signals abort. */
   abandon(): void {
     const reason = new TransientError(`${this.options.consumer} stops; what is not done is delivered again`);

@@ -8,6 +8,7 @@ import { recordDiscarded } from '../inbox/discarded.js';
 import type { Flow, FlowOptions } from '../flow/flow-gate.js';
 import { withPoolPressure } from '../flow/pool-pressure.js';
 import type { Logger } from '../logger.js';
+import type { Message } from '../message.js';
 import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import { done, doneAs, type Outcome } from '../outcome.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
@@ -86,6 +87,11 @@ export class EventReactor {
   /** What is in hand and may be; undefined before the start. */
   get flow(): Flow | undefined {
     return this.consumer?.flow;
+  }
+
+  /** Without the plain personal data of the types that are handled here. */
+  redact(message: Message): Message {
+    return this.dispatcher.redact(message);
   }
 
   get attached(): boolean {

@@ -7,6 +7,7 @@ import { countOpenGaps, escalateGaps, skipGap } from '../inbox/gaps.js';
 import { readyKeys } from '../inbox/parked.js';
 import { ParkingRoom, type ParkingLimits } from '../inbox/parking-room.js';
 import { isSequenced, type SequencedMessage } from '../inbox/sequence.js';
+import type { Message } from '../message.js';
 import { errorText } from '../logger.js';
 import { deadLetter, type Outcome } from '../outcome.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
@@ -110,6 +111,11 @@ export class OrderedEvents {
   /** What is in hand and may be; undefined before the start. */
   get flow(): Flow | undefined {
     return this.consumer?.flow;
+  }
+
+  /** Without the plain personal data of the types that are handled here. */
+  redact(message: Message): Message {
+    return this.handlers.redact(message);
   }
 
   get attached(): boolean {

@@ -15,8 +15,8 @@ import type { DeadLetterDelivery } from '../transport/dead-letter.js';
 import { DeadLetterTable } from './dead-letter-table.js';
 import { DeadLetters, type DeadLettersOptions } from './dead-letters.js';
 
-const schema = z.object({ n: z.int() });
-const DoIt = { kind: 'command', type: 'test.do-it', version: 1, owner: 'test', schema } as const;
+const schema = z.object({ n: z.int(), email: z.string().optional() });
+const DoIt = { kind: 'command', type: 'test.do-it', version: 1, owner: 'test', schema, personal: ['email'] } as const;
 const Happened = { kind: 'event', type: 'test.happened', version: 1, owner: 'test', schema } as const;
 
 let database: TestDataSource;
@@ -74,6 +74,7 @@ async function serve(options: Partial<MessagingOptions> = {}) {
   });
   return {
     ...{ service, topic, reactor, projection, broker, log, commands, state, queue: messaging.commands.queue },
+    deadLetters: messaging.deadLetters,
     command: (n: number, fields: Partial<Message> = {}) =>
       createMessage({ type, version: 1, source: 'spec', data: { n }, ...fields }),
     publish: (...messages: Message[]) => events.publish(topic, messages),
@@ -259,6 +260,16 @@ it('refuses what is old, unknown, or not said, and changes nothing', async () =>
   await expect(letters().redrive({})).rejects.toThrow(/filter is empty/);
   expect(await letters().list()).toMatchObject({ items: [{ redrives: 0 }] });
   expect(await forgetful.redrive('all', { confirmOld: true })).toEqual({ redriven: 1, skipped: 0 });
+});
+
+it('keeps no plain personal data of what a service discards', async () => {
+  const { command, commands, deadLetters } = await serve();
+  const message = command(1, { data: { n: 1, email: 'ada@example.com' } });
+  await commands.send(message);
+  await eventually(async () => expect(await ids(deadLetters)).toHaveLength(1));
+  await deadLetters.discard('all', 'a test');
+  const [kept] = await database.dataSource.query<unknown[]>('SELECT message FROM inbox_discarded');
+  expect(kept).toMatchObject({ message: { id: message.id, data: { n: 1, email: '[redacted]' } } });
 });
 
 it('tells whoever waits for the reply when a command is discarded', async () => {
