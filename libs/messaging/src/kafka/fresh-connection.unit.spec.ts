@@ -13,6 +13,7 @@ interface Connection {
   readonly bytesBuffered: number;
   isConnected(): boolean;
   connect(): Promise<unknown>;
+  disconnect(): Promise<unknown>;
 }
 
 const require = createRequire(import.meta.url);
@@ -20,8 +21,10 @@ const Connection = require('kafkajs/src/network/connection.js') as new (options:
 const silent = { namespace: () => silent, debug() {}, info() {}, warn() {}, error() {} };
 
 let server: Server;
+let connection: Connection;
 const sockets: Socket[] = [];
-afterEach(() => {
+afterEach(async () => {
+  await connection?.disconnect();
   sockets.forEach((socket) => socket.destroy());
   server?.close();
 });
@@ -30,7 +33,7 @@ it('reads what comes after a reconnect without the half answer of before', async
   server = createServer((socket) => sockets.push(socket)).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
-  const connection = new Connection({
+  connection = new Connection({
     ...{ host: '127.0.0.1', port, logger: silent, requestTimeout: 5_000, connectionTimeout: 5_000 },
     socketFactory: ({ onConnect }: { onConnect: () => void }) => connect(port, '127.0.0.1', onConnect),
   });
