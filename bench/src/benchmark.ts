@@ -7,6 +7,8 @@ export interface Setting {
   readonly seed: number;
   /** Little work: shows that all of it is done, not how fast. */
   readonly quick: boolean;
+  /** Processes that a benchmark starts write their CPU profiles as well. */
+  readonly profile: boolean;
 }
 
 /** What was measured of one thing alone. */

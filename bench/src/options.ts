@@ -17,7 +17,7 @@ export const usage = (names: readonly string[]): string => `npm run bench -- [be
   --profile     one more run of ours under the profiler of Node: data/bench/*.cpuprofile and its hottest functions
   --json FILE   writes the results there as well
   --help
-Servers: DATABASE_URL, RABBITMQ_URL and KAFKA_BROKERS, else they are started.`;
+Servers: DATABASE_URL, RABBITMQ_URL, KAFKA_BROKERS and REDIS_URL, else they are started.`;
 
 /** @throws Error with the usage when an option is unknown or wrong */
 export function parseOptions(args: readonly string[], known: readonly string[]): BenchOptions | 'help' {

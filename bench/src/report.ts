@@ -2,9 +2,9 @@ import Table from 'cli-table3';
 import type { Figures } from './benchmark.js';
 import type { Ratio, Result } from './rounds.js';
 
-/** Rates as a table, below it the ratios with their targets. */
+/** Figures as a table, below it the ratios with their targets. */
 export function report({ title, unit, rates, ratios }: Result): string {
-  const table = new Table({ head: [title, `${unit}/s`, 'range'], style: { head: [], border: [], compact: true } });
+  const table = new Table({ head: [title, unit, 'range'], style: { head: [], border: [], compact: true } });
   for (const [name, { median, min, max }] of Object.entries(rates)) {
     table.push([name, figure(median), `${figure(min)} – ${figure(max)}`]);
   }
@@ -23,4 +23,5 @@ export function ratioLine({ of, against, ratio, atLeast, atMost, reached }: Rati
   return `${of} / ${against} ${ratio.toFixed(2)} (target ${target}) ${reached ? 'ok' : 'MISSED'}`;
 }
 
-const figure = (value: number): string => value.toLocaleString('en-US', { maximumFractionDigits: value < 100 ? 1 : 0 });
+const figure = (value: number): string =>
+  value.toLocaleString('en-US', { maximumFractionDigits: value < 10 ? 2 : value < 100 ? 1 : 0 });

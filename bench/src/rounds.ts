@@ -9,6 +9,8 @@ export interface Trial {
   run(): Promise<void>;
   /** @throws WrongWorkError unless each operation was done exactly once */
   verify(): Promise<void>;
+  /** What was measured, where that is not operations per second. */
+  figure?(): number;
   /** Removes what the trial has made. */
   close(): Promise<void>;
 }
@@ -29,7 +31,7 @@ export interface Target {
 
 export interface Comparison {
   readonly title: string;
-  /** What is counted per second. */
+  /** `commands/s`, `ms`. */
   readonly unit: string;
   /** The first one is ours. */
   readonly variants: readonly Variant[];
@@ -48,7 +50,7 @@ export interface RoundOptions {
   readonly progress: (line: string) => void;
 }
 
-/** Operations per second. */
+/** Of all rounds, in the unit of the comparison. */
 export interface Rates {
   readonly median: number;
   readonly min: number;
@@ -82,14 +84,14 @@ export async function compare(comparison: Comparison, options: RoundOptions): Pr
     for (const variant of rotate(variants, round)) {
       const rate = await measure(variant, options);
       measured.get(variant.name)?.push(rate);
-      options.progress(`${title}, round ${round + 1}: ${variant.name} ${Math.round(rate)} ${unit}/s`);
+      options.progress(`${title}, round ${round + 1}: ${variant.name} ${Number(rate.toPrecision(4))} ${unit}`);
     }
   }
   const rates = Object.fromEntries([...measured].map(([name, rounds]) => [name, summary(rounds)]));
   return { title, unit, rates, ratios: targets.map((target) => ratioOf(target, rates)) };
 }
 
-/** One trial; `around` wraps the timed part. Operations per second. */
+/** One trial; `around` wraps the timed part. Operations per second, or the figure of the trial. */
 export async function measure(
   { name, prepare }: Variant,
   { settle }: Pick<RoundOptions, 'settle'>,
@@ -105,7 +107,7 @@ export async function measure(
     await trial.verify().catch((error: unknown) => {
       throw error instanceof WrongWorkError ? new WrongWorkError(`${name}: ${error.message}`) : error;
     });
-    return trial.operations / seconds;
+    return trial.figure?.() ?? trial.operations / seconds;
   } finally {
     await trial.close();
   }

@@ -1,5 +1,6 @@
 import { append } from './append/append.benchmark.js';
 import type { Benchmark, Figures } from './benchmark.js';
+import { canvas } from './canvas/canvas.benchmark.js';
 import { command } from './command/command.benchmark.js';
 import { event } from './event/event.benchmark.js';
 import type { BenchOptions } from './options.js';
@@ -11,7 +12,15 @@ import type { Servers } from './servers.js';
 import { snapshot } from './snapshot/snapshot.benchmark.js';
 import { soak } from './soak/soak.benchmark.js';
 
-export const benchmarks: Readonly<Record<string, Benchmark>> = { append, command, event, snapshot, rebuild, soak };
+export const benchmarks: Readonly<Record<string, Benchmark>> = {
+  append,
+  command,
+  event,
+  snapshot,
+  rebuild,
+  soak,
+  canvas,
+};
 
 /** What was measured; a benchmark with wrong work is left out, and `failed` counts it. */
 export async function runBenchmarks(
@@ -22,7 +31,7 @@ export async function runBenchmarks(
   const results: (Result | Figures)[] = [];
   let failed = 0;
   for (const name of options.names) {
-    const suite = await benchmarks[name]?.({ servers, seed: options.seed, quick: options.quick });
+    const suite = await benchmarks[name]?.({ ...options, servers });
     for (const comparison of suite?.comparisons ?? []) {
       try {
         const settle = () => servers.settle();

@@ -1,4 +1,4 @@
-import { startKafka, startPostgres, startRabbitMq, type Backend } from '@starter/local-backends';
+import { startKafka, startPostgres, startRabbitMq, startRedis, type Backend } from '@starter/local-backends';
 import { migrate, type Logger } from '@starter/messaging';
 import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
@@ -22,6 +22,10 @@ export class Servers {
 
   rabbitMq(): Promise<string> {
     return this.once('RABBITMQ_URL', startRabbitMq);
+  }
+
+  redis(): Promise<string> {
+    return this.once('REDIS_URL', startRedis);
   }
 
   async kafka(): Promise<string[]> {

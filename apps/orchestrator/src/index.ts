@@ -6,6 +6,8 @@ import { CreateWorkflowTimers1760000000201 } from './workflow/timers/create-work
 import { CreateWorkflowWaits1760000000202 } from './workflow/waits/create-workflow-waits.migration.js';
 import { WorkflowRow } from './workflow/workflow.row.js';
 
+export { chain, chord, forEach, group, task, workflow, type Workflow } from './workflow/definition/builder.js';
+export { startOf } from './workflow/workflow-registry.js';
 export { workflowInstance } from './workflow/engine/workflow.decider.js';
 export { projections };
 

@@ -42,7 +42,7 @@ export const append: Benchmark = async (setting) => {
     comparisons: [
       {
         title: `append of 1 event per transaction, ${writers} writers`,
-        unit: 'events',
+        unit: 'events/s',
         variants: [ours, raw, emmett].map((store) => variantOf(store, one, setting)),
         targets: [
           { of: ours.name, against: raw.name, atLeast: 0.8 },
@@ -51,7 +51,7 @@ export const append: Benchmark = async (setting) => {
       },
       {
         title: `append of 100 events per transaction, ${writers} writers`,
-        unit: 'events',
+        unit: 'events/s',
         variants: [ours, raw].map((store) => variantOf(store, hundred, setting)),
         targets: [{ of: ours.name, against: raw.name, atLeast: 0.75 }],
       },

@@ -56,7 +56,7 @@ export const command: Benchmark = async (setting) => {
     comparisons: [
       {
         title: `commands to ${accounts} actors`,
-        unit: 'commands',
+        unit: 'commands/s',
         variants: variants.map((consumption) => variantOf(consumption, setting)),
         targets: [
           { of: 'ours', against: 'hand-written', atLeast: 0.75 },

@@ -60,7 +60,7 @@ export const event: Benchmark = async (setting) => {
     comparisons: [
       {
         title: `events of ${accounts} actors, ${partitions} partitions`,
-        unit: 'events',
+        unit: 'events/s',
         variants: variants.map((consumption) => variantOf(consumption, setting)),
         targets: [
           { of: 'ours', against: 'raw kafkajs', atLeast: 0.65 },

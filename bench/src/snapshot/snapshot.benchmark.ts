@@ -32,7 +32,7 @@ export const snapshot: Benchmark = (setting) => {
     comparisons: [
       {
         title: 'loading an actor from the database',
-        unit: 'loads',
+        unit: 'loads/s',
         variants: [long, short],
         // Twice the time is half the rate.
         targets: [{ of: long.name, against: short.name, atLeast: 0.5 }],
