@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { defineCommand, defineEvent } from './definition.js';
+import { json } from './json.js';
 import { sealed } from './personal.js';
 
 const owner = 'email-service';
@@ -66,7 +67,7 @@ export const CompleteCampaign = defineCommand('campaign.complete', {
   schema: z.object({
     ...campaign,
     /** What came of each e-mail, `null` for those that failed. */
-    results: z.array(z.json()),
+    results: z.array(json),
   }),
 });
 

@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import { defineCommand, defineEvent } from './definition.js';
+import { json } from './json.js';
 
 const owner = 'orchestrator';
 const workflowId = z.uuid();
-const input = z.record(z.string(), z.json());
+const input = z.record(z.string(), json);
 /**
  * Place of a node in the definition's tree: `0` is the root, `0.1` its second child. In a forEach the number is that of the
  * item.
@@ -24,7 +25,7 @@ const fork = z.object({
   of: z.uuid(),
   /** A step of the chain that is the whole workflow: `0.2`. */
   from: path,
-  results: z.record(path, z.json()),
+  results: z.record(path, json),
   ended: z.record(path, outcome),
 });
 
@@ -39,7 +40,7 @@ export const StartWorkflow = defineCommand('workflow.start', {
   schema: z.object({
     workflowId,
     workflow: z.string().min(1),
-    definition: z.json(),
+    definition: json,
     input,
     fork: fork.exactOptional(),
   }),
@@ -61,7 +62,7 @@ export const DeliverEvent = defineCommand('workflow.deliver-event', {
   version: 1,
   owner,
   key: 'workflowId',
-  schema: z.object({ workflowId, correlation, data: z.json() }),
+  schema: z.object({ workflowId, correlation, data: json }),
 });
 
 /** Ends it as if it had failed: what can be undone is undone. With a path only that node, which must have begun: what it is in goes on as it does after a failure. */
@@ -94,7 +95,7 @@ export const UnstickWorkflow = defineCommand('workflow.unstick', {
 export const WorkflowStarted = defineEvent('workflow.started', {
   version: 1,
   owner,
-  schema: z.object({ workflowId, workflow: z.string(), definition: z.json(), input, fork: fork.exactOptional() }),
+  schema: z.object({ workflowId, workflow: z.string(), definition: json, input, fork: fork.exactOptional() }),
 });
 
 export const TaskRequested = defineEvent('workflow.task-requested', {
@@ -108,7 +109,7 @@ export const TaskRequested = defineEvent('workflow.task-requested', {
     commandVersion: z.int().min(1),
     /** The actor that the command is for. */
     subject: z.string(),
-    data: z.json(),
+    data: json,
   }),
 });
 
@@ -135,7 +136,7 @@ const late = z.literal(true).exactOptional();
 export const TaskSucceeded = defineEvent('workflow.task-succeeded', {
   version: 1,
   owner,
-  schema: z.object({ ...request, result: z.json(), late }),
+  schema: z.object({ ...request, result: json, late }),
 });
 
 /** Without a `TaskRequested` before it: the input could not be put together, and nothing was sent. */
@@ -207,7 +208,7 @@ export const EventAwaited = defineEvent('workflow.event-awaited', {
 export const EventKept = defineEvent('workflow.event-kept', {
   version: 1,
   owner,
-  schema: z.object({ workflowId, correlation, data: z.json() }),
+  schema: z.object({ workflowId, correlation, data: json }),
 });
 
 /** The node has got what it waited for. */
@@ -218,7 +219,7 @@ export const EventReceived = defineEvent('workflow.event-received', {
     workflowId,
     path,
     correlation,
-    data: z.json(),
+    data: json,
     /** It was the oldest that had been kept. */
     kept: z.literal(true).exactOptional(),
   }),
@@ -227,7 +228,7 @@ export const EventReceived = defineEvent('workflow.event-received', {
 export const WorkflowCompleted = defineEvent('workflow.completed', {
   version: 1,
   owner,
-  schema: z.object({ workflowId, result: z.json() }),
+  schema: z.object({ workflowId, result: json }),
 });
 
 /** It failed, and everything that it had done and that can be undone was undone. */

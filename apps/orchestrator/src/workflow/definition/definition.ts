@@ -1,3 +1,4 @@
+import { json } from '@starter/contracts';
 import { z } from 'zod';
 import { duration } from './duration.js';
 import { rate } from './rate.js';
@@ -14,7 +15,7 @@ export const sortedJson = (value: Json): string =>
   );
 
 /** JSON in which `{ "$ref": "input.email" }` or `{ "$ref": "results.0.1.messageId" }` stands for a value. */
-const template = z.json();
+const template = json;
 const inputTemplate = z.record(z.string(), template);
 
 /** How long to wait after attempt n fails: `first × factor^(n − 1)`, at most `max`. */
