@@ -30,13 +30,13 @@ function comparisonsOf(systems: Systems, { quick }: Setting): Comparison[] {
     bases: Array.from({ length: quick ? Math.ceil(runs / 20) : runs }, (_, index) => index + 1),
     outstanding,
   });
-  const few = load('chord', 100, 100, 10);
+  const few = load('chord', 100, 50, 10);
   const many = load('chord', 10_000, 1, 1);
   return [
-    both('chain(5), 50 at a time', 'chains/s', load('chain', 5, 500, 50), 3),
-    both('group(10), 20 at a time', 'groups/s', load('group', 10, 200, 20)),
-    both('chord(10), 20 at a time', 'chords/s', load('chord', 10, 200, 20), 3),
-    both('chord(1,000), one at a time', 'chords/s', load('chord', 1_000, 3, 1), 3),
+    both('chain(5), 50 at a time', 'chains/s', load('chain', 5, 300, 50), 3),
+    both('group(10), 20 at a time', 'groups/s', load('group', 10, 100, 20)),
+    both('chord(10), 20 at a time', 'chords/s', load('chord', 10, 100, 20), 3),
+    both('chord(1,000), one at a time', 'chords/s', load('chord', 1_000, 2, 1), 3),
     {
       title: 'chord(100), 10 at a time, and chord(10,000) alone',
       unit: 'members/s',
@@ -52,7 +52,7 @@ function comparisonsOf(systems: Systems, { quick }: Setting): Comparison[] {
     {
       title: 'chain(5), one at a time, median of its latency',
       unit: 'ms',
-      variants: pair((name, system) => variant(name, system, load('chain', 5, 100, 1), 'latency')),
+      variants: pair((name, system) => variant(name, system, load('chain', 5, 50, 1), 'latency')),
       targets: [{ of: 'ours', against: 'Celery', atMost: 3 }],
     },
   ];

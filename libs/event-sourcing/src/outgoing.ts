@@ -1,4 +1,4 @@
-import { causedBy, createMessage, replyFor, type Answer, type Messaging, type OutboxEntry } from '@starter/messaging';
+import { causedBy, createMessage, replyEntry, type Answer, type Messaging, type OutboxEntry } from '@starter/messaging';
 import type { Verdict, Work } from './execution.js';
 
 /** What leaves the service because of a command: its events, the commands that they set off, the reply. */
@@ -22,6 +22,6 @@ export function outgoing(verdict: Verdict, { service, topic }: Pick<Messaging, '
 function reply({ execution: { answers } }: Work, answer: Answer, source: string): OutboxEntry[] {
   if (!answers?.request.replyTo) return [];
   const told: Answer = answers.failure === undefined ? answer : { failure: answers.failure };
-  const message = replyFor(answers.request, told, source);
-  return message ? [{ channel: 'command', address: answers.request.replyTo.address, message }] : [];
+  const entry = replyEntry(answers.request, told, source);
+  return entry ? [entry] : [];
 }

@@ -78,7 +78,7 @@ export { deadLetterQueue, retryQueue } from './rabbitmq/queue-names.js';
 export { connectRabbitMq, type RabbitMqOptions } from './rabbitmq/rabbitmq-command-transport.js';
 export { parseRate } from './rate-limit/rate.js';
 export { RateLimits, type RateLimitStatus } from './rate-limit/rate-limits.js';
-export { CommandFailed, CommandSucceeded, replyFor, type Answer } from './reply.js';
+export { CommandFailed, CommandSucceeded, replyEntry, replyFor, type Answer } from './reply.js';
 export * from './transport/command-transport.js';
 export type { DeadLetterDelivery, DeadLetterHandler } from './transport/dead-letter.js';
 export * from './transport/delivery.js';

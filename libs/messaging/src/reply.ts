@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { MessageDefinition } from './definition.js';
 import { causedBy, createMessage, type Message } from './message.js';
+import type { OutboxEntry } from './outbox/outbox.js';
 
 /** It was parsed from JSON; `z.json()` would take it apart once more, which takes longer than all else that becomes of it. */
 const json = z.unknown().refine((value) => value !== undefined) as unknown as z.ZodType<z.core.util.JSONType>;
@@ -39,4 +40,14 @@ export function replyFor(request: Message, answer: Answer, source: string): Mess
     ...causedBy(request),
     data: { requestId: request.id, ...content },
   });
+}
+
+/**
+ * The same for the outbox. Replies name their request and need no order. Ordered by their subject, those to a workflow with many
+ * tasks would go out one by one, each waiting for the broker to confirm the one before.
+ */
+export function replyEntry(request: Message, answer: Answer, source: string): OutboxEntry | undefined {
+  const message = replyFor(request, answer, source);
+  if (!message || !request.replyTo) return undefined;
+  return { channel: 'command', address: request.replyTo.address, message, orderingKey: message.id };
 }

@@ -13,7 +13,7 @@ import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import { done, retryBlameless, type Outcome } from '../outcome.js';
 import type { Outbox } from '../outbox/outbox.js';
 import { RateLimiter } from '../rate-limit/rate-limiter.js';
-import { replyFor } from '../reply.js';
+import { replyEntry } from '../reply.js';
 import { commandsExchange, type Binding, type CommandTransport } from '../transport/command-transport.js';
 import type { Consumer } from '../transport/delivery.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
@@ -163,10 +163,8 @@ export class CommandConsumer {
     const { dataSource, outbox, service } = this.options;
     return inTransaction(dataSource, async (tx) => {
       const isNew = (await recordDiscarded(tx, this.queue, [{ message, reason }])) > 0;
-      const reply = isNew ? replyFor(message, { failure: reason }, service) : undefined;
-      if (reply && message.replyTo) {
-        await outbox.add(tx, [{ channel: 'command', address: message.replyTo.address, message: reply }]);
-      }
+      const reply = isNew ? replyEntry(message, { failure: reason }, service) : undefined;
+      if (reply) await outbox.add(tx, [reply]);
     });
   }
 }

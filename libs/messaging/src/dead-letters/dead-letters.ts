@@ -8,7 +8,7 @@ import type { SequencedMessage } from '../inbox/sequence.js';
 import { createMessage, type Message } from '../message.js';
 import { discard } from '../outcome.js';
 import { Outbox } from '../outbox/outbox.js';
-import { replyFor } from '../reply.js';
+import { replyEntry } from '../reply.js';
 import {
   conditionsOf,
   deadLetterLines,
@@ -147,10 +147,8 @@ export class DeadLetters {
   private async answer(tx: Transaction, removed: readonly Stored[], reason: string): Promise<void> {
     const failure = `discarded by an operator: ${reason}`;
     const replies = removed.flatMap(({ kind, message }) => {
-      const reply = kind === 'command' && message ? replyFor(message, { failure }, this.options.service) : undefined;
-      return reply && message?.replyTo
-        ? [{ channel: 'command' as const, address: message.replyTo.address, message: reply }]
-        : [];
+      const reply = kind === 'command' && message ? replyEntry(message, { failure }, this.options.service) : undefined;
+      return reply ?? [];
     });
     await this.outbox.add(tx, replies);
   }

@@ -4,6 +4,7 @@ import { CreateMessagingTables1760000000001 } from '../database/create-messaging
 import { inTransaction } from '../database/transaction.js';
 import { silentLogger } from '../logger.js';
 import { createMessage, type Message } from '../message.js';
+import { replyEntry } from '../reply.js';
 import type { CommandTransport } from '../transport/command-transport.js';
 import type { EventTransport } from '../transport/event-transport.js';
 import { Outbox } from './outbox.js';
@@ -92,6 +93,28 @@ it('publishes nothing of a transaction that was rolled back', async () => {
   const after = event('k', 2);
   await write(outbox, after);
   await eventually(() => expect(broker.received).toEqual([after]));
+});
+
+it('sends replies to the same workflow side by side', async () => {
+  const count = 10;
+  const broker = recordingBroker();
+  // It confirms none before it has all of them.
+  let confirm: () => void;
+  const all = new Promise<void>((resolve) => (confirm = resolve));
+  broker.commands.send = (message) => {
+    if (broker.received.push(message) === count) confirm();
+    return all;
+  };
+  const outbox = new Outbox();
+  startRelay(broker, outbox);
+  const replies = Array.from({ length: count }, () => {
+    const replyTo = { address: 'replies', subject: 'workflow' };
+    const request = createMessage({ type: 'test.do', version: 1, source: 's', replyTo, data: {} });
+    return replyEntry(request, { result: null }, 's')!;
+  });
+  await inTransaction(database.dataSource, (tx) => outbox.add(tx, replies));
+  await eventually(async () => expect(await rowsLeft()).toBe(0));
+  expect(new Set(broker.received.map(({ id }) => id)).size).toBe(count);
 });
 
 it('keeps a row until the broker has confirmed it', async () => {

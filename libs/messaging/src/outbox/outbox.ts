@@ -6,6 +6,8 @@ export interface OutboxEntry {
   /** Routing key on the `commands` exchange, or topic. */
   readonly address: string;
   readonly message: Message;
+  /** What has the same one is published in the order of writing, one after the other. Default: the subject, or else the id. */
+  readonly orderingKey?: string;
 }
 
 // One array per column and `unnest`: one plan and one round trip for any number of rows. The messages are one JSON array: in a
@@ -25,7 +27,7 @@ export class Outbox {
     await tx.query(insert, [
       entries.map((entry) => entry.channel),
       entries.map((entry) => entry.address),
-      entries.map((entry) => entry.message.subject ?? entry.message.id),
+      entries.map(({ orderingKey, message }) => orderingKey ?? message.subject ?? message.id),
       JSON.stringify(entries.map((entry) => entry.message)),
     ]);
     tx.afterCommit(() => this.listeners.forEach((listener) => listener()));
