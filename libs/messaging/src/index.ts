@@ -79,6 +79,18 @@ export { connectRabbitMq, type RabbitMqOptions } from './rabbitmq/rabbitmq-comma
 export { parseRate } from './rate-limit/rate.js';
 export { RateLimits, type RateLimitStatus } from './rate-limit/rate-limits.js';
 export { CommandFailed, CommandSucceeded, replyEntry, replyFor, type Answer } from './reply.js';
+export {
+  TaskLostError,
+  TaskRetryError,
+  TaskRevokedError,
+  type Progress,
+  type TaskContext,
+  type TaskHandler,
+  type TaskOptions,
+} from './tasks/task-context.js';
+export { TaskControl, TaskEndedError, type Revocation, type TaskFilter } from './tasks/task-control.js';
+export { taskStates, type ScheduledTask, type Task, type TaskState } from './tasks/task-view.js';
+export { Tasks } from './tasks/tasks.js';
 export * from './transport/command-transport.js';
 export type { DeadLetterDelivery, DeadLetterHandler } from './transport/dead-letter.js';
 export * from './transport/delivery.js';

@@ -8,6 +8,7 @@ import { DeadLetters } from './dead-letters/dead-letters.js';
 import {
   defaultDiscardedRetentionMs,
   defaultInboxRetentionMs,
+  defaultTaskRetentionMs,
   RetentionJob,
   type RetainedTable,
 } from './inbox/retention.js';
@@ -23,6 +24,7 @@ import { OutboxRelay } from './outbox/outbox-relay.js';
 import { KeyCreated, KeyErased, keyTopic } from './personal/key-messages.js';
 import { PersonalData } from './personal/personal-data.js';
 import { RateLimits } from './rate-limit/rate-limits.js';
+import { Tasks } from './tasks/tasks.js';
 import type { CommandTransport } from './transport/command-transport.js';
 import type { EventTransport, TopicDeclaration } from './transport/event-transport.js';
 
@@ -46,6 +48,8 @@ export interface MessagingOptions extends HandlerOptions {
   readonly inboxRetentionMs?: number;
   /** How long refused messages are kept. Default 90 days. */
   readonly discardedRetentionMs?: number;
+  /** How long tasks that are over can be looked at, and a revocation of one that has not come holds. Default 7 days. */
+  readonly taskRetentionMs?: number;
   /** Other tables of the service whose old rows nobody needs. */
   readonly retained?: readonly RetainedTable[];
   /** Past these {@link OutboxRelay.backlog} is `high`. Default: 50 000 rows, or 60 s. */
@@ -96,6 +100,8 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   readonly deadLetters: DeadLetters;
   /** Register handlers before the application has started. */
   readonly commands: CommandConsumer;
+  /** Commands whose life is recorded; their handlers, and how they stand. */
+  readonly tasks: Tasks;
   private readonly retention: RetentionJob;
   private readonly eventConsumers: { readonly name: string; readonly consumer: EventConsumer }[] = [];
   private phase: 'starting' | 'running' | 'stopping' = 'starting';
@@ -122,16 +128,19 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     const retained: RetainedTable[] = [
       { table: 'inbox', column: 'received_at', retentionMs: inboxRetentionMs },
       { table: 'inbox_discarded', column: 'discarded_at', retentionMs: discardedRetentionMs },
+      { table: 'task', column: 'ended_at', retentionMs: options.taskRetentionMs ?? defaultTaskRetentionMs },
       { table: 'inbox_suspect', column: 'since', retentionMs: inboxRetentionMs },
       ...(options.retained ?? []),
     ];
     this.retention = new RetentionJob(this.dataSource, retained, this.logger);
+    const monitor = this.monitor.consumer(`${options.service}.commands`);
     this.commands = new CommandConsumer({
       ...options,
       transport: options.commands,
       outbox: this.outbox,
-      monitor: this.monitor.consumer(`${options.service}.commands`),
+      monitor,
     });
+    this.tasks = new Tasks({ ...options, outbox: this.outbox, commands: this.commands, monitor });
     this.backlog = new BacklogSampler({ ...options, monitor: this.monitor });
     this.deadLetters = new DeadLetters({
       ...options,
@@ -221,7 +230,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     if (Object.keys(cutOff).length > 0) {
       this.logger.warn('not finished in time: the broker delivers these again', { drainMs, ...cutOff });
     }
-    await Promise.all([this.relay.stop(), this.retention.stop()]);
+    await Promise.all([this.relay.stop(), this.retention.stop(), this.tasks.stop()]);
   }
 
   /** Deliveries that have no outcome yet, by consumer. */

@@ -16,8 +16,9 @@ export interface TimeLimit {
 export class Attempt implements Fence {
   private readonly controller = new AbortController();
   private timer: NodeJS.Timeout | undefined;
-  private failure: TimeoutError | undefined;
-  private giveUp: ((failure: TimeoutError) => void) | undefined;
+  private failure: Error | undefined;
+  private reject: ((failure: Error) => void) | undefined;
+  private giveUp: ((failure: Error) => void) | undefined;
   private whenOver: Promise<never> | undefined;
 
   /** Aborts at the soft limit, or when the service stops and does not wait any longer; its reason says which. */
@@ -25,6 +26,15 @@ export class Attempt implements Fence {
 
   abort(reason: Error): void {
     this.controller.abort(reason);
+  }
+
+  /** Gives up on the work at once, as at the hard limit. */
+  fail(failure: Error): void {
+    if (this.failure) return;
+    this.failure = failure;
+    this.abort(failure);
+    this.giveUp?.(failure);
+    this.reject?.(failure);
   }
 
   throwIfOver(): void {
@@ -50,14 +60,13 @@ export class Attempt implements Fence {
     onLate: () => void,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
+      this.reject = reject;
       // Unreferenced: a handler that hangs must not keep a process alive that has nothing else to do.
       this.timer = setTimeout(() => {
         this.abort(new TimeoutError(`${what} has run for ${softMs} ms, its soft time limit; end it now`));
         this.timer = setTimeout(() => {
           const advice = 'pass received.signal on to what it waits for, or raise its timeLimit';
-          this.failure = new TimeoutError(`${what} ran for more than ${hardMs} ms, its hard time limit; ${advice}`);
-          this.giveUp?.(this.failure);
-          reject(this.failure);
+          this.fail(new TimeoutError(`${what} ran for more than ${hardMs} ms, its hard time limit; ${advice}`));
         }, hardMs - softMs).unref();
       }, softMs).unref();
       const end = (settle: () => void) => {

@@ -95,6 +95,11 @@ export class ConsumerMonitor {
     return this.running === 0 ? 0 : performance.now() - Math.max(this.settledAt, this.idleUntil);
   }
 
+  /** What is in hand takes long and gets on: starts {@link unsettledMs} anew. */
+  alive(): void {
+    this.settledAt = performance.now();
+  }
+
   /** Starts {@link untakenMs} anew. */
   rested(): void {
     this.takenAt = performance.now();

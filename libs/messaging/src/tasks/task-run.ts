@@ -1,0 +1,144 @@
+import type { DataSource } from 'typeorm';
+import type { Attempt } from '../consumer/attempt.js';
+import type { Received } from '../consumer/dispatcher.js';
+import { inTransaction, type Transaction } from '../database/transaction.js';
+import type { Message } from '../message.js';
+import type { Outbox } from '../outbox/outbox.js';
+import { replyFor, type Answer } from '../reply.js';
+import type { Coalesced } from '../coalesced.js';
+import type { RunningTask } from './running-tasks.js';
+import { progressOf, stateText, TaskLostError, TaskRetryError, type TaskContext } from './task-context.js';
+import { endRevoked, holdsRun, saveState, succeed } from './task-rows.js';
+
+export interface TaskEnvironment {
+  readonly service: string;
+  readonly dataSource: DataSource;
+  readonly outbox: Outbox;
+  /** Consumer of the inbox. */
+  readonly consumer: string;
+  /** False when the attempt does not count any more. */
+  readonly saving: Coalesced<SavedState, boolean>;
+}
+
+export interface SavedState {
+  readonly id: string;
+  readonly run: number;
+  readonly text: string;
+}
+
+/** One run of a task, from its start to its end. */
+export class TaskRun<Data> implements RunningTask {
+  said: RunningTask['said'] = { alive: false };
+  /** `complete` has ended it. */
+  ended = false;
+
+  constructor(
+    private readonly environment: TaskEnvironment,
+    private readonly received: Received<Data>,
+    readonly run: number,
+    private readonly savedState: unknown,
+    readonly attempt: Attempt,
+  ) {}
+
+  get id(): string {
+    return this.received.message.id;
+  }
+
+  context(): TaskContext<Data> {
+    return {
+      ...this.received,
+      signal: this.attempt.signal,
+      fence: this.attempt,
+      savedState: this.savedState,
+      progress: (current, total, detail) => (this.said = { alive: true, progress: progressOf(current, total, detail) }),
+      heartbeat: () => (this.said = { ...this.said, alive: true }),
+      saveState: (state, tx) => this.saveState(stateText(state), tx),
+      retry: (afterMs, reason = 'the handler has asked for another attempt') => {
+        throw new TaskRetryError(afterMs, reason);
+      },
+      inTransaction: (work) => this.inTransaction(work),
+      complete: (work) => this.complete(work),
+    };
+  }
+
+  /** @throws TaskLostError */
+  async complete<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    const { consumer, dataSource } = this.environment;
+    const result = await inTransaction(
+      dataSource,
+      async (tx) => {
+        const result = await work(tx);
+        const ended = await tx.query(succeed, [this.id, this.run, consumer, JSON.stringify(result ?? null)]);
+        if (ended.length === 0) throw this.lost();
+        await this.reply(tx, { result });
+        return result;
+      },
+      this.attempt,
+    );
+    this.ended = true;
+    return result;
+  }
+
+  /** The sender hears of it, once. */
+  endRevoked(reason: string): Promise<void> {
+    return endAsRevoked(this.environment, this.received.message, this.run, reason);
+  }
+
+  private inTransaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    return inTransaction(
+      this.environment.dataSource,
+      async (tx) => {
+        const result = await work(tx);
+        if ((await tx.query(holdsRun, [this.id, this.run])).length === 0) throw this.lost();
+        return result;
+      },
+      this.attempt,
+    );
+  }
+
+  private async saveState(text: string, tx?: Transaction): Promise<void> {
+    const { id, run } = this;
+    const saved = tx
+      ? (await tx.query(saveState, [[id], [run], `[${text}]`])).length > 0
+      : await this.environment.saving.call({ id, run, text });
+    if (!saved) throw this.lost();
+  }
+
+  private reply(tx: Transaction, answer: Answer): Promise<void> {
+    return sendReply(this.environment, tx, this.received.message, answer);
+  }
+
+  private lost(): Error {
+    return new TaskLostError(`the task ${this.id} was terminated, or another process has taken it over; end it now`);
+  }
+}
+
+type ReplyEnvironment = Pick<TaskEnvironment, 'service' | 'outbox'>;
+
+export async function sendReply(
+  { service, outbox }: ReplyEnvironment,
+  tx: Transaction,
+  request: Message,
+  answer: Answer,
+): Promise<void> {
+  const reply = replyFor(request, answer, service);
+  if (!reply || !request.replyTo) return;
+  await outbox.add(tx, [{ channel: 'command', address: request.replyTo.address, message: reply }]);
+}
+
+/** What the sender of a revoked task is told. */
+export const revokedBecause = (reason: string): string => `revoked: ${reason}`;
+
+/** @param run null when it may not start */
+export function endAsRevoked(
+  environment: TaskEnvironment,
+  message: Message,
+  run: number | null,
+  reason: string,
+): Promise<void> {
+  return inTransaction(environment.dataSource, async (tx) => {
+    const values = [message.id, run, environment.consumer, JSON.stringify(message)];
+    if ((await tx.query(endRevoked, values)).length === 0) return;
+    await sendReply(environment, tx, message, { failure: revokedBecause(reason) });
+  });
+}

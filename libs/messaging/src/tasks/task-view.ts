@@ -1,0 +1,87 @@
+import type { Statement } from '../database/transaction.js';
+import type { Progress } from './task-context.js';
+import { running } from './task-rows.js';
+
+export const taskStates = ['PENDING', 'STARTED', 'PROGRESS', 'RETRY', 'SUCCESS', 'FAILURE', 'REVOKED'] as const;
+export type TaskState = (typeof taskStates)[number];
+
+/** How a task stands; times are instants, and null where they do not apply. */
+export interface Task {
+  /** Of its command. */
+  readonly id: string;
+  /** Of its command; null when nothing has come under this id. */
+  readonly name: string | null;
+  /** Data of its command as it came, without plain personal data. */
+  readonly args: unknown;
+  readonly state: TaskState;
+  /** Process that has it, or had it last: `service@host:pid`. */
+  readonly worker: string | null;
+  readonly attempt: number;
+  readonly progress: Progress | null;
+  readonly result: unknown;
+  /** Of the last attempt, or why it was revoked. */
+  readonly error: string | null;
+  /** Somebody wants it to end. */
+  readonly revoked: boolean;
+  readonly receivedAt: Date | null;
+  readonly startedAt: Date | null;
+  readonly heartbeatAt: Date | null;
+  readonly dueAt: Date | null;
+  readonly endedAt: Date | null;
+}
+
+export interface ScheduledTask extends Pick<Task, 'id' | 'name' | 'args' | 'attempt'> {
+  readonly waitsFor: 'retry' | 'rate limit';
+  /** Null while it waits for its rate limit. */
+  readonly dueAt: Date | null;
+  readonly error: string | null;
+}
+
+export const unknownTask = (id: string): Task => ({
+  ...{ id, name: null, args: null, state: 'PENDING', worker: null, attempt: 0, progress: null, result: null },
+  ...{ error: null, revoked: false, receivedAt: null, startedAt: null, heartbeatAt: null, dueAt: null, endedAt: null },
+});
+
+const columns = `id, message ->> 'type' AS name, message -> 'data' AS args, state, worker, attempt, progress, result, error, revoked,
+  received_at AS "receivedAt", started_at AS "startedAt", heartbeat_at AS "heartbeatAt", due_at AS "dueAt", ended_at AS "endedAt"`;
+
+export const selectTasks: Statement = {
+  name: 'task-select',
+  text: `SELECT ${columns} FROM task WHERE id = ANY($1)`,
+};
+
+/** `$1` states, `$2` type, `$3` id of the one before, each of them or NULL; `$4` how many. */
+export const listTasks = (oldestFirst: boolean): Statement => ({
+  name: oldestFirst ? 'task-list-oldest' : 'task-list',
+  text: `SELECT ${columns} FROM task
+          WHERE ($1::text[] IS NULL OR state = ANY($1)) AND ($2::text IS NULL OR message ->> 'type' = $2)
+            AND ($3::text IS NULL OR (received_at, id) < (SELECT received_at, id FROM task WHERE id = $3))
+            ${oldestFirst ? `AND ended_at IS NULL ORDER BY started_at, id` : `ORDER BY received_at DESC, id DESC`} LIMIT $4`,
+});
+
+export const scheduledTasks: Statement = {
+  name: 'task-scheduled',
+  text: `(SELECT id, message ->> 'type' AS name, message -> 'data' AS args, attempt, 'retry' AS "waitsFor", due_at AS "dueAt", error
+            FROM task WHERE state = 'RETRY' AND ended_at IS NULL ORDER BY due_at LIMIT 1000)
+         UNION ALL
+         (SELECT message_id, type, message -> 'data', 0, 'rate limit', NULL, NULL
+            FROM rate_limit_waiting WHERE admitted_at IS NULL ORDER BY position LIMIT 1000)
+         LIMIT 1000`,
+};
+
+/** `$1` id, `$2` terminate, `$3` reason. What runs and is not terminated ends by itself. */
+export const revokeTask: Statement = {
+  name: 'task-revoke',
+  text: `INSERT INTO task AS known (id, state, revoked, error, ended_at) VALUES ($1, 'REVOKED', true, $3, clock_timestamp())
+         ON CONFLICT (id) DO UPDATE
+            SET revoked = true, error = $3,
+                state = CASE WHEN $2 OR NOT known.${running} THEN 'REVOKED' ELSE known.state END,
+                ended_at = CASE WHEN $2 OR NOT known.${running} THEN clock_timestamp() END
+          WHERE known.ended_at IS NULL
+         RETURNING ended_at IS NOT NULL AS ended, message`,
+};
+
+export const insertHandled: Statement = {
+  name: 'task-handled',
+  text: `INSERT INTO inbox (consumer, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING message_id`,
+};

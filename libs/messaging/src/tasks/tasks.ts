@@ -1,0 +1,185 @@
+import { hostname } from 'node:os';
+import type { z } from 'zod';
+import { Coalesced } from '../coalesced.js';
+import { Attempt, completeTimeLimit } from '../consumer/attempt.js';
+import type { CommandConsumer } from '../consumer/command-consumer.js';
+import type { Received } from '../consumer/dispatcher.js';
+import { KeyedQueue } from '../consumer/keyed-queue.js';
+import { outageRetryMs, triage } from '../consumer/triage.js';
+import { runStatement } from '../database/transaction.js';
+import type { MessageDefinition } from '../definition.js';
+import { retriesExhausted, type FailurePolicy } from '../failure-policy.js';
+import { errorText, type Logger } from '../logger.js';
+import type { Message } from '../message.js';
+import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
+import { deadLetter, done, doneAs, retry, retryBlameless, type Outcome } from '../outcome.js';
+import { redact } from '../personal/personal-fields.js';
+import { RunningTasks } from './running-tasks.js';
+import {
+  defaultTaskPolicy,
+  TaskLostError,
+  TaskRetryError,
+  TaskRevokedError,
+  type TaskHandler,
+  type TaskOptions,
+} from './task-context.js';
+import { TaskControl, type TaskControlOptions } from './task-control.js';
+import { beginTasks, fail, saveState, type Start, type Started } from './task-rows.js';
+import { endAsRevoked, TaskRun, type SavedState, type TaskEnvironment } from './task-run.js';
+
+export interface TasksOptions extends TaskControlOptions {
+  readonly logger: Logger;
+  readonly commands: CommandConsumer;
+  /** Of that consumer. */
+  readonly monitor: ConsumerMonitor;
+}
+
+interface Registered {
+  readonly definition: MessageDefinition;
+  readonly handler: TaskHandler<unknown>;
+  readonly failurePolicy: FailurePolicy;
+  readonly timeLimit: { readonly softMs: number; readonly hardMs: number };
+}
+
+/**
+ * Commands whose life is recorded: how they stand, how far they are, what came of them; they can be looked at and revoked.
+ * They come in the service's queue and follow its rules: inbox, failure policy, rate limits, dead letters, replies.
+ */
+export class Tasks extends TaskControl {
+  private readonly environment: TaskEnvironment;
+  private readonly running: RunningTasks;
+  private readonly deliveries = new KeyedQueue();
+  private readonly starting: Coalesced<Start, Started>;
+  private readonly commands: CommandConsumer;
+  private readonly logger: Logger;
+  /** Of this process, as it stands in `active`. */
+  readonly worker = `${this.service}@${hostname()}:${process.pid}`;
+
+  constructor(options: TasksOptions) {
+    super(options);
+    const { dataSource, logger, commands, monitor } = options;
+    [this.commands, this.logger] = [commands, logger];
+    this.running = new RunningTasks({ dataSource, logger, onAlive: () => monitor.alive() });
+    this.starting = new Coalesced((starts) => beginTasks(dataSource, starts));
+    const saving = new Coalesced<SavedState, boolean>(async (states) => {
+      const rows = await runStatement<{ id: string }>(dataSource, saveState, [
+        states.map(({ id }) => id),
+        states.map(({ run }) => run),
+        `[${states.map(({ text }) => text).join()}]`,
+      ]);
+      const saved = new Set(rows.map(({ id }) => id));
+      return states.map(({ id }) => saved.has(id));
+    });
+    this.environment = { ...options, consumer: commands.queue, saving };
+  }
+
+  /**
+   * Registers the handler of a task, before the application has started.
+   * @throws Error when its retries take longer than the inbox knows a message
+   */
+  handle<Schema extends z.ZodType>(
+    definition: MessageDefinition & { readonly schema: Schema },
+    handler: TaskHandler<z.output<Schema>>,
+    options: TaskOptions = {},
+  ): void {
+    const failurePolicy = { ...defaultTaskPolicy, ...options.failurePolicy };
+    const timeLimit = completeTimeLimit(options.timeLimit);
+    const registered: Registered = { definition, handler: handler as TaskHandler<unknown>, failurePolicy, timeLimit };
+    // It bounds its time itself, because what becomes of it at the limit is recorded as well.
+    this.commands.handle(
+      definition,
+      // A copy that is delivered while the first is in hand waits, and then finds what came of it.
+      (received) => this.deliveries.run(received.message.id, () => this.deliver(registered, received)),
+      { ...options, failurePolicy, timeLimit: 'none' },
+    );
+  }
+
+  async stop(): Promise<void> {
+    await this.running.rest();
+  }
+
+  private async deliver(task: Registered, received: Received): Promise<Outcome> {
+    const { attempt, message } = received;
+    const { consumer } = this.environment;
+    const stored = redact(task.definition, message);
+    const found = await this.starting.call({ message: stored, attempt, consumer, worker: this.worker });
+    if (found.run !== null) return this.perform(task, received, found.run, found.savedState);
+    if (found.handled || found.state === 'SUCCESS') return doneAs.duplicates;
+    if (!found.revoked) return retryBlameless(1_000, 'another process has just begun it');
+    return this.refuse(stored, found);
+  }
+
+  /** It was revoked before it could start. */
+  private async refuse(message: Message, { answered, state }: Started): Promise<Outcome> {
+    if (state === 'REVOKED' && answered) return doneAs.duplicates;
+    const { error } = await this.find(message.id);
+    await endAsRevoked(this.environment, message, null, error ?? 'no reason was given');
+    return doneAs.discarded;
+  }
+
+  private async perform(task: Registered, received: Received, run: number, savedState: unknown): Promise<Outcome> {
+    const attempt = new Attempt();
+    const stopping = (): void => attempt.abort(received.signal.reason as Error);
+    received.signal.addEventListener('abort', stopping);
+    const taskRun = new TaskRun(this.environment, received, run, savedState, attempt);
+    this.running.add(taskRun);
+    try {
+      const what = `the task ${received.message.type}`;
+      await attempt.run(
+        what,
+        task.timeLimit,
+        () => this.runHandler(task, taskRun),
+        () => this.reportLate(received.message),
+      );
+      return done;
+    } catch (error) {
+      return await this.failed(task, received, taskRun, error);
+    } finally {
+      received.signal.removeEventListener('abort', stopping);
+      this.running.delete(taskRun);
+    }
+  }
+
+  private reportLate({ id, type }: Message): void {
+    this.logger.warn('the handler of a task ended after it was given up; its result is ignored', { id, type });
+  }
+
+  private async runHandler({ handler }: Registered, run: TaskRun<unknown>): Promise<void> {
+    const result = await handler(run.context());
+    if (!run.ended) await run.complete(() => Promise.resolve(result));
+  }
+
+  private async failed(task: Registered, received: Received, run: TaskRun<unknown>, error: unknown): Promise<Outcome> {
+    const { reason: aborted } = run.attempt.signal as { reason: unknown };
+    // It has ended, or is somebody else's: there is nothing to record.
+    if (run.ended) return done;
+    if (error instanceof TaskLostError) return doneAs.duplicates;
+    try {
+      if (aborted instanceof TaskRevokedError) {
+        await run.endRevoked(aborted.message);
+        return doneAs.discarded;
+      }
+      const outcome = outcomeOfTask(error, received.attempt, task.failurePolicy);
+      await this.recordFailure(run, outcome);
+      // The dispatcher records refusals and tells the sender.
+      if (outcome.kind === 'discard') throw error;
+      return outcome;
+    } catch (recordError) {
+      if (recordError === error) throw error;
+      return retryBlameless(outageRetryMs, `the end of the task could not be recorded: ${errorText(recordError)}`);
+    }
+  }
+
+  private async recordFailure({ id, run }: TaskRun<unknown>, outcome: Outcome): Promise<void> {
+    if (outcome.kind === 'done') return;
+    const [state, afterMs] = outcome.kind === 'retry' ? ['RETRY', outcome.afterMs] : ['FAILURE', null];
+    await runStatement(this.environment.dataSource, fail, [id, run, state, outcome.reason, afterMs]);
+  }
+}
+
+function outcomeOfTask(error: unknown, attempt: number, policy: FailurePolicy): Outcome {
+  if (!(error instanceof TaskRetryError)) return triage(error, attempt, policy);
+  const { maxRetries = 3 } = policy;
+  if (attempt <= maxRetries) return retry(error.afterMs, error.message);
+  return deadLetter(`still asking for another attempt after ${attempt}: ${error.message}`, retriesExhausted);
+}
