@@ -23,6 +23,7 @@ import { MetricsController } from './metrics.controller.js';
 import { ProblemFilter } from './problem.filter.js';
 import type { ServiceDefinition } from './service-definition.js';
 import { shutDown } from './shut-down.js';
+import { TaskController } from './task.controller.js';
 
 export interface Transports {
   readonly commands: CommandTransport;
@@ -82,7 +83,7 @@ export async function startService<Settings extends BaseSettings>(
       TerminusModule.forRoot({ errorLogStyle: 'json', logger: false }),
       definition.module(settings),
     ],
-    controllers: [HealthController, MetricsController],
+    controllers: [HealthController, MetricsController, TaskController],
   };
   const app = await NestFactory.create<NestFastifyApplication>(root, new FastifyAdapter({ bodyLimit }), {
     bufferLogs: true,

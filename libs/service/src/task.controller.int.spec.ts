@@ -1,0 +1,92 @@
+import { Module } from '@nestjs/common';
+import {
+  createMessage,
+  MemoryCommandBroker,
+  MemoryCommandTransport,
+  MemoryEventTransport,
+  Messaging,
+  type TaskContext,
+} from '@starter/messaging';
+import { createTestDatabase, eventually, type TestDatabase } from '@starter/testing';
+import { once } from 'node:events';
+import { z } from 'zod';
+import { baseSettings, readSettings } from './configuration.js';
+import { startService, type RunningService } from './start-service.js';
+
+const schema = z.strictObject({ n: z.int() });
+const DoIt = { kind: 'command', type: 'spec.do-it', version: 1, owner: 'spec', schema } as const;
+
+const gate = new AbortController();
+async function handler({ data, progress, signal }: TaskContext<{ n: number }>): Promise<unknown> {
+  progress(data.n, 4);
+  if (!gate.signal.aborted) await once(AbortSignal.any([gate.signal, signal]), 'abort');
+  if (signal.aborted) throw signal.reason;
+  return { n: data.n };
+}
+
+@Module({
+  providers: [
+    { provide: 'task', inject: [Messaging], useFactory: ({ tasks }: Messaging) => tasks.handle(DoIt, handler) ?? true },
+  ],
+})
+class SpecModule {}
+
+let database: TestDatabase;
+let service: RunningService;
+const commands = new MemoryCommandTransport(new MemoryCommandBroker());
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  const environment = { DATABASE_URL: database.url, HOST: '127.0.0.1', PORT: '0', LOG_LEVEL: 'silent' };
+  service = await startService(
+    {
+      ...{ name: 'spec', description: 'A service of a spec.', defaultPort: 0, settings: baseSettings },
+      ...{ entities: [], migrations: [], module: () => SpecModule },
+    },
+    { settings: readSettings(baseSettings, environment), transports: { commands, events: new MemoryEventTransport() } },
+  );
+});
+afterAll(async () => {
+  await service.stop();
+  await database.drop();
+});
+
+const ask = async (path: string, body?: object) => {
+  const headers = { 'content-type': 'application/json' };
+  const post = { method: 'POST', headers, body: JSON.stringify(body) };
+  const response = await fetch(`${service.url}/tasks${path}`, body ? post : {});
+  return { status: response.status, body: await response.json() };
+};
+const send = async (n: number) => {
+  const message = createMessage({ type: DoIt.type, version: 1, source: 'spec', data: { n } });
+  await commands.send(message);
+  return message.id;
+};
+
+it('tells how tasks stand, ends one, and streams the progress of another until it is over', async () => {
+  const [one, other] = [await send(1), await send(2)];
+  const progress = { current: 1, total: 4, percent: 25 };
+  await eventually(async () => expect((await ask(`/${one}`)).body).toMatchObject({ state: 'PROGRESS', progress }));
+  expect((await ask('/active')).body).toHaveLength(2);
+  expect((await ask(`/${one}/result?timeout=0s`)).body).toMatchObject({ state: 'PROGRESS' });
+  const events = fetch(`${service.url}/tasks/${one}/events`).then((response) => response.text());
+  const revoked = await ask(`/${other}/revoke`, { terminate: true, reason: 'a mistake' });
+  expect(revoked).toMatchObject({ status: 200, body: { state: 'REVOKED', error: 'a mistake' } });
+  gate.abort();
+  expect((await ask(`/${one}/result?timeout=30s`)).body).toMatchObject({ state: 'SUCCESS', result: { n: 1 } });
+  const states = [...(await events).matchAll(/"state":"(\w+)"/g)].map(([, state]) => state);
+  expect([states.at(0), states.at(-1)]).toEqual(['PROGRESS', 'SUCCESS']);
+  expect((await ask('?state=REVOKED&type=spec.do-it')).body).toMatchObject([{ id: other }]);
+  expect((await ask('/scheduled')).body).toEqual([]);
+});
+
+it('refuses what makes no sense', async () => {
+  const id = await send(3);
+  await ask(`/${id}/result?timeout=30s`);
+  const late = await ask(`/${id}/revoke`, { reason: 'late' });
+  expect(late).toMatchObject({ status: 409, body: { detail: expect.stringContaining('is over') } });
+  expect(await ask(`/${id}/revoke`, {})).toMatchObject({ status: 400, body: { errors: [{ field: 'reason' }] } });
+  expect((await ask(`/${id}/result?timeout=90s`)).status).toBe(400);
+  expect((await ask('?state=LOST')).status).toBe(400);
+  expect((await ask('/unheard-of')).body).toMatchObject({ state: 'PENDING', name: null });
+});
