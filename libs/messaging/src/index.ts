@@ -88,6 +88,8 @@ export {
   type TaskHandler,
   type TaskOptions,
 } from './tasks/task-context.js';
+export type { IsolatedTask } from './tasks/isolated/isolated-tasks.js';
+export type { IsolatedContext, IsolatedHandler } from './tasks/isolated/isolated-messages.js';
 export { TaskControl, TaskEndedError, type Revocation, type TaskFilter } from './tasks/task-control.js';
 export { taskStates, type ScheduledTask, type Task, type TaskState } from './tasks/task-view.js';
 export { Tasks } from './tasks/tasks.js';

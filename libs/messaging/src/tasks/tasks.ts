@@ -14,6 +14,7 @@ import type { Message } from '../message.js';
 import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import { deadLetter, done, doneAs, retry, retryBlameless, type Outcome } from '../outcome.js';
 import { redact } from '../personal/personal-fields.js';
+import { IsolatedTasks, type IsolatedTask } from './isolated/isolated-tasks.js';
 import { RunningTasks } from './running-tasks.js';
 import {
   defaultTaskPolicy,
@@ -50,6 +51,7 @@ export class Tasks extends TaskControl {
   private readonly running: RunningTasks;
   private readonly deliveries = new KeyedQueue();
   private readonly starting: Coalesced<Start, Started>;
+  private readonly isolated: IsolatedTasks[] = [];
   private readonly commands: CommandConsumer;
   private readonly logger: Logger;
   /** Of this process, as it stands in `active`. */
@@ -74,27 +76,35 @@ export class Tasks extends TaskControl {
   }
 
   /**
-   * Registers the handler of a task, before the application has started.
+   * Registers the handler of a task, before the application has started; either a function, or a module whose handler runs in
+   * a process or thread of its own and is killed with it at its hard limit, or when it is terminated.
    * @throws Error when its retries take longer than the inbox knows a message
    */
   handle<Schema extends z.ZodType>(
     definition: MessageDefinition & { readonly schema: Schema },
-    handler: TaskHandler<z.output<Schema>>,
+    handler: TaskHandler<z.output<Schema>> | IsolatedTask,
     options: TaskOptions = {},
   ): void {
     const failurePolicy = { ...defaultTaskPolicy, ...options.failurePolicy };
     const timeLimit = completeTimeLimit(options.timeLimit);
-    const registered: Registered = { definition, handler: handler as TaskHandler<unknown>, failurePolicy, timeLimit };
+    const isolated = 'module' in handler ? new IsolatedTasks(handler) : undefined;
+    if (isolated) this.isolated.push(isolated);
+    const perform = isolated ? isolated.run.bind(isolated) : (handler as TaskHandler<unknown>);
+    const registered: Registered = { definition, handler: perform, failurePolicy, timeLimit };
     // It bounds its time itself, because what becomes of it at the limit is recorded as well.
     this.commands.handle(
       definition,
       // A copy that is delivered while the first is in hand waits, and then finds what came of it.
-      (received) => this.deliveries.run(received.message.id, () => this.deliver(registered, received)),
+      (received) => {
+        const deliver = () => this.deliver(registered, received);
+        return this.deliveries.run(received.message.id, isolated ? () => isolated.whenFree(deliver) : deliver);
+      },
       { ...options, failurePolicy, timeLimit: 'none' },
     );
   }
 
   async stop(): Promise<void> {
+    for (const isolated of this.isolated) isolated.close();
     await this.running.rest();
   }
 
