@@ -80,3 +80,10 @@ export const UserErased = defineEvent('user.erased', {
   owner,
   schema: z.object({ userId }),
 });
+
+/** A task: copies the directory as it is, to be fetched as CSV. Its result says how many users are in it. */
+export const ExportUsers = defineCommand('user.export', {
+  version: 1,
+  owner,
+  schema: z.object({ status: z.enum(['registered', 'verified', 'active', 'deactivated']).exactOptional() }),
+});

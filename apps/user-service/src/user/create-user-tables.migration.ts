@@ -16,6 +16,18 @@ export class CreateUserTables1760000000100 implements MigrationInterface {
       );
       CREATE INDEX user_directory_newest ON user_directory (registered_at DESC, user_id DESC);
 
+      -- What the task user.export has copied, in parts.
+      CREATE TABLE user_export (
+        export_id text NOT NULL,
+        -- The last user of the part before.
+        after text NOT NULL,
+        -- Rows of the directory, as sealed as there.
+        users json NOT NULL,
+        written_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (export_id, after)
+      );
+      CREATE INDEX user_export_written ON user_export (written_at);
+
       CREATE TABLE email_reservation (
         -- Keyed hash of the address.
         fingerprint text PRIMARY KEY,
@@ -24,6 +36,6 @@ export class CreateUserTables1760000000100 implements MigrationInterface {
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP TABLE user_directory, email_reservation');
+    await runner.query('DROP TABLE user_directory, user_export, email_reservation');
   }
 }

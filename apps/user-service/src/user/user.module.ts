@@ -7,6 +7,8 @@ import { emailReservation } from './email-reservation.js';
 import { erasure } from './erasure.js';
 import { Registration } from './registration.js';
 import { userDirectory } from './user-directory.js';
+import { UserExportController } from './user-export.controller.js';
+import { UserExport } from './user-export.task.js';
 import { UserController } from './user.controller.js';
 import { user } from './user.decider.js';
 import { UserQueries } from './user.queries.js';
@@ -21,7 +23,7 @@ export const projections = { inline: [emailReservation, erasure], following: [us
     ProjectionModule.forFeature(projections.following),
     TypeOrmModule.forFeature([UserRow]),
   ],
-  controllers: [UserController, CampaignController],
-  providers: [Registration, Verification, Campaigns, UserQueries],
+  controllers: [UserController, UserExportController, CampaignController],
+  providers: [Registration, Verification, Campaigns, UserQueries, UserExport],
 })
 export class UserModule {}

@@ -1,0 +1,39 @@
+import { Body, Controller, Get, Header, HttpCode, Inject, Param, Post, StreamableFile } from '@nestjs/common';
+import { ApiBody, ApiParam, ApiResponse, ApiTags } from '@nestjs/swagger';
+import { ExportUsers } from '@starter/contracts';
+import { openApi, SchemaPipe } from '@starter/service';
+import { Readable } from 'node:stream';
+import { z } from 'zod';
+import { UserExport } from './user-export.task.js';
+
+const exportId = z.object({ id: z.uuid() });
+const accepted = z.object({ taskId: z.uuid() });
+
+@ApiTags('users')
+@Controller('users/exports')
+export class UserExportController {
+  constructor(@Inject(UserExport) private readonly exports: UserExport) {}
+
+  /** Asks for an export. `GET /tasks/:id` tells how far it is. */
+  @Post()
+  @HttpCode(202)
+  @ApiBody({ schema: openApi(ExportUsers.schema) })
+  @ApiResponse({ status: 202, schema: openApi(accepted) })
+  @ApiResponse({ status: 400, description: 'The request does not fit.' })
+  async start(
+    @Body(new SchemaPipe(ExportUsers.schema)) body: z.output<typeof ExportUsers.schema>,
+  ): Promise<z.output<typeof accepted>> {
+    return { taskId: await this.exports.request(body) };
+  }
+
+  /** The export as CSV, for 7 days. */
+  @Get(':id')
+  @Header('content-disposition', 'attachment; filename="users.csv"')
+  @ApiParam({ name: 'id', schema: openApi(exportId.shape.id) })
+  @ApiResponse({ status: 200, content: { 'text/csv': { schema: { type: 'string' } } } })
+  @ApiResponse({ status: 404, description: 'Unknown, or not begun yet.' })
+  @ApiResponse({ status: 409, description: 'It is not complete.' })
+  async fetch(@Param(new SchemaPipe(exportId)) { id }: z.output<typeof exportId>): Promise<StreamableFile> {
+    return new StreamableFile(Readable.from(await this.exports.lines(id)), { type: 'text/csv; charset=utf-8' });
+  }
+}

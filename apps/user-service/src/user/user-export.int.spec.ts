@@ -1,0 +1,54 @@
+import { MemoryCommandBroker, MemoryCommandTransport, MemoryEventLog, MemoryEventTransport } from '@starter/messaging';
+import { readSettings, startService, type RunningService } from '@starter/service';
+import { createTestDatabase, eventually, testPersonalDataKey, type TestDatabase } from '@starter/testing';
+import { userService } from '../index.js';
+
+let database: TestDatabase;
+let service: RunningService;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  service = await startService(userService, {
+    settings: readSettings(userService.settings, {
+      ...{ PORT: '0', DATABASE_URL: database.url, LOG_LEVEL: 'silent', PERSONAL_DATA_KEY: testPersonalDataKey },
+    }),
+    transports: {
+      commands: new MemoryCommandTransport(new MemoryCommandBroker()),
+      events: new MemoryEventTransport(new MemoryEventLog()),
+    },
+  });
+});
+afterAll(async () => {
+  await service?.stop();
+  await database?.drop();
+});
+
+const headers = { 'content-type': 'application/json' };
+const get = (path: string) => fetch(service.url + path);
+const json = async (response: Response) => (await response.json()) as Record<string, unknown>;
+const post = async (path: string, body: object) =>
+  json(await fetch(service.url + path, { method: 'POST', headers, body: JSON.stringify(body) }));
+
+it('exports the directory as CSV, and goes on where an attempt has ended', async () => {
+  const { userId } = await post('/users', { email: 'ada@example.com', name: '=Ada "L"' });
+  await eventually(async () => expect((await get(`/users/${String(userId)}`)).status).toBe(200));
+  // Rows that would take more than one part.
+  await service.messaging.dataSource.query(
+    `INSERT INTO user_directory (user_id, email, name, status, registered_at, version)
+     SELECT gen_random_uuid(), d.email, d.name, 'registered', now(), 1 FROM user_directory d, generate_series(1, 2500)`,
+  );
+  const { taskId } = await post('/users/exports', {});
+  const ended = await json(await get(`/tasks/${String(taskId)}/result?timeout=60s`));
+  expect(ended).toMatchObject({ name: 'user.export', state: 'SUCCESS', result: { users: 2_501 } });
+  const response = await get(`/users/exports/${String(taskId)}`);
+  expect(response.headers.get('content-type')).toContain('text/csv');
+  const [head, ...rows] = (await response.text()).trimEnd().split('\n');
+  expect(head).toBe('id,email,name,status,registered at');
+  expect(new Set(rows.map((row) => row.split(',')[0])).size).toBe(2_501);
+  expect(rows.find((row) => row.includes(String(userId)))).toContain(`,"ada@example.com","'=Ada ""L""",`);
+});
+
+it('tells what is no export, or is none yet', async () => {
+  expect((await get('/users/exports/0198c5f0-0000-7000-8000-000000000000')).status).toBe(404);
+  expect(await post('/users/exports', { status: 'lost' })).toMatchObject({ status: 400 });
+});

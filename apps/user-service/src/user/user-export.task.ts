@@ -1,0 +1,130 @@
+import { HttpStatus, Inject, Injectable, type OnModuleInit } from '@nestjs/common';
+import { ExportUsers } from '@starter/contracts';
+import {
+  inTransaction,
+  Messaging,
+  runStatement,
+  toMessage,
+  type DataOf,
+  type Statement,
+  type TaskContext,
+} from '@starter/messaging';
+import { ProblemException } from '@starter/service';
+
+type Row = readonly [id: string, email: string, name: string, status: string, registeredAt: string];
+
+/** Where an attempt has come to; the next one goes on behind it. */
+interface Reached {
+  readonly after: string;
+  readonly users: number;
+}
+
+const nobody = '00000000-0000-0000-0000-000000000000';
+const perPart = 1_000;
+
+const forget: Statement = {
+  name: 'user-export-forget',
+  text: `DELETE FROM user_export WHERE written_at < now() - interval '7 days'`,
+};
+const count: Statement = {
+  name: 'user-export-count',
+  text: `SELECT count(*)::int AS total FROM user_directory WHERE status = coalesce($1, status) AND status <> 'erased'`,
+};
+/** `$1` status or NULL, `$2` last user of the part before, `$3` export, `$4` how many. */
+const copy: Statement = {
+  name: 'user-export-copy',
+  text: `WITH next AS (
+           SELECT user_id, json_build_array(user_id, email, name, status, registered_at) AS row FROM user_directory
+            WHERE status = coalesce($1, status) AND status <> 'erased' AND user_id > $2::uuid ORDER BY user_id LIMIT $4),
+         part AS (INSERT INTO user_export (export_id, after, users)
+                  SELECT $3, $2::uuid::text, json_agg(row ORDER BY user_id) FROM next HAVING count(*) > 0)
+         SELECT count(*)::int AS users, (SELECT user_id FROM next ORDER BY user_id DESC LIMIT 1) AS after FROM next`,
+};
+const selectPart: Statement = {
+  name: 'user-export-part',
+  text: `SELECT after, users FROM user_export WHERE export_id = $1 AND after > $2 ORDER BY after LIMIT 1`,
+};
+
+/**
+ * Exports the directory, a part per transaction with the place that it has come to: after a crash it goes on there, and nobody
+ * is in it twice. Addresses and names stay sealed until somebody fetches them, so that it tells nothing of who is erased later.
+ */
+@Injectable()
+export class UserExport implements OnModuleInit {
+  constructor(@Inject(Messaging) private readonly messaging: Messaging) {}
+
+  onModuleInit(): void {
+    this.messaging.tasks.handle(ExportUsers, (context) => this.export(context));
+  }
+
+  /** @returns id of the task */
+  async request(data: DataOf<typeof ExportUsers>): Promise<string> {
+    const { dataSource, service: source, outbox } = this.messaging;
+    const message = toMessage(ExportUsers.of(data), { source });
+    await inTransaction(dataSource, (tx) => outbox.add(tx, [{ channel: 'command', address: message.type, message }]));
+    return message.id;
+  }
+
+  /**
+   * The lines of an export that is complete.
+   * @throws ProblemException 404 when there is none, 409 when it is not complete
+   */
+  async lines(id: string): Promise<AsyncIterable<string>> {
+    const { state, name } = await this.messaging.tasks.find(id);
+    if (name !== ExportUsers.type) {
+      throw new ProblemException(
+        HttpStatus.NOT_FOUND,
+        `There is no export ${id}, or it has not begun; ask again in a moment.`,
+      );
+    }
+    if (state !== 'SUCCESS') {
+      throw new ProblemException(HttpStatus.CONFLICT, `The export is ${state}; see GET /tasks/${id}.`);
+    }
+    return this.read(id);
+  }
+
+  private async export(context: TaskContext<DataOf<typeof ExportUsers>>): Promise<{ users: number }> {
+    const { data, message, signal } = context;
+    const status = data.status ?? null;
+    let reached = (context.savedState as Reached | null) ?? { after: '', users: 0 };
+    const [counted] = await runStatement<{ total: number }>(this.messaging.dataSource, count, [status]);
+    await runStatement(this.messaging.dataSource, forget);
+    for (;;) {
+      signal.throwIfAborted();
+      const { after, users } = reached;
+      const copied = await context.inTransaction(async (tx) => {
+        const values = [status, after || nobody, message.id, perPart];
+        const [part] = await tx.query<{ users: number; after: string | null }>(copy, values);
+        if (!part?.after) return undefined;
+        const now: Reached = { after: part.after, users: users + part.users };
+        await context.saveState(now, tx);
+        return now;
+      });
+      if (!copied) return { users };
+      reached = copied;
+      context.progress(copied.users, Math.max(copied.users, counted?.total ?? 0));
+    }
+  }
+
+  /** A part at a time: the whole may not fit into memory. */
+  private async *read(id: string): AsyncGenerator<string> {
+    const { dataSource, personalData } = this.messaging;
+    yield 'id,email,name,status,registered at\n';
+    for (let after = ''; ;) {
+      const [part] = await runStatement<{ after: string; users: readonly Row[] }>(dataSource, selectPart, [id, after]);
+      if (!part) return;
+      after = part.after;
+      const opened = await personalData.open(part.users.flatMap(([, email, name]) => [email, name]));
+      yield (
+        part.users
+          .map(([userId, , , status, at], index) =>
+            [userId, opened[2 * index] ?? '', opened[2 * index + 1] ?? '', status, at].map(field).join(),
+          )
+          .join('\n') + '\n'
+      );
+    }
+  }
+}
+
+/** Quoted; a name that a spreadsheet would take for a formula is not one. */
+const field = (text: string): string => `"${text.replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"`;
