@@ -4,6 +4,7 @@ export { messagingLogger, createPino } from './logging.js';
 export { earlierAnswer, idempotencyKeyOf } from './idempotency-key.js';
 export { ProblemException, type Problem } from './problem.js';
 export { openApi, SchemaPipe } from './schema.pipe.js';
+export { changes, type ServerSentEvent } from './server-sent-events.js';
 export { runService } from './run-service.js';
 export type { ServiceDefinition } from './service-definition.js';
 export { startService, type RunningService, type StartOptions, type Transports } from './start-service.js';

@@ -1,10 +1,11 @@
 import { Body, Controller, Get, HttpCode, HttpStatus, Inject, Param, Post, Query, Sse } from '@nestjs/common';
 import { ApiBody, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { Messaging, TaskEndedError, taskStates, TimeoutError, type ScheduledTask, type Task } from '@starter/messaging';
-import { defer, distinctUntilKeyChanged, map, repeat, takeWhile, type Observable } from 'rxjs';
+import type { Observable } from 'rxjs';
 import { z } from 'zod';
 import { ProblemException } from './problem.js';
 import { openApi, SchemaPipe } from './schema.pipe.js';
+import { changes, type ServerSentEvent } from './server-sent-events.js';
 
 const taskId = z.object({ id: z.string().min(1).max(200) });
 const listing = z.strictObject({
@@ -49,14 +50,13 @@ const view = z.object({
 const scheduled = view
   .pick({ id: true, name: true, args: true, attempt: true, dueAt: true, error: true })
   .extend({ waitsFor: z.enum(['retry', 'rate limit']) });
-const eventsEveryMs = 500;
 
 @ApiTags('tasks')
 @Controller('tasks')
 export class TaskController {
   private readonly tasks: Messaging['tasks'];
 
-  constructor(@Inject(Messaging) messaging: Messaging) {
+  constructor(@Inject(Messaging) private readonly messaging: Messaging) {
     this.tasks = messaging.tasks;
   }
 
@@ -130,16 +130,15 @@ export class TaskController {
     }
   }
 
-  /** Server-sent events: how the task stands, whenever that has changed, until it is over. */
+  /** Server-sent events: how the task stands, whenever that has changed, until it is over or the service stops. */
   @Sse(':id/events')
   @ApiParam({ name: 'id', schema: openApi(taskId.shape.id) })
   @ApiResponse({ status: 200, description: 'Events of type `task`, each with the same object as `GET /tasks/:id`.' })
-  events(@Param(new SchemaPipe(taskId)) { id }: z.output<typeof taskId>): Observable<{ type: string; data: string }> {
-    return defer(() => this.tasks.find(id)).pipe(
-      repeat({ delay: eventsEveryMs }),
-      takeWhile(({ endedAt }) => endedAt === null, true),
-      map((task) => ({ type: 'task', data: JSON.stringify(task) })),
-      distinctUntilKeyChanged('data'),
+  events(@Param(new SchemaPipe(taskId)) { id }: z.output<typeof taskId>): Promise<Observable<ServerSentEvent>> {
+    return changes(
+      'task',
+      () => this.tasks.find(id),
+      ({ endedAt }) => endedAt !== null || this.messaging.stopping,
     );
   }
 }

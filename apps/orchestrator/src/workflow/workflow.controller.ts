@@ -1,9 +1,9 @@
 import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query, Sse } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { UnstickWorkflow } from '@starter/contracts';
-import { idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
+import { changes, idempotencyKeyOf, openApi, SchemaPipe, type ServerSentEvent } from '@starter/service';
 import { Messaging } from '@starter/messaging';
-import { defer, distinctUntilKeyChanged, map, repeat, takeWhile, type Observable } from 'rxjs';
+import type { Observable } from 'rxjs';
 import { z } from 'zod';
 import { definitionSchema } from './definition/definition.js';
 import { duration, durationMs } from './definition/duration.js';
@@ -57,8 +57,6 @@ const page = z.object({
   ),
   next: z.string().optional(),
 });
-
-const eventsEveryMs = 500;
 
 const schemaOfDefinitions = definitionSchema() as object;
 
@@ -173,15 +171,11 @@ export class WorkflowController {
   @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
   @ApiResponse({ status: 200, schema: openApi(workflowProgress), description: 'Events of type `progress`.' })
   @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
-  async events(
-    @Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>,
-  ): Promise<Observable<{ type: string; data: string }>> {
-    await this.queries.progress(id);
-    return defer(() => this.queries.progress(id)).pipe(
-      repeat({ delay: eventsEveryMs }),
-      takeWhile(({ state }) => state !== 'completed' && state !== 'failed' && !this.messaging.stopping, true),
-      map((progress) => ({ type: 'progress', data: JSON.stringify(progress) })),
-      distinctUntilKeyChanged('data'),
+  events(@Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>): Promise<Observable<ServerSentEvent>> {
+    return changes(
+      'progress',
+      () => this.queries.progress(id),
+      ({ state }) => state === 'completed' || state === 'failed' || this.messaging.stopping,
     );
   }
 

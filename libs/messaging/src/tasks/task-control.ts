@@ -3,11 +3,11 @@ import type { DataSource } from 'typeorm';
 import { Coalesced } from '../coalesced.js';
 import { inTransaction, runStatement } from '../database/transaction.js';
 import { TimeoutError, ValidationError } from '../errors.js';
+import { admitOnce } from '../inbox/inbox.js';
 import type { Message } from '../message.js';
 import type { Outbox } from '../outbox/outbox.js';
 import { revokedBecause, sendReply } from './task-run.js';
 import {
-  insertHandled,
   listTasks,
   revokeTask,
   scheduledTasks,
@@ -118,8 +118,8 @@ export class TaskControl {
         throw new TaskEndedError(`the task ${id} is over and cannot be revoked; ${advice}`);
       }
       if (!row.ended || !row.message) return;
-      const first = await tx.query(insertHandled, [`${this.service}.commands`, id]);
-      if (first.length > 0) await sendReply(this.options, tx, row.message, { failure: revokedBecause(reason) });
+      const [isNew] = await admitOnce(tx, [{ consumer: `${this.service}.commands`, messageId: id }]);
+      if (isNew) await sendReply(this.options, tx, row.message, { failure: revokedBecause(reason) });
     });
     return this.find(id);
   }

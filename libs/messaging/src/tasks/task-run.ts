@@ -4,7 +4,7 @@ import type { Received } from '../consumer/dispatcher.js';
 import { inTransaction, type Transaction } from '../database/transaction.js';
 import type { Message } from '../message.js';
 import type { Outbox } from '../outbox/outbox.js';
-import { replyFor, type Answer } from '../reply.js';
+import { replyEntry, type Answer } from '../reply.js';
 import type { Coalesced } from '../coalesced.js';
 import type { RunningTask } from './running-tasks.js';
 import { progressOf, stateText, TaskLostError, TaskRetryError, type TaskContext } from './task-context.js';
@@ -70,7 +70,7 @@ export class TaskRun<Data> implements RunningTask {
         const result = await work(tx);
         const ended = await tx.query(succeed, [this.id, this.run, consumer, JSON.stringify(result ?? null)]);
         if (ended.length === 0) throw this.lost();
-        await this.reply(tx, { result });
+        await sendReply(this.environment, tx, this.received.message, { result });
         return result;
       },
       this.attempt,
@@ -104,10 +104,6 @@ export class TaskRun<Data> implements RunningTask {
     if (!saved) throw this.lost();
   }
 
-  private reply(tx: Transaction, answer: Answer): Promise<void> {
-    return sendReply(this.environment, tx, this.received.message, answer);
-  }
-
   private lost(): Error {
     return new TaskLostError(`the task ${this.id} was terminated, or another process has taken it over; end it now`);
   }
@@ -121,9 +117,8 @@ export async function sendReply(
   request: Message,
   answer: Answer,
 ): Promise<void> {
-  const reply = replyFor(request, answer, service);
-  if (!reply || !request.replyTo) return;
-  await outbox.add(tx, [{ channel: 'command', address: request.replyTo.address, message: reply }]);
+  const reply = replyEntry(request, answer, service);
+  if (reply) await outbox.add(tx, [reply]);
 }
 
 /** What the sender of a revoked task is told. */

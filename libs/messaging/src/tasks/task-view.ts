@@ -80,8 +80,3 @@ export const revokeTask: Statement = {
           WHERE known.ended_at IS NULL
          RETURNING ended_at IS NOT NULL AS ended, message`,
 };
-
-export const insertHandled: Statement = {
-  name: 'task-handled',
-  text: `INSERT INTO inbox (consumer, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING message_id`,
-};
