@@ -35,7 +35,7 @@ export class HealthController {
     ]);
   }
 
-  /** Migrated, declared and attached once. It stays so, whatever happens later. */
+  /** Migrated, declared and attached once: before, `StartupServer` answers. It stays so, whatever happens later. */
   @Get('startup')
   @HealthCheck()
   startup() {

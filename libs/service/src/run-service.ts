@@ -1,8 +1,9 @@
-import { connectKafka, connectRabbitMq } from '@starter/messaging';
+import { checkKafka, connectKafka, connectRabbitMq, type Logger } from '@starter/messaging';
 import { readSettings, type BaseSettings } from './configuration.js';
 import { createPino, messagingLogger } from './logging.js';
 import type { ServiceDefinition } from './service-definition.js';
-import { startService } from './start-service.js';
+import { startService, type Transports } from './start-service.js';
+import type { Startup } from './startup.js';
 
 /** Beyond what is in hand a shutdown only closes connections, which is a matter of moments, in milliseconds. */
 const closingMs = 5_000;
@@ -22,12 +23,17 @@ interface RunningProcess {
 export async function runService<Settings extends BaseSettings>(
   definition: ServiceDefinition<Settings>,
 ): Promise<void> {
+  const settings = settingsOf(definition);
+  const logger = messagingLogger(createPino(definition.name, settings.LOG_LEVEL));
   let running: RunningProcess | undefined;
   let stopping = false;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       // Until it has started there is nothing that a signal could not simply cut off.
-      if (!running) process.exit(0);
+      if (!running) {
+        logger.info('stopped before it had started');
+        process.exit(0);
+      }
       if (stopping) fail(`cut off by a second signal (${signal}); ${running.inHand()}`);
       stopping = true;
       const { longestStopMs, inHand } = running;
@@ -36,31 +42,53 @@ export async function runService<Settings extends BaseSettings>(
     });
   }
   try {
-    running = await start(definition);
+    running = await start(definition, settings, logger);
   } catch (error) {
     fail(error);
   }
 }
 
-async function start<Settings extends BaseSettings>(definition: ServiceDefinition<Settings>): Promise<RunningProcess> {
-  const settings = readSettings(definition.settings, process.env);
-  const logger = messagingLogger(createPino(definition.name, settings.LOG_LEVEL));
-  // Brokers may come up after the services: a minute of patience, then the supervisor starts us again.
-  const patience = { logger, startTimeoutMs: 60_000 };
-  const [commands, events] = await Promise.all([
-    connectRabbitMq({ url: settings.RABBITMQ_URL, connectionName: definition.name, ...patience }),
-    connectKafka({ brokers: settings.KAFKA_BROKERS, clientId: definition.name, ...patience }),
-  ]);
-  const service = await startService(definition, { settings, transports: { commands, events } });
+function settingsOf<Settings extends BaseSettings>(definition: ServiceDefinition<Settings>): Settings {
+  try {
+    return readSettings(definition.settings, process.env);
+  } catch (error) {
+    fail(error);
+  }
+}
+
+async function start<Settings extends BaseSettings>(
+  definition: ServiceDefinition<Settings>,
+  settings: Settings,
+  logger: Logger,
+): Promise<RunningProcess> {
+  let transports: Transports | undefined;
+  const service = await startService(definition, {
+    settings,
+    transports: async (startup) => (transports = await connectBrokers(startup, definition.name, settings, logger)),
+  });
   logger.info('listening', { url: service.url });
   return {
     stop: async () => {
       await service.stop();
-      await Promise.all([commands.close(), events.close()]);
+      await Promise.all([transports?.commands.close(), transports?.events.close()]);
     },
     longestStopMs: settings.SHUTDOWN_DELAY_MS + settings.SHUTDOWN_DRAIN_MS + closingMs,
     inHand: () => `the brokers deliver what was in hand again: ${JSON.stringify(service.messaging.inHand)}`,
   };
+}
+
+async function connectBrokers(startup: Startup, name: string, settings: BaseSettings, logger: Logger) {
+  const kafka = { brokers: settings.KAFKA_BROKERS, clientId: name };
+  const [commands, events] = await Promise.all([
+    startup.waitFor('RabbitMQ', () =>
+      connectRabbitMq({ url: settings.RABBITMQ_URL, connectionName: name, logger, startTimeoutMs: 0 }),
+    ),
+    startup.waitFor('Kafka', async () => {
+      await checkKafka(kafka);
+      return connectKafka({ ...kafka, logger, startTimeoutMs: 60_000 });
+    }),
+  ]);
+  return { commands, events };
 }
 
 function fail(error: unknown): never {

@@ -34,7 +34,9 @@ async function closeHttp(app: NestFastifyApplication, drainMs: number): Promise<
   // Connections that are kept alive after their last answer would keep the server open for more than a minute.
   const idle = setInterval(() => server.closeIdleConnections(), 50);
   const deadline = setTimeout(() => server.closeAllConnections(), drainMs);
-  await app.getHttpAdapter().close();
+  // Fastify refuses requests on the connections that there are; the server, which is ours, refuses new connections.
+  const closed = new Promise((resolve) => server.close(resolve));
+  await Promise.all([app.getHttpAdapter().close(), closed]);
   clearInterval(idle);
   clearTimeout(deadline);
 }

@@ -12,7 +12,9 @@ import {
   type EventTransport,
 } from '@starter/messaging';
 import { Logger as NestPino, LoggerModule } from 'nestjs-pino';
-import type { DataSourceOptions } from 'typeorm';
+import type { Server } from 'node:http';
+import type { Logger as Pino } from 'pino';
+import type { DataSource, DataSourceOptions } from 'typeorm';
 import type { BaseSettings } from './configuration.js';
 import { CreateIdempotencyKeys1760000000003 } from './create-idempotency-keys.migration.js';
 import { HealthController } from './health.controller.js';
@@ -23,6 +25,8 @@ import { MetricsController } from './metrics.controller.js';
 import { ProblemFilter } from './problem.filter.js';
 import type { ServiceDefinition } from './service-definition.js';
 import { shutDown } from './shut-down.js';
+import { Startup } from './startup.js';
+import { StartupServer } from './startup-server.js';
 import { TaskController } from './task.controller.js';
 
 export interface Transports {
@@ -32,8 +36,8 @@ export interface Transports {
 
 export interface StartOptions<Settings> {
   readonly settings: Settings;
-  /** Owned by the caller, who closes them after `stop()`. */
-  readonly transports: Transports;
+  /** Connected, or how to connect those that may come up late. Owned by the caller, who closes them after `stop()`. */
+  readonly transports: Transports | ((startup: Startup) => Promise<Transports>);
   /** Named in the error when the port is taken. Default `PORT`. */
   readonly portVariable?: string;
 }
@@ -50,16 +54,68 @@ export interface RunningService {
 @Module({})
 class ServiceModule {}
 
-/** Migrates the database, attaches to the brokers and listens; resolves when the service is ready. */
+/**
+ * Listens, waits for the database and the brokers, migrates, and attaches to the brokers; resolves when the service is ready.
+ * Until then its probes tell what is missing.
+ */
 export async function startService<Settings extends BaseSettings>(
   definition: ServiceDefinition<Settings>,
   options: StartOptions<Settings>,
 ): Promise<RunningService> {
-  const { settings } = options;
+  const { name, defaultPort } = definition;
+  const { settings, transports } = options;
+  const log = createPino(name, settings.LOG_LEVEL);
+  const startup = new Startup(messagingLogger(log));
+  const address = { HOST: settings.HOST, PORT: settings.PORT ?? defaultPort };
+  const server = await StartupServer.listen(startup, address).catch((error: unknown) => {
+    throw portError(error, name, options.portVariable ?? 'PORT');
+  });
+  try {
+    const [dataSource, connected] = await Promise.all([
+      startup.waitFor('PostgreSQL', () => openDatabase(databaseOptions(definition, settings))),
+      typeof transports === 'function' ? transports(startup) : transports,
+    ]);
+    const app = await createApp(definition, { settings, log, dataSource, transports: connected, http: server.http });
+    const fastify = app.getHttpAdapter().getInstance();
+    try {
+      await app.init();
+      await fastify.ready();
+    } catch (error) {
+      await app.close();
+      throw error;
+    }
+    server.handOver(fastify.routing);
+    const stopOptions = { delayMs: settings.SHUTDOWN_DELAY_MS, drainMs: settings.SHUTDOWN_DRAIN_MS };
+    let stopping: Promise<void> | undefined;
+    return {
+      name,
+      url: `http://127.0.0.1:${server.port}`,
+      messaging: app.get(Messaging),
+      app,
+      stop: () => (stopping ??= shutDown(app, stopOptions)),
+    };
+  } catch (error) {
+    startup.end();
+    server.close();
+    throw error;
+  }
+}
+
+interface AppParts<Settings> {
+  readonly settings: Settings;
+  readonly log: Pino;
+  /** Closed with the application. */
+  readonly dataSource: DataSource;
+  readonly transports: Transports;
+  readonly http: Server;
+}
+
+async function createApp<Settings extends BaseSettings>(
+  definition: ServiceDefinition<Settings>,
+  { settings, log, dataSource, transports, http }: AppParts<Settings>,
+): Promise<NestFastifyApplication> {
   const { bodyLimit = 64 * 1024 } = definition;
-  const log = createPino(definition.name, settings.LOG_LEVEL);
   const logger = messagingLogger(log);
-  const dataSource = await openDatabase(databaseOptions(definition, settings), logger);
   const root: DynamicModule = {
     module: ServiceModule,
     imports: [
@@ -70,7 +126,7 @@ export async function startService<Settings extends BaseSettings>(
       }),
       MessagingModule.forRoot({
         service: definition.name,
-        ...options.transports,
+        ...transports,
         logger,
         partitions: settings.EVENT_PARTITIONS,
         prefetch: settings.COMMAND_PREFETCH,
@@ -85,7 +141,8 @@ export async function startService<Settings extends BaseSettings>(
     ],
     controllers: [HealthController, MetricsController, TaskController],
   };
-  const app = await NestFactory.create<NestFastifyApplication>(root, new FastifyAdapter({ bodyLimit }), {
+  const adapter = new FastifyAdapter({ bodyLimit, serverFactory: () => http });
+  const app = await NestFactory.create<NestFastifyApplication>(root, adapter, {
     bufferLogs: true,
     abortOnError: false,
   }).catch(async (error: unknown) => {
@@ -97,22 +154,7 @@ export async function startService<Settings extends BaseSettings>(
   refuseWhileOutboxIsHigh(app.getHttpAdapter().getInstance(), app.get(Messaging).relay.backlog);
   const document = new DocumentBuilder().setTitle(definition.name).setDescription(definition.description).build();
   SwaggerModule.setup('docs', app, () => SwaggerModule.createDocument(app, document));
-  try {
-    await app.listen(settings.PORT ?? definition.defaultPort, settings.HOST);
-  } catch (error) {
-    await app.close();
-    throw portError(error, definition.name, options.portVariable ?? 'PORT');
-  }
-  const { port } = app.getHttpServer().address() as { port: number };
-  const stopOptions = { delayMs: settings.SHUTDOWN_DELAY_MS, drainMs: settings.SHUTDOWN_DRAIN_MS };
-  let stopping: Promise<void> | undefined;
-  return {
-    name: definition.name,
-    url: `http://127.0.0.1:${port}`,
-    messaging: app.get(Messaging),
-    app,
-    stop: () => (stopping ??= shutDown(app, stopOptions)),
-  };
+  return app;
 }
 
 const day = 86_400_000;

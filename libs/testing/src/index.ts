@@ -5,6 +5,7 @@ export { eventually } from './eventually.js';
 export { fixtureProblems, schemaFingerprint } from './fixture-problems.js';
 export { given } from './given.js';
 export { givenEvents } from './given-events.js';
+export { LateServer } from './late-server.js';
 export { personalDataOf, sealAs, sealedText, testPersonalDataKey } from './sealed.js';
 export { seededRandom, testSeed } from './seeded-random.js';
 export { Faults } from './simulation/faults.js';

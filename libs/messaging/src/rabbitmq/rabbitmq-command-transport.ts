@@ -43,7 +43,10 @@ export interface RabbitMqOptions {
   readonly heartbeatSeconds?: number;
 }
 
-/** @throws TransientError when RabbitMQ does not answer within `startTimeoutMs` */
+/**
+ * @throws TransientError when RabbitMQ does not answer within `startTimeoutMs`
+ * @throws TerminalError when it refuses the credentials or the virtual host of the URL
+ */
 export async function connectRabbitMq(options: RabbitMqOptions): Promise<CommandTransport> {
   if (!URL.canParse(options.url)) {
     throw new TerminalError('The URL of RabbitMQ cannot be read; give one like amqp://user:password@host:5672');
@@ -106,8 +109,9 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
       await this.publishing.start(this.sendTimeoutMs);
     } catch (error) {
       await this.close();
-      throw new TransientError(
-        `RabbitMQ at ${new URL(this.options.url).host} cannot be used (${errorText(error)}); start it, or correct the URL and its credentials`,
+      const ErrorType = isRefusal(error) ? TerminalError : TransientError;
+      throw new ErrorType(
+        `RabbitMQ at ${new URL(this.options.url).host} cannot be used (${errorText(error)}); start it, or correct the URL, its credentials and its virtual host`,
         { cause: error },
       );
     }
@@ -220,6 +224,11 @@ function addressOf({ url, heartbeatSeconds = 10 }: RabbitMqOptions): string {
   const address = new URL(url);
   if (!address.searchParams.has('heartbeat')) address.searchParams.set('heartbeat', String(heartbeatSeconds));
   return address.href;
+}
+
+/** It answered and wants nothing to do with us: its words for wrong credentials, and amqplib's for a virtual host that is not there. */
+function isRefusal(error: unknown): boolean {
+  return /ACCESS[-_]REFUSED|Expected ConnectionOpenOk; got <ConnectionClose/.test(errorText(error));
 }
 
 function socketOptions({ connectionName = `process ${process.pid}` }: RabbitMqOptions) {
