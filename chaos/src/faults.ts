@@ -9,7 +9,7 @@ import { killer } from './killer.js';
 import { fullQueue, slowConsumer } from './overload.js';
 import type { Random } from './random.js';
 import { workflowsUnderKills, type ExpectedWorkflow } from './workflows.js';
-import { newInstances, replacedInTurn } from './rolling.js';
+import { backendsComeLate, newInstances, replacedInTurn } from './rolling.js';
 import type { ServiceProcess } from './service-process.js';
 import type { System } from './system.js';
 import type { Weather } from './tcp-proxy.js';
@@ -221,6 +221,7 @@ export const faults: readonly Fault[] = [
   slowConsumer,
   newInstances,
   replacedInTurn,
+  backendsComeLate,
 ];
 
 async function terminateBackends(url: string): Promise<void> {

@@ -38,6 +38,29 @@ export const replacedInTurn: Fault = {
   },
 };
 
+/** As after an outage of everything: the services are there first, and what they need comes one after the other. */
+export const backendsComeLate: Fault = {
+  name: 'RabbitMQ, Kafka and PostgreSQL come up after a service',
+  killShare: 0,
+  inject: async ({ system, scale }) => {
+    const { rabbitMq, kafka, postgres } = system.backends;
+    const servers = [rabbitMq, kafka, postgres].map(({ server }) => server);
+    const early = await system.another('orchestrator');
+    // As in every restart of RabbitMQ 3.10: the names of its queues have to be on disk.
+    await sleep(2_000);
+    await Promise.all(servers.map((server) => server.kill()));
+    early.start();
+    while ((await early.missing()).length < servers.length) await sleep(100);
+    for (const server of servers) {
+      await sleep(3_000 * scale);
+      await server.start();
+    }
+    await whenReady(early);
+    if (early.crashes > 0) throw new Error(`${early.name} did not wait but ended; read its log`);
+    await endInOrder(early);
+  },
+};
+
 /** @throws Error when it does not end by itself, with exit code 0 */
 async function endInOrder(instance: ServiceProcess): Promise<void> {
   await instance.stop();

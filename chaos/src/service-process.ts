@@ -91,6 +91,13 @@ export class ServiceProcess {
     }
   }
 
+  /** What it waits for before it can begin; nothing while it does not answer. */
+  async missing(): Promise<string[]> {
+    const health = await this.read('health/startup').catch(() => '{}');
+    const { error = {} } = JSON.parse(health) as { readonly error?: object };
+    return Object.keys(error);
+  }
+
   /** Resident memory in MiB; 0 when it does not run. */
   async memory(): Promise<number> {
     const status = await readFile(`/proc/${this.pid}/status`, 'utf8').catch(() => '');
