@@ -104,6 +104,8 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   readonly tasks: Tasks;
   private readonly retention: RetentionJob;
   private readonly eventConsumers: { readonly name: string; readonly consumer: EventConsumer }[] = [];
+  /** Deliveries by consumer that had not ended when the service stopped: the broker delivers them again. */
+  cutOff: Readonly<Record<string, number>> = {};
   private phase: 'starting' | 'running' | 'stopping' = 'starting';
   private stopped: Promise<void> | undefined;
   private readonly topics = new Map<string, TopicDeclaration>();
@@ -226,9 +228,9 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       this.commands.stop(drainMs),
       ...this.eventConsumers.map(({ consumer }) => consumer.stop(drainMs)),
     ]);
-    const cutOff = this.inHand;
-    if (Object.keys(cutOff).length > 0) {
-      this.logger.warn('not finished in time: the broker delivers these again', { drainMs, ...cutOff });
+    this.cutOff = this.inHand;
+    if (Object.keys(this.cutOff).length > 0) {
+      this.logger.warn('not finished in time: the broker delivers these again', { drainMs, ...this.cutOff });
     }
     await Promise.all([this.relay.stop(), this.retention.stop(), this.tasks.stop()]);
   }

@@ -9,6 +9,7 @@ import type { Startup } from './startup.js';
 const closingMs = 5_000;
 
 interface RunningProcess {
+  /** @throws Error when something in hand had to be cut off */
   stop(): Promise<void>;
   /** A shutdown that takes longer hangs, in milliseconds. */
   readonly longestStopMs: number;
@@ -18,7 +19,8 @@ interface RunningProcess {
 
 /**
  * The whole life of a service's process: settings from the environment, real brokers, SIGTERM and SIGINT. The first signal
- * ends it in order and with 0; a second one, or a shutdown that takes too long, at once and with 1.
+ * ends it in order, with 0 or, when not all that was in hand could finish, with 1; a second one, or a shutdown that takes too
+ * long, at once and with 1.
  */
 export async function runService<Settings extends BaseSettings>(
   definition: ServiceDefinition<Settings>,
@@ -71,6 +73,12 @@ async function start<Settings extends BaseSettings>(
     stop: async () => {
       await service.stop();
       await Promise.all([transports?.commands.close(), transports?.events.close()]);
+      const { cutOff } = service.messaging;
+      if (Object.keys(cutOff).length === 0) return;
+      throw new Error(
+        `not finished within SHUTDOWN_DRAIN_MS (${settings.SHUTDOWN_DRAIN_MS}): ${JSON.stringify(cutOff)}; ` +
+          'the brokers deliver these again. Raise it if handlers need longer',
+      );
     },
     longestStopMs: settings.SHUTDOWN_DELAY_MS + settings.SHUTDOWN_DRAIN_MS + closingMs,
     inHand: () => `the brokers deliver what was in hand again: ${JSON.stringify(service.messaging.inHand)}`,

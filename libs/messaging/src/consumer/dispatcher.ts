@@ -117,6 +117,8 @@ export class Dispatcher {
   }
 
   private async fail(message: Message, attempt: number, error: unknown): Promise<Outcome> {
+    // What it needs has been closed under it: that says nothing about the message.
+    if (this.abandoned.signal.aborted) return retryBlameless(outageRetryMs, `the service stops: ${errorText(error)}`);
     const policy = this.handlers.of(message.type)?.failurePolicy ?? this.options.failurePolicy;
     const outcome = triage(error, attempt, policy);
     if (outcome.kind !== 'discard') return outcome;

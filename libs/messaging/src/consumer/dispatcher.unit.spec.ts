@@ -31,6 +31,16 @@ function dispatcherOf(handler: MessageHandler<object>, options: HandlerOptions =
   return { dispatcher, logged, discarded };
 }
 
+it('does not blame a message for a handler that failed because nobody waited for it any more', async () => {
+  let fail!: (error: Error) => void;
+  const { dispatcher, logged } = dispatcherOf(() => new Promise((_, reject) => (fail = reject)));
+  const outcome = dispatcher.dispatch(message, 1);
+  dispatcher.abandon();
+  fail(new Error('the pool is closed'));
+  expect(await outcome).toMatchObject({ kind: 'retry', blameless: true });
+  expect(logged).toEqual([['warn', 'a message will be tried again']]);
+});
+
 describe('the failure policy of a handler', () => {
   it('comes before that of the service, field by field', async () => {
     const backoff = { baseMs: 7, jitter: 0 };
