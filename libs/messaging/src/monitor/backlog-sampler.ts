@@ -87,7 +87,8 @@ export class BacklogSampler {
           );
           if (one.inFlight > 0 || one.untakenMs < silentMs) return;
           one.consumers.forEach((consumer, index) => {
-            if (!consumer.attached || counts[index] === 0) return;
+            // It has been given what waits for its next attempt: built anew, it would count the attempts from 1 again.
+            if (!consumer.attached || consumer.inFlight > 0 || counts[index] === 0) return;
             logger.warn('a consumer gets nothing although messages wait for it, and is built anew', { consumer: name });
             one.rested();
             consumer.rebuild('it got nothing although messages wait for it');

@@ -7,10 +7,10 @@ import { BacklogSampler } from './backlog-sampler.js';
 import { QueueMonitor } from './queue-monitor.js';
 
 /** A consumer that only looks alive: the broker holds messages for it, and it is given none. */
-function consumerWith({ waiting = 0, attached = true } = {}) {
+function consumerWith({ waiting = 0, attached = true, inFlight = 0 } = {}) {
   const rebuilt: string[] = [];
   const consumer = {
-    ...{ attached, inFlight: 0 },
+    ...{ attached, inFlight },
     backlog: async () => waiting,
     rebuild: (why: string) => void rebuilt.push(why),
     close: async () => undefined,
@@ -34,6 +34,7 @@ it('rebuilds a consumer that gets nothing although messages wait for it', async 
 it.each([
   ['nothing waits', { waiting: 0 }],
   ['it is being rebuilt anyway', { waiting: 3, attached: false }],
+  ['what waits behind is held up by an event that waits for its next attempt', { waiting: 3, inFlight: 1 }],
 ])('leaves it alone when %s', async (_, state) => {
   const { sampler, rebuilt } = consumerWith(state);
   await sampler.sample();

@@ -22,7 +22,7 @@ export type DeliveryHandler = (delivery: Delivery) => Promise<Outcome>;
 export interface Consumer {
   /** Attached to the broker and able to receive now; false while a connection is being rebuilt. */
   readonly attached: boolean;
-  /** Deliveries whose handler has not settled yet. */
+  /** Deliveries that have not settled yet; events that wait for their next attempt in memory are among them. */
   readonly inFlight: number;
   readonly flow: Flow;
   /** How many messages the broker holds for it: those of its queue that nobody has been given, or of its partitions. */
