@@ -125,6 +125,33 @@ function shuffled(keys: readonly string[], length: number): Message[] {
   return deliveries;
 }
 
+/** Names of the statements that go to the database. */
+function recordStatements(dataSource: TestDataSource['dataSource']): string[] {
+  const { master } = dataSource.driver as unknown as { readonly master: { query: (statement: never) => unknown } };
+  const query = master.query.bind(master);
+  const names: string[] = [];
+  master.query = (statement: { readonly name: string }) => {
+    names.push(statement.name);
+    return query(statement as never);
+  };
+  stops.push(async () => void (master.query = query));
+  return names;
+}
+
+it('does not ask for keys that may go on while nothing is parked, and does once another process has parked', async () => {
+  const names = recordStatements(database.dataSource);
+  const { consumer, effectsOf, publish } = await consume();
+  await publish(event('a', 1));
+  await eventually(() => expect(names.filter((name) => name === 'inbox-parked-count').length).toBeGreaterThan(3));
+  expect(names).not.toContain('inbox-parked-keys');
+  await eventually(async () => expect(await effectsOf('a')).toEqual([1]));
+  await database.dataSource.query(
+    `INSERT INTO inbox_parked (consumer, key, sequence, message, attempts, due_at) VALUES ($1, 'a', 2, $2, 0, now())`,
+    [consumer, JSON.stringify(event('a', 2))],
+  );
+  await eventually(async () => expect(await effectsOf('a')).toEqual([1, 2]));
+});
+
 const brokers = process.env['KAFKA_BROKERS'];
 it.each<[string, () => Promise<EventTransport>]>([
   ['memory', async () => new MemoryEventTransport()],

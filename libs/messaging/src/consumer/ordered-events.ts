@@ -194,7 +194,8 @@ export class OrderedEvents {
   private async sweep(): Promise<void> {
     const { dataSource, consumer, logger } = this.options;
     try {
-      await this.lane.follow(await readyKeys(dataSource, consumer, this.maxBatch));
+      // What other processes have parked is known from the next look at the room on.
+      if (this.room.parked > 0) await this.lane.follow(await readyKeys(dataSource, consumer, this.maxBatch));
       await this.lookForGaps();
       await this.lookForRoom();
     } catch (error) {
