@@ -12,8 +12,9 @@ import {
 } from '@starter/messaging';
 import { resolve } from 'node:path';
 import type { DataSource } from 'typeorm';
-import { operatorCommand, run, toInstant, toWholeNumber, withDatabase, type OperatorOptions } from './operator.js';
+import { operatorCommand, toInstant, toWholeNumber, withDatabase, type OperatorOptions } from './operator.js';
 import { newTable, print, writeFileOf } from './output.js';
+import { run } from './run.js';
 
 const deadLetters = operatorCommand(
   'dead-letters',

@@ -14,7 +14,6 @@ import { resolve } from 'node:path';
 import { follow } from './follow.js';
 import {
   operatorCommand,
-  run,
   serviceOf,
   toInstant,
   toWholeNumber,
@@ -22,6 +21,7 @@ import {
   type OperatorOptions,
 } from './operator.js';
 import { eachOf, feedRow, print, showProgress, tableHead, tableRow, writeFileOf } from './output.js';
+import { run } from './run.js';
 
 const events = operatorCommand(
   'events',

@@ -1,7 +1,8 @@
 import 'reflect-metadata';
 import { openGaps, skipGap, type Gap } from '@starter/messaging';
-import { operatorCommand, run, toWholeNumber, withDatabase } from './operator.js';
+import { operatorCommand, toWholeNumber, withDatabase } from './operator.js';
 import { newTable, print } from './output.js';
+import { run } from './run.js';
 
 const gaps = operatorCommand(
   'gaps',

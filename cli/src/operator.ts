@@ -1,4 +1,4 @@
-import { Command, InvalidArgumentError, Option, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings';
 import { DataSource } from 'typeorm';
 import { services, type OperatedService } from './services.js';
 
@@ -19,16 +19,6 @@ export const operatorCommand = (name: string, description: string) =>
     .addOption(new Option('--database-url <url>', 'the database of that service').env('DATABASE_URL'))
     .option('--json', 'for programs: JSON, one value per line')
     .configureHelp({ showGlobalOptions: true });
-
-/** Runs it with the arguments of this process. Exits with 1 and a message when that fails. */
-export async function run(command: CommandUnknownOpts): Promise<void> {
-  try {
-    await command.parseAsync();
-  } catch (error) {
-    console.error(error instanceof Error ? error.message : error);
-    process.exitCode = 1;
-  }
-}
 
 export function serviceOf({ service }: OperatorOptions): OperatedService {
   const operated = services[service];

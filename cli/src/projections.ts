@@ -6,8 +6,9 @@ import {
   type RebuildProgress,
 } from '@starter/event-sourcing';
 import { Presets, SingleBar } from 'cli-progress';
-import { operatorCommand, run, serviceOf, withDatabase } from './operator.js';
+import { operatorCommand, serviceOf, withDatabase } from './operator.js';
 import { newTable, print } from './output.js';
+import { run } from './run.js';
 
 const projections = operatorCommand(
   'projections',

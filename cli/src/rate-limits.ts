@@ -1,7 +1,8 @@
 import 'reflect-metadata';
 import { RateLimits } from '@starter/messaging';
-import { operatorCommand, run, withDatabase } from './operator.js';
+import { operatorCommand, withDatabase } from './operator.js';
 import { newTable, print } from './output.js';
+import { run } from './run.js';
 
 const rateLimits = operatorCommand(
   'rate-limits',

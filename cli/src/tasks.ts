@@ -1,8 +1,9 @@
 import 'reflect-metadata';
 import { Option } from '@commander-js/extra-typings';
 import { Outbox, TaskControl, taskStates, type Task } from '@starter/messaging';
-import { operatorCommand, run, toWholeNumber, withDatabase, type OperatorOptions } from './operator.js';
+import { operatorCommand, toWholeNumber, withDatabase, type OperatorOptions } from './operator.js';
 import { newTable, print } from './output.js';
+import { run } from './run.js';
 
 const tasks = operatorCommand('tasks', 'Shows the tasks of a service, waits for their results and revokes them.');
 

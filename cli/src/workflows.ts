@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings';
 import { readFile } from 'node:fs/promises';
-import { run } from './operator.js';
 import { newTable, print } from './output.js';
+import { run } from './run.js';
 
 interface Options {
   readonly url: string;
