@@ -15,24 +15,23 @@ interface Told {
 }
 
 let database: TestDataSource;
-const children: ChildProcess[] = [];
-beforeEach(async () => {
+let children: ChildProcess[] = [];
+beforeAll(async () => {
   database = await openTestDataSource([CreateMessagingTables1760000000001, CreateEventStore1760000000002]);
-});
-afterEach(async () => {
-  children.splice(0).forEach((child) => child.kill('SIGKILL'));
+  const script = new URL('bank-process.mjs', import.meta.url).pathname;
+  children = Array.from({ length: processes }, () => fork(script, [database.url, String(commands)], { execArgv: [] }));
+  await Promise.all(children.map((child) => nextMessage<'ready'>(child)));
+}, 120_000);
+beforeEach(() => database.dataSource.query('TRUNCATE event, outbox, inbox'));
+afterAll(async () => {
+  children.forEach((child) => child.kill('SIGKILL'));
   await database.close();
 });
 
-/** All start together; each executes its commands at once, every tenth twice, spread over so many actors. */
-async function hammer(actors: number): Promise<Told[]> {
-  const script = new URL('bank-process.mjs', import.meta.url).pathname;
-  const arguments_ = [database.url, String(commands), String(actors)];
-  const started = Array.from({ length: processes }, () => fork(script, arguments_, { execArgv: [] }));
-  children.push(...started);
-  await Promise.all(started.map((child) => nextMessage<'ready'>(child)));
-  const told = started.map((child) => nextMessage<Told>(child));
-  started.forEach((child) => child.send('go'));
+/** Each process executes its commands at once, every tenth twice, spread over so many actors. */
+function hammer(actors: number): Promise<Told[]> {
+  const told = children.map((child) => nextMessage<Told>(child));
+  children.forEach((child) => child.send(actors));
   return Promise.all(told);
 }
 
