@@ -292,8 +292,8 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
     await one.send(message);
     const saved = 'SELECT saved_state FROM task WHERE saved_state IS NOT NULL';
     await eventually(async () => expect(await database.dataSource.query(saved)).toHaveLength(1));
-    // Its connection dies, as with the process; what it had in hand goes to the next one.
-    await one.transport.close();
+    // It is told to stop and does not end in time; what it had in hand goes to the next one.
+    await one.messaging.beforeApplicationShutdown();
     const two = await serve(async ({ savedState, complete }) =>
       complete(async (tx) => (await tx.query(effect, [2]), savedState)),
     );
