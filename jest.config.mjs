@@ -15,6 +15,7 @@ export default {
   testTimeout: 60_000,
   globalSetup: './test/backends.setup.mjs',
   globalTeardown: './test/backends.teardown.mjs',
+  testSequencer: './test/longest-first.sequencer.mjs',
   reporters: ['default', './test/summary.reporter.mjs'],
   // The backends need a processor too.
   maxWorkers: 2,
