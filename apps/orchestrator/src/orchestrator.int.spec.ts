@@ -1,55 +1,26 @@
 import { UserRegistered, UserVerified, WorkflowCompleted } from '@starter/contracts';
-import {
-  commandsExchange,
-  done,
-  MemoryCommandTransport,
-  MemoryEventTransport,
-  newMessageId,
-  replyFor,
-  toMessage,
-  type Message,
-} from '@starter/messaging';
-import { readSettings, startService, type RunningService } from '@starter/service';
-import { createTestDatabase, eventually, sealedText, type TestDatabase } from '@starter/testing';
+import { done, newMessageId, toMessage, type Message } from '@starter/messaging';
+import type { RunningService } from '@starter/service';
+import { eventually, sealedText, ServiceBackends } from '@starter/testing';
 import { orchestrator } from './index.js';
 
-const commands = new MemoryCommandTransport();
-const events = new MemoryEventTransport();
 const refused = 'nobody@example.com';
-let database: TestDatabase;
+let backends: ServiceBackends;
 let service: RunningService;
 
-/** The two services that the onboarding needs, as plain queues; like the real ones they may answer twice. */
-async function answerCommands(): Promise<void> {
-  const queue = 'other-services.commands';
-  const types = ['email.send', 'user.activate', 'user.deactivate'];
-  await commands.declare({
-    exchanges: [{ name: commandsExchange, type: 'direct' }],
-    queues: [{ name: queue }],
-    bindings: types.map((routingKey) => ({ exchange: commandsExchange, queue, routingKey })),
-  });
-  await commands.consume(queue, async ({ message }) => {
-    const { to } = message.data as { to?: string };
-    const answer = to === sealedText(refused) ? { failure: '550 no such user' } : { result: { done: message.type } };
-    for (let times = 0; times < 2; times += 1) {
-      const reply = replyFor(message, answer, 'spec');
-      if (reply && message.replyTo) await commands.send(reply, { routingKey: message.replyTo.address });
-    }
-    return done;
-  });
-}
-
 beforeAll(async () => {
-  database = await createTestDatabase();
-  await answerCommands();
-  const settings = readSettings(orchestrator.settings, { DATABASE_URL: database.url, PORT: '0', LOG_LEVEL: 'silent' });
-  service = await startService(orchestrator, { settings, transports: { commands, events } });
+  backends = await ServiceBackends.open();
+  // The two services that the onboarding needs; like the real ones they may answer twice.
+  await backends.answer(['email.send', 'user.activate', 'user.deactivate'], ({ type, data }) => {
+    const { to } = data as { to?: string };
+    const answer = to === sealedText(refused) ? { failure: '550 no such user' } : { result: { done: type } };
+    return [answer, answer];
+  });
+  service = await backends.start(orchestrator);
 });
-
 afterAll(async () => {
   await service?.stop();
-  await Promise.all([commands.close(), events.close()]);
-  await database?.drop();
+  await backends?.close();
 });
 
 const inputFor = (email: string) => ({
@@ -80,7 +51,7 @@ const until = (id: string, state: string) =>
 const verified = async (workflowId: string, userId: string, sequence = 1): Promise<void> => {
   await eventually(async () => expect((await get(`/workflows/${workflowId}`)).status).toBe(200));
   const envelope = { source: 'user-service', subject: `user-${userId}`, sequence };
-  await events.publish('user-service.events', [toMessage(UserVerified.of({ userId }), envelope)]);
+  await backends.events.publish('user-service.events', [toMessage(UserVerified.of({ userId }), envelope)]);
 };
 const started = async (email: string): Promise<string> => {
   const input = inputFor(email);
@@ -92,7 +63,7 @@ const started = async (email: string): Promise<string> => {
 };
 const publishedOf = (type: string) => {
   const messages: Message[] = [];
-  return events
+  return backends.events
     .subscribe({ topic: 'orchestrator.events', group: `spec-${newMessageId()}` }, async ({ message }) => {
       if (message.type === type) messages.push(message);
       return done;
@@ -144,7 +115,7 @@ it('starts one workflow for an event, however often that is delivered', async ()
   const before = (await get('/workflows?limit=100')).body.workflows.length;
   const monitor = service.messaging.monitor.consumer('orchestrator.user-onboarding');
   const { duplicates } = monitor.totals;
-  await events.publish('user-service.events', [event, event]);
+  await backends.events.publish('user-service.events', [event, event]);
   await eventually(async () => {
     const { workflows } = (await get('/workflows?limit=100')).body;
     expect(workflows).toHaveLength(before + 1);
@@ -157,7 +128,7 @@ it('starts one workflow for an event, however often that is delivered', async ()
     ...user,
     registeredAt: user.registeredAt.toISOString(),
   });
-  await events.publish('user-service.events', [event]);
+  await backends.events.publish('user-service.events', [event]);
   await eventually(() => expect(monitor.totals.duplicates).toBe(duplicates + 2));
   expect((await get('/workflows?limit=100')).body.workflows).toHaveLength(before + 1);
 });

@@ -8,6 +8,7 @@ export { givenEvents } from './given-events.js';
 export { LateServer } from './late-server.js';
 export { personalDataOf, sealAs, sealedText, testPersonalDataKey } from './sealed.js';
 export { seededRandom, testSeed } from './seeded-random.js';
+export { ServiceBackends } from './service-backends.js';
 export { Faults } from './simulation/faults.js';
 export { SimulatedProcess, type World } from './simulation/simulated-process.js';
 export { openTestDataSource, type TestDataSource } from './test-data-source.js';

@@ -1,46 +1,23 @@
-import {
-  MemoryCommandTransport,
-  MemoryEventTransport,
-  newMessageId,
-  replyFor,
-  commandsExchange,
-  done,
-} from '@starter/messaging';
-import { readSettings, startService, type RunningService } from '@starter/service';
-import { createTestDatabase, eventually, sealedText, type TestDatabase } from '@starter/testing';
+import { newMessageId } from '@starter/messaging';
+import type { RunningService } from '@starter/service';
+import { eventually, sealedText, ServiceBackends } from '@starter/testing';
 import { orchestrator } from '../index.js';
 import type { Json } from './definition/definition.js';
 
-const commands = new MemoryCommandTransport();
-const events = new MemoryEventTransport();
-let database: TestDatabase;
+let backends: ServiceBackends;
 let service: RunningService;
 
 beforeAll(async () => {
-  database = await createTestDatabase();
-  const queue = 'spec.commands';
-  await commands.declare({
-    exchanges: [{ name: commandsExchange, type: 'direct' }],
-    queues: [{ name: queue }],
-    bindings: ['user.activate', 'user.deactivate', 'email.send'].map((routingKey) => {
-      return { exchange: commandsExchange, queue, routingKey };
-    }),
-  });
+  backends = await ServiceBackends.open();
   // Activates, and cannot deactivate.
-  await commands.consume(queue, async ({ message }) => {
-    const answer = message.type === 'user.activate' ? { result: message.data } : { failure: 'the service is closed' };
-    const reply = replyFor(message, answer, 'spec');
-    if (reply && message.replyTo) await commands.send(reply, { routingKey: message.replyTo.address });
-    return done;
-  });
-  const settings = readSettings(orchestrator.settings, { DATABASE_URL: database.url, PORT: '0', LOG_LEVEL: 'silent' });
-  service = await startService(orchestrator, { settings, transports: { commands, events } });
+  await backends.answer(['user.activate', 'user.deactivate', 'email.send'], ({ type, data }) =>
+    type === 'user.activate' ? [{ result: data }] : [{ failure: 'the service is closed' }],
+  );
+  service = await backends.start(orchestrator);
 });
-
 afterAll(async () => {
   await service?.stop();
-  await Promise.all([commands.close(), events.close()]);
-  await database?.drop();
+  await backends?.close();
 });
 
 const userId = newMessageId();

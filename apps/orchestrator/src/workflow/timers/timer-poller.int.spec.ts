@@ -1,67 +1,40 @@
 import { defineCommand, StartWorkflow, TimerFired } from '@starter/contracts';
-import {
-  commandsExchange,
-  done,
-  MemoryCommandTransport,
-  MemoryEventTransport,
-  newMessageId,
-  replyFor,
-  toMessage,
-  type Message,
-} from '@starter/messaging';
-import { readSettings, startService, type RunningService } from '@starter/service';
-import { createTestDatabase, eventually, type TestDatabase } from '@starter/testing';
+import { newMessageId, toMessage, type Message } from '@starter/messaging';
+import type { RunningService } from '@starter/service';
+import { eventually, ServiceBackends } from '@starter/testing';
 import { DataSource } from 'typeorm';
 import { z } from 'zod';
 import { orchestrator } from '../../index.js';
 import { chain, fixed, sleep, task, workflow, type AnyDraft } from '../definition/builder.js';
 
 const Do = defineCommand('timers.do', { version: 1, owner: 'spec', schema: z.object({}) });
-const commands = new MemoryCommandTransport();
-const events = new MemoryEventTransport();
-let database: TestDatabase;
+let backends: ServiceBackends;
 let service: RunningService;
 let asked: Message[] = [];
 /** Whether a request is answered, by how many there were before. */
 let answers: (before: number) => 'done' | 'failed' | 'silent' = () => 'done';
 
 beforeAll(async () => {
-  database = await createTestDatabase();
-  const queue = 'spec.commands';
-  await commands.declare({
-    exchanges: [{ name: commandsExchange, type: 'direct' }],
-    queues: [{ name: queue }],
-    bindings: [{ exchange: commandsExchange, queue, routingKey: Do.type }],
-  });
-  await commands.consume(queue, async ({ message }) => {
+  backends = await ServiceBackends.open();
+  await backends.answer([Do.type], (message) => {
     const answer = answers(asked.length);
     asked.push(message);
-    const reply = replyFor(message, answer === 'done' ? { result: null } : { failure: 'not now' }, 'spec');
-    if (reply && message.replyTo && answer !== 'silent') {
-      await commands.send(reply, { routingKey: message.replyTo.address });
-    }
-    return done;
+    if (answer === 'silent') return [];
+    return [answer === 'done' ? { result: null } : { failure: 'not now' }];
   });
-  service = await start();
+  service = await backends.start(orchestrator);
 });
-
 afterAll(async () => {
   await service?.stop();
-  await Promise.all([commands.close(), events.close()]);
-  await database?.drop();
+  await backends?.close();
 });
-
-async function start(): Promise<RunningService> {
-  const settings = readSettings(orchestrator.settings, { DATABASE_URL: database.url, PORT: '0', LOG_LEVEL: 'silent' });
-  return startService(orchestrator, { settings, transports: { commands, events } });
-}
 
 async function begin(build: () => AnyDraft): Promise<string> {
   asked = [];
   const workflowId = newMessageId();
   const { definition } = workflow('timed', { input: z.object({}) }, build);
   const draft = StartWorkflow.of({ workflowId, workflow: 'timed', definition, input: {} });
-  await commands.send(toMessage(draft, { source: 'spec' }));
+  await backends.commands.send(toMessage(draft, { source: 'spec' }));
   return workflowId;
 }
 
@@ -92,11 +65,11 @@ it('fires what became due while no instance was running, once, however many inst
   const id = await begin(() => chain(sleep('1h'), task(Do, {})));
   await eventually(async () => expect(await timers(id)).toHaveLength(1));
   await service.stop();
-  const outside = await new DataSource({ type: 'postgres', url: database.url }).initialize();
+  const outside = await new DataSource({ type: 'postgres', url: backends.database.url }).initialize();
   await outside.query(`UPDATE workflow_timer SET due_at = due_at - interval '61 minutes'`);
   await outside.destroy();
-  service = await start();
-  const second = await start();
+  service = await backends.start(orchestrator);
+  const second = await backends.start(orchestrator);
   await until(id, 'completed');
   await second.stop();
   expect(asked).toHaveLength(1);
@@ -128,8 +101,8 @@ it('ignores a timer that comes twice, or for nobody', async () => {
     expect((await timers(id)).map((row) => (row as { timer_id: string }).timer_id)).toEqual(['sleep/0.1']),
   );
   for (const timerId of ['sleep/0.0', 'sleep/0.7', 'retry/0/run/2']) {
-    await commands.send(toMessage(TimerFired.of({ workflowId: id, timerId }), { source: 'spec' }));
+    await backends.commands.send(toMessage(TimerFired.of({ workflowId: id, timerId }), { source: 'spec' }));
   }
-  await commands.send(toMessage(TimerFired.of({ workflowId: id, timerId: 'sleep/0.1' }), { source: 'spec' }));
+  await backends.commands.send(toMessage(TimerFired.of({ workflowId: id, timerId: 'sleep/0.1' }), { source: 'spec' }));
   await until(id, 'completed');
 });

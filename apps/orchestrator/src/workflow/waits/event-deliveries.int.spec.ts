@@ -1,36 +1,24 @@
 import { StartWorkflow, UserActivated } from '@starter/contracts';
-import {
-  createMessage,
-  MemoryCommandTransport,
-  MemoryEventTransport,
-  newMessageId,
-  toMessage,
-  type Message,
-} from '@starter/messaging';
-import { readSettings, startService, type RunningService } from '@starter/service';
-import { createTestDatabase, eventually, type TestDatabase } from '@starter/testing';
+import { createMessage, newMessageId, toMessage, type Message } from '@starter/messaging';
+import type { RunningService } from '@starter/service';
+import { eventually, ServiceBackends } from '@starter/testing';
 import { DataSource } from 'typeorm';
 import { z } from 'zod';
 import { orchestrator } from '../../index.js';
 import { chain, sleep, waitForEvent, workflow, type AnyDraft } from '../definition/builder.js';
 import type { Ref } from '../definition/typed-reference.js';
 
-const commands = new MemoryCommandTransport();
-const events = new MemoryEventTransport();
 const topic = 'user-service.events';
-let database: TestDatabase;
+let backends: ServiceBackends;
 let service: RunningService;
 
 beforeAll(async () => {
-  database = await createTestDatabase();
-  const settings = readSettings(orchestrator.settings, { DATABASE_URL: database.url, PORT: '0', LOG_LEVEL: 'silent' });
-  service = await startService(orchestrator, { settings, transports: { commands, events } });
+  backends = await ServiceBackends.open();
+  service = await backends.start(orchestrator);
 });
-
 afterAll(async () => {
   await service?.stop();
-  await Promise.all([commands.close(), events.close()]);
-  await database?.drop();
+  await backends?.close();
 });
 
 const input = z.object({ userId: z.uuid() });
@@ -41,7 +29,7 @@ async function begin(userId: string, build: (userId: Ref<string>) => AnyDraft): 
   const workflowId = newMessageId();
   const { definition } = workflow('waiting', { input }, (own) => build(own.userId));
   const draft = StartWorkflow.of({ workflowId, workflow: 'waiting', definition, input: { userId } });
-  await commands.send(toMessage(draft, { source: 'spec' }));
+  await backends.commands.send(toMessage(draft, { source: 'spec' }));
   await eventually(async () => expect(await stateOf(workflowId)).toMatchObject({ id: workflowId }));
   return workflowId;
 }
@@ -65,7 +53,7 @@ it('hands an event to the workflows that wait for it, to no other, and once', as
   const [mine, other] = [newMessageId(), newMessageId()];
   const [first, second, third] = [await begin(mine, wait), await begin(mine, wait), await begin(other, wait)];
   const event = activated(mine);
-  await events.publish(topic, [event, event]);
+  await backends.events.publish(topic, [event, event]);
   await Promise.all([until(first, 'completed'), until(second, 'completed')]);
   expect(await stateOf(first)).toMatchObject({ results: { '0': { userId: mine } } });
   expect(await typesOf(first)).toEqual(['started', 'event-expected', 'event-awaited', 'event-received', 'completed']);
@@ -76,7 +64,7 @@ it('hands an event to the workflows that wait for it, to no other, and once', as
 it('keeps an event that comes before the wait begins', async () => {
   const userId = newMessageId();
   const id = await begin(userId, (own) => chain(sleep('1h'), wait(own)));
-  await events.publish(topic, [activated(userId)]);
+  await backends.events.publish(topic, [activated(userId)]);
   await eventually(async () => expect(await typesOf(id)).toContain('event-kept'));
   await service.app
     .get(DataSource)
@@ -88,6 +76,6 @@ it('passes by events that nobody expects, and what has other values', async () =
   const userId = newMessageId();
   const id = await begin(userId, wait);
   const unknown = createMessage({ ...activated(newMessageId()), id: newMessageId() });
-  await events.publish(topic, [unknown, activated(userId)]);
+  await backends.events.publish(topic, [unknown, activated(userId)]);
   await until(id, 'completed');
 });
