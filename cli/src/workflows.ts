@@ -73,8 +73,12 @@ workflows
   .argument('<id>')
   .requiredOption('--reason <text>', 'it is recorded')
   .option('--path <path>', 'only this node, as 0.2; what it is in goes on as after a failure of it')
-  .action((id, { reason, path }, command) =>
-    show(command.optsWithGlobals(), `/${id}/cancel`, { reason, ...(path === undefined ? {} : { path }) }),
+  .option(
+    '--terminate',
+    'end its tasks that are under way at once, and undo what they have not committed; otherwise they are asked to end',
+  )
+  .action((id, { reason, path, terminate = false }, command) =>
+    show(command.optsWithGlobals(), `/${id}/cancel`, { reason, terminate, ...(path === undefined ? {} : { path }) }),
   );
 
 workflows

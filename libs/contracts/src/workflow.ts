@@ -70,7 +70,13 @@ export const CancelWorkflow = defineCommand('workflow.cancel', {
   version: 1,
   owner,
   key: 'workflowId',
-  schema: z.object({ workflowId, reason: z.string().min(1), path: path.exactOptional() }),
+  schema: z.object({
+    workflowId,
+    reason: z.string().min(1),
+    path: path.exactOptional(),
+    /** Tasks that are under way end at once, and nothing that they still do is committed. Default: they are asked to end. */
+    terminate: z.boolean().exactOptional(),
+  }),
 });
 
 /** What an operator says about the compensation at which a workflow is stuck. */
@@ -128,6 +134,20 @@ export const LimitRested = defineEvent('workflow.limit-rested', {
   version: 1,
   owner,
   schema: z.object({ workflowId, limit }),
+});
+
+/** The workflow does not need it any more: whoever has the command is told so. */
+export const TaskRevoked = defineEvent('workflow.task-revoked', {
+  version: 1,
+  owner,
+  schema: z.object({
+    workflowId,
+    path,
+    requestId: z.uuid(),
+    command: z.string(),
+    terminate: z.literal(true).exactOptional(),
+    reason: z.string(),
+  }),
 });
 
 /** Nobody had waited for it any more: the attempt had timed out, or its node was cancelled. */

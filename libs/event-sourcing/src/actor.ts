@@ -30,6 +30,8 @@ export type Decision = readonly Draft[] | Rejection;
 export interface OutgoingCommand {
   readonly type: string;
   readonly version: number;
+  /** Routing key. Default: the type. */
+  readonly address?: string;
   /** Fixed by the event, so that it is the same command however often it is derived. */
   readonly id: string;
   readonly data: unknown;

@@ -35,4 +35,4 @@ export { consumerOf, defineProjection, project, projectAll, type Projection } fr
 export { rebuildProjection, type RebuildOptions, type RebuildProgress } from './rebuild.js';
 export { restoreStreams, type Restored, type RestoreOptions } from './restore.js';
 export type { SnapshotPolicy } from './snapshots.js';
-export { CommandFailed, CommandSucceeded } from '@starter/messaging';
+export { CommandFailed, CommandSucceeded, RevokeTask } from '@starter/messaging';

@@ -10,11 +10,14 @@ export function outgoing(verdict: Verdict, { service, topic }: Pick<Messaging, '
   const commands = messages.flatMap((message, index) => {
     const event = events[index];
     const drafts = event && work.actor.outgoing ? work.actor.outgoing(event) : [];
-    return drafts.map((draft) => createMessage({ source: service, ...causedBy(message), ...draft }));
+    return drafts.map(({ address, ...draft }): OutboxEntry => {
+      const command = createMessage({ source: service, ...causedBy(message), ...draft });
+      return { channel: 'command', address: address ?? command.type, message: command };
+    });
   });
   return [
     ...messages.map((message): OutboxEntry => ({ channel: 'event', address: topic, message })),
-    ...commands.map((message): OutboxEntry => ({ channel: 'command', address: message.type, message })),
+    ...commands,
     ...reply(work, { result: messages.at(-1)?.data ?? null }, service),
   ];
 }

@@ -89,6 +89,7 @@ export {
   type TaskHandler,
   type TaskOptions,
 } from './tasks/task-context.js';
+export { RevokeTask } from './tasks/revoke-task.js';
 export type { IsolatedTask } from './tasks/isolated/isolated-tasks.js';
 export type { IsolatedContext, IsolatedHandler } from './tasks/isolated/isolated-messages.js';
 export { TaskControl, TaskEndedError, type Revocation, type TaskFilter } from './tasks/task-control.js';

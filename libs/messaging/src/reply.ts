@@ -20,17 +20,22 @@ export const CommandFailed = {
   type: 'command.failed',
   version: 1,
   owner: 'sender',
-  schema: z.object({ requestId: z.string(), reason: z.string() }),
+  schema: z.object({
+    requestId: z.string(),
+    reason: z.string(),
+    /** Somebody did not want it to be done: it is not to be sent again. */
+    revoked: z.literal(true).exactOptional(),
+  }),
 } as const satisfies MessageDefinition;
 
-export type Answer = { readonly result: unknown } | { readonly failure: string };
+export type Answer = { readonly result: unknown } | { readonly failure: string; readonly revoked?: true };
 
 /** The reply to `request`, or undefined when nobody asked for one. */
 export function replyFor(request: Message, answer: Answer, source: string): Message | undefined {
   if (!request.replyTo) return undefined;
   const [definition, content] =
     'failure' in answer
-      ? [CommandFailed, { reason: answer.failure }]
+      ? [CommandFailed, { reason: answer.failure, ...(answer.revoked ? { revoked: true } : {}) }]
       : [CommandSucceeded, { result: answer.result ?? null }];
   return createMessage({
     type: definition.type,

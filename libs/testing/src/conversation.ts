@@ -62,6 +62,12 @@ export class Conversation<State> {
     return this.when({ definition: CommandFailed, data: { requestId: this.answer(definition), reason } });
   }
 
+  /** Somebody has revoked it at the service that had it. */
+  whenRevoked(definition: MessageDefinition): this {
+    const data = { requestId: this.answer(definition), reason: 'revoked: by hand', revoked: true };
+    return this.when({ definition: CommandFailed, data });
+  }
+
   /** Exactly these commands were set off by the last step, or none. */
   thenSends(...commands: Draft[]): this {
     const seen = this.sent.map(({ type, version, data }) => ({ type, version, data }));

@@ -21,7 +21,7 @@ export class WorkflowControl {
    * With a path, only that node.
    * @throws ProblemException 404; 409 for what is over, has not begun, or is being undone already
    */
-  async cancel(workflowId: string, what: { readonly reason: string; readonly path?: string }): Promise<Accepted> {
+  async cancel(workflowId: string, what: Omit<DataOf<typeof CancelWorkflow>, 'workflowId'>): Promise<Accepted> {
     const refusal = whyNotCancelled(await this.read(workflowId), what.path ?? rootPath);
     if (refusal !== undefined) throw conflict(`It cannot be cancelled: ${refusal}.`);
     return this.send(workflowId, CancelWorkflow.of({ workflowId, ...what }));

@@ -9,6 +9,7 @@ import {
   TaskDeferred,
   TaskFailed,
   TaskRequested,
+  TaskRevoked,
   TaskSucceeded,
   TimerSet,
   WorkflowCompleted,
@@ -52,7 +53,7 @@ export const workflowDirectory = defineProjection('workflow-directory', {
     project(WorkflowFailed, (tx, events) => changeState(tx, events, 'failed')),
     project(WorkflowStuck, (tx, events) => changeState(tx, events, 'stuck')),
     project(WorkflowUnstuck, (tx, events) => changeState(tx, events, 'compensating')),
-    ignore(TaskSucceeded, TaskFailed, GroupStarted, NodeEnded, TimerSet),
+    ignore(TaskSucceeded, TaskFailed, TaskRevoked, GroupStarted, NodeEnded, TimerSet),
     ignore(TaskDeferred, LimitRested, EventExpected, EventAwaited, EventKept, EventReceived),
   ),
 });

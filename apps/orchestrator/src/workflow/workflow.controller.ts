@@ -31,6 +31,8 @@ const cancellation = z.strictObject({
   reason: z.string().trim().min(1).max(1_000),
   /** Only this task, group or other node; what it is in goes on as after a failure of it. */
   path: path.exactOptional(),
+  /** Tasks that are under way end as revoked at once. Default: their signals abort. */
+  terminate: z.boolean().default(false),
 });
 const fork = z.strictObject({ from: path });
 const unsticking = UnstickWorkflow.schema.pick({ path: true, remedy: true });

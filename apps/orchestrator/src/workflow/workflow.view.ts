@@ -37,6 +37,8 @@ export const workflowView = z.object({
       attempt: z.number(),
       result: z.unknown().optional(),
       reason: z.string().optional(),
+      /** The service that has the command was told that it is not needed any more. */
+      revoked: z.literal(true).optional(),
     }),
   ),
   groups,

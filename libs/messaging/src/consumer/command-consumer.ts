@@ -37,8 +37,8 @@ export interface CommandConsumerOptions extends HandlerOptions {
 }
 
 export interface CommandHandlerOptions extends HandlerOptions {
-  /** Default: the command's type. Replies arrive under the address that they were asked for. */
-  readonly routingKey?: string;
+  /** Default: the command's type. Replies arrive under the address that they were asked for. Null: under those of others. */
+  readonly routingKey?: string | null;
   /** Most that all processes of the service handle, such as `"100/h"`, `"5/s"`, unless another is stored. Default: any number. */
   readonly rateLimit?: string;
 }
@@ -76,8 +76,9 @@ export class CommandConsumer {
     const { routingKey = definition.type, rateLimit } = options;
     this.dispatcher.register(definition, handler, options);
     this.options.monitor.expect(definition.type);
-    this.addresses.set(definition.type, routingKey);
     if (rateLimit !== undefined) this.limiter.setDefault(definition.type, rateLimit);
+    if (routingKey === null) return;
+    this.addresses.set(definition.type, routingKey);
     this.bindings.push({ exchange: commandsExchange, queue: this.queue, routingKey });
     this.options.logger.info('binding', { queue: this.queue, routingKey, command: definition.type });
   }

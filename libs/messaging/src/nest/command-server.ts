@@ -5,6 +5,7 @@ import { errorText } from '../logger.js';
 import type { Message } from '../message.js';
 import { deadLetter, done, type Outcome } from '../outcome.js';
 import { replyFor, type Answer } from '../reply.js';
+import { RevokeTask } from '../tasks/revoke-task.js';
 import { commandsExchange, type CommandTransport } from '../transport/command-transport.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
 import { DeliveryContext } from './delivery-context.js';
@@ -79,6 +80,8 @@ export class CommandServer extends Server {
 
   private async deliver(delivery: Delivery): Promise<Outcome> {
     const { message, attempt } = delivery;
+    // No handler is a task here.
+    if (message.type === RevokeTask.type) return done;
     const handler = this.getHandlerByPattern(message.type);
     if (!handler) return this.fail(delivery, unknownType(this.options.queue, message, this.messageHandlers));
     try {

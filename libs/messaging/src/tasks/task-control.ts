@@ -119,7 +119,7 @@ export class TaskControl {
       }
       if (!row.ended || !row.message) return;
       const [isNew] = await admitOnce(tx, [{ consumer: `${this.service}.commands`, messageId: id }]);
-      if (isNew) await sendReply(this.options, tx, row.message, { failure: revokedBecause(reason) });
+      if (isNew) await sendReply(this.options, tx, row.message, revokedBecause(reason));
     });
     return this.find(id);
   }

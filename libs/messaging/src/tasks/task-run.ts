@@ -122,7 +122,7 @@ export async function sendReply(
 }
 
 /** What the sender of a revoked task is told. */
-export const revokedBecause = (reason: string): string => `revoked: ${reason}`;
+export const revokedBecause = (reason: string): Answer => ({ failure: `revoked: ${reason}`, revoked: true });
 
 /** @param run null when it may not start */
 export function endAsRevoked(
@@ -134,6 +134,6 @@ export function endAsRevoked(
   return inTransaction(environment.dataSource, async (tx) => {
     const values = [message.id, run, environment.consumer, JSON.stringify(message)];
     if ((await tx.query(endRevoked, values)).length === 0) return;
-    await sendReply(environment, tx, message, { failure: revokedBecause(reason) });
+    await sendReply(environment, tx, message, revokedBecause(reason));
   });
 }

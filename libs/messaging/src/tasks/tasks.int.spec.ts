@@ -14,6 +14,7 @@ import { Messaging } from '../messaging.js';
 import { connectRabbitMq } from '../rabbitmq/rabbitmq-command-transport.js';
 import { CommandFailed, CommandSucceeded } from '../reply.js';
 import type { CommandTransport } from '../transport/command-transport.js';
+import { RevokeTask } from './revoke-task.js';
 import { defaultTaskPolicy, TaskRevokedError, type TaskHandler, type TaskOptions } from './task-context.js';
 import { TaskEndedError } from './task-control.js';
 
@@ -278,6 +279,64 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
     await eventually(() => expect(answers).toMatchObject([{ reason: 'revoked: stop it' }]));
     await eventually(() => expect(reasons).toEqual([expect.any(TaskRevokedError)]));
     expect([await effects(), (await tasks.find(message.id)).state]).toEqual([[], 'REVOKED']);
+  });
+
+  describe('taken back by a command of its sender, under the address of the task', () => {
+    const revocation = (taskId: string, terminate = false, type: string = definition().type) =>
+      createMessage({
+        type: RevokeTask.type,
+        version: 1,
+        source: 'spec',
+        data: { taskId, command: type, terminate, reason: 'a mistake' },
+      });
+    const told = (id: string) => ({
+      requestId: id,
+      reason: expect.stringContaining('a mistake') as string,
+      revoked: true,
+    });
+
+    it('never starts when it has not, and the sender is told so', async () => {
+      const seen: number[] = [];
+      const { send, transport, tasks } = await serve(async ({ data }) => void seen.push(data.n));
+      const message = command(1, asking('command.failed'));
+      const revoke = revocation(message.id);
+      // Twice, and before the task has come.
+      for (let times = 0; times < 2; times += 1) await transport.send(revoke, { routingKey: message.type });
+      await eventually(async () => expect(await tasks.find(message.id)).toMatchObject({ state: 'REVOKED' }));
+      await send(message);
+      await eventually(() => expect(answers).toEqual([told(message.id)]));
+      await tasks.result(await send(command(2)), { timeoutMs: 20_000 });
+      expect(seen).toEqual([2]);
+    });
+
+    it.each([false, true])('is told when it runs (terminate: %s)', async (terminate) => {
+      const ends: string[] = [];
+      const { send, transport, tasks } = await serve(async ({ signal, complete }) => {
+        await once(signal, 'abort');
+        await complete((tx) => tx.query(effect, [1])).catch((error: Error) => ends.push(error.name));
+        throw signal.reason;
+      });
+      const message = command(1, asking('command.succeeded'));
+      await send(message);
+      await eventually(async () => expect(await tasks.active()).toHaveLength(1));
+      await transport.send(revocation(message.id, terminate), { routingKey: message.type });
+      const state = terminate ? 'REVOKED' : 'SUCCESS';
+      expect(await tasks.result(message.id, { timeoutMs: 20_000 })).toMatchObject({ state });
+      await eventually(async () =>
+        expect([await effects(), ends]).toEqual(terminate ? [[], ['TaskRevokedError']] : [[1], []]),
+      );
+    });
+
+    it('changes nothing where it is over, or no task', async () => {
+      const { send, transport, tasks, messaging } = await serve(async () => 'done');
+      const id = await send(command());
+      await tasks.result(id, { timeoutMs: 20_000 });
+      const revocations = [revocation(id), revocation(randomUUID(), true, 'no.task')];
+      for (const one of revocations) await transport.send(one, { routingKey: definition().type });
+      const counted = messaging.monitor.consumer(messaging.commands.queue).types.get(RevokeTask.type);
+      await eventually(() => expect(counted?.counts).toMatchObject({ duplicates: 2, deadLettered: 0 }));
+      expect(await tasks.list()).toMatchObject([{ id, state: 'SUCCESS' }]);
+    });
   });
 
   it('goes on in another process with what was saved, and fences the process that is gone', async () => {

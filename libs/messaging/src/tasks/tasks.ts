@@ -7,7 +7,7 @@ import type { Received } from '../consumer/dispatcher.js';
 import { KeyedQueue } from '../consumer/keyed-queue.js';
 import { outageRetryMs, triage } from '../consumer/triage.js';
 import { runStatement } from '../database/transaction.js';
-import type { MessageDefinition } from '../definition.js';
+import type { DataOf, MessageDefinition } from '../definition.js';
 import { retriesExhausted, type FailurePolicy } from '../failure-policy.js';
 import { errorText, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
@@ -15,6 +15,7 @@ import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import { deadLetter, done, doneAs, retry, retryBlameless, type Outcome } from '../outcome.js';
 import { redact } from '../personal/personal-fields.js';
 import { IsolatedTasks, type IsolatedTask } from './isolated/isolated-tasks.js';
+import { RevokeTask } from './revoke-task.js';
 import { RunningTasks } from './running-tasks.js';
 import {
   defaultTaskPolicy,
@@ -24,7 +25,7 @@ import {
   type TaskHandler,
   type TaskOptions,
 } from './task-context.js';
-import { TaskControl, type TaskControlOptions } from './task-control.js';
+import { TaskControl, TaskEndedError, type TaskControlOptions } from './task-control.js';
 import { beginTasks, fail, saveState, type Start, type Started } from './task-rows.js';
 import { endAsRevoked, TaskRun, type SavedState, type TaskEnvironment } from './task-run.js';
 
@@ -49,6 +50,7 @@ interface Registered {
 export class Tasks extends TaskControl {
   private readonly environment: TaskEnvironment;
   private readonly running: RunningTasks;
+  private readonly handled = new Set<string>();
   private readonly deliveries = new KeyedQueue();
   private readonly starting: Coalesced<Start, Started>;
   private readonly isolated: IsolatedTasks[] = [];
@@ -73,6 +75,7 @@ export class Tasks extends TaskControl {
       return states.map(({ id }) => saved.has(id));
     });
     this.environment = { ...options, consumer: commands.queue, saving };
+    commands.handle(RevokeTask, ({ data }) => this.revokeSent(data), { routingKey: null });
   }
 
   /**
@@ -85,6 +88,7 @@ export class Tasks extends TaskControl {
     handler: TaskHandler<z.output<Schema>> | IsolatedTask,
     options: TaskOptions = {},
   ): void {
+    this.handled.add(definition.type);
     const failurePolicy = { ...defaultTaskPolicy, ...options.failurePolicy };
     const timeLimit = completeTimeLimit(options.timeLimit);
     const isolated = 'module' in handler ? new IsolatedTasks(handler) : undefined;
@@ -106,6 +110,18 @@ export class Tasks extends TaskControl {
   async stop(): Promise<void> {
     for (const isolated of this.isolated) isolated.close();
     await this.running.rest();
+  }
+
+  /** Its sender has changed its mind. What is over, or no task, stays as it is. */
+  private async revokeSent({ taskId, command, ...revocation }: DataOf<typeof RevokeTask>): Promise<Outcome> {
+    if (!this.handled.has(command)) return doneAs.duplicates;
+    try {
+      await this.revoke(taskId, revocation);
+      return done;
+    } catch (error) {
+      if (error instanceof TaskEndedError) return doneAs.duplicates;
+      throw error;
+    }
   }
 
   private async deliver(task: Registered, received: Received): Promise<Outcome> {

@@ -6,9 +6,11 @@ import {
   WorkflowCompleted,
   WorkflowFailed,
 } from '@starter/contracts';
+import { RevokeTask } from '@starter/event-sourcing';
 import { converse, type Conversation } from '@starter/testing';
 import { z } from 'zod';
 import { chain, chord, forEach, group, task, workflow, type AnyDraft } from '../definition/builder.js';
+import { requestIdOf } from './derived-id.js';
 import { workflowInstance } from './workflow.decider.js';
 import type { WorkflowState } from './workflow.state.js';
 
@@ -174,10 +176,20 @@ it('map: one task for each item of an earlier result', () => {
     .thenEndsWith(completed([sum(3), sum(4)]));
 });
 
-it('revoke: what runs is cancelled, what was done is undone, and what comes late is undone again', () => {
+const revoked = () => ({
+  definition: RevokeTask,
+  data: {
+    taskId: requestIdOf(workflowId, '0.0', 'run', 1),
+    command: Add.type,
+    terminate: false,
+    reason: `workflow ${workflowId}: cancelled: by mistake`,
+  },
+});
+
+it('revoke: what runs is revoked where it runs, what was done is undone, and what comes late is undone again', () => {
   run(() => chain(add('a').compensateWith(task(Undo, {})), add('b')))
     .when(CancelWorkflow.of({ workflowId, reason: 'by mistake' }))
-    .thenSends(Undo.of({}))
+    .thenSends(revoked(), Undo.of({}))
     .whenSucceeded(Undo)
     .thenEndsWith(failed('cancelled: by mistake'))
     .whenSucceeded(Add, sum(1))

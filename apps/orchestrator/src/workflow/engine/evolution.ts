@@ -9,6 +9,7 @@ import {
   TaskDeferred,
   TaskFailed,
   TaskRequested,
+  TaskRevoked,
   TaskSucceeded,
   TimerSet,
   WorkflowCompleted,
@@ -29,6 +30,7 @@ import {
   stuck,
   taskFailed,
   taskRequested,
+  taskRevoked,
   taskSucceeded,
   timerSet,
   unstuck,
@@ -47,6 +49,7 @@ export const evolution = on(
   ),
   apply(TaskSucceeded, (state: WorkflowState, { data }) => taskSucceeded(running(state), data)),
   apply(TaskFailed, (state: WorkflowState, { data }) => taskFailed(running(state), data)),
+  apply(TaskRevoked, (state: WorkflowState, { data }) => taskRevoked(running(state), data)),
   apply(GroupStarted, (state: WorkflowState, { data }) => groupStarted(running(state), data)),
   apply(NodeEnded, (state: WorkflowState, { data }) => nodeEnded(running(state), data)),
   apply(TimerSet, (state: WorkflowState, { data }) => {

@@ -5,16 +5,9 @@ import type { Run } from './run.js';
 import { setTimer, timerOf } from './timers.js';
 import { isActive } from './workflow.state.js';
 
-/** About so many events at most in one transaction: what is left waits for a message of its own. */
-const fullAt = 500;
-
 /** Begins members of groups, so many as there is room for. */
 export function fillGroups(run: Run): void {
-  for (
-    let path = run.state.unfilled.last();
-    path !== undefined && run.events.length < fullAt;
-    path = run.state.unfilled.last()
-  ) {
+  for (let path = run.state.unfilled.last(); path !== undefined && !run.isFull; path = run.state.unfilled.last()) {
     const { workflowId, groups } = run.state;
     if (isActive(run.state, path)) {
       run.agenda.push({ do: 'enter', path: childPath(path, groups.get(path)?.begun ?? 0) });

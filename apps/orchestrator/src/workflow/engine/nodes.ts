@@ -5,6 +5,7 @@ import { childPath, nodeAt, placeIn, rootPath } from '../definition/node-path.js
 import { BadReferenceError } from '../definition/reference.js';
 import { isUndone } from './compensations.js';
 import { request } from './requests.js';
+import { revokeOpen } from './revocations.js';
 import type { Run } from './run.js';
 import { setTimer } from './timers.js';
 import { branchOf, itemsOf } from './values.js';
@@ -120,11 +121,12 @@ function isRecorded(run: Run, node: WorkflowNode, parent: WorkflowNode | undefin
   return parent ? parent.kind === 'group' || parent.kind === 'forEach' : !isUndone(run.state.compensations);
 }
 
-/** A node has failed: so has its parent, unless that one knows better. */
+/** A node has failed: what is under way in it is revoked, and its parent has failed as well, unless that one knows better. */
 function failed(run: Run, path: string, reason: string): void {
   const { state, agenda } = run;
   const { workflowId, definition } = state;
   if (!state.ended.has(path)) run.emit(NodeEnded.of({ workflowId, path, outcome: 'failed', reason }));
+  revokeOpen(run, path, reason);
   const place = placeIn(path);
   if (!place) return;
   const { parent, index } = place;

@@ -1,7 +1,21 @@
-import { CancelWorkflow, defineCommand, StartWorkflow, WorkflowCompleted } from '@starter/contracts';
+import {
+  CancelWorkflow,
+  defineCommand,
+  StartWorkflow,
+  TaskRequested,
+  TaskRevoked,
+  TimerFired,
+  TimerSet,
+  WorkflowCompleted,
+  WorkflowFailed,
+  type DataOf,
+} from '@starter/contracts';
+import { RevokeTask } from '@starter/event-sourcing';
+import type { Draft } from '@starter/messaging';
 import { converse } from '@starter/testing';
 import { z } from 'zod';
-import { chain, group, sleep, task, workflow, type AnyDraft } from '../definition/builder.js';
+import { chain, fixed, group, sleep, task, workflow, type AnyDraft } from '../definition/builder.js';
+import { requestIdOf } from './derived-id.js';
 import { forkFrom } from './operations.js';
 import { workflowInstance } from './workflow.decider.js';
 import type { StartedWorkflow } from './workflow.state.js';
@@ -18,7 +32,12 @@ const begin = (draft: AnyDraft) => {
     StartWorkflow.of({ workflowId, workflow: 'operations', definition, input: {} }),
   );
 };
-const cancel = (path: string) => CancelWorkflow.of({ workflowId, path, reason: 'nobody needs it' });
+const reason = 'nobody needs it';
+const cancel = (path: string) => CancelWorkflow.of({ workflowId, path, reason });
+const revocation = (path: string, command: string, { attempt = 1, terminate = false, because = '' } = {}) => {
+  const taskId = requestIdOf(workflowId, path, 'run', attempt);
+  return { definition: RevokeTask, data: { taskId, command, terminate, reason: `workflow ${workflowId}: ${because}` } };
+};
 
 describe('a fork', () => {
   const three = () => chain(task(A, { n: 1 }), sleep('1s'), task(C, { n: 3 }));
@@ -61,7 +80,7 @@ describe('cancelling a node', () => {
   it('fails it, and what it is in goes on as after any failure', () => {
     begin(chain(group(task(A, { n: 1 }), task(B, { n: 2 })).minSuccess(1), (both) => task(C, { n: both })))
       .when(cancel('0.0.0'))
-      .thenSends()
+      .thenSends(revocation('0.0.0', A.type, { because: `0.0.0 spec.a was cancelled: ${reason}` }))
       .whenSucceeded(B, 'two')
       .thenSends(C.of({ n: [null, 'two'] }))
       .whenSucceeded(A, 'late')
@@ -84,4 +103,74 @@ describe('cancelling a node', () => {
     run.whenSucceeded(A, 'one');
     expect(run.state).toMatchObject({ status: 'completed' });
   });
+});
+
+describe('what is under way in a node that has failed', () => {
+  const cancelled = `cancelled: ${reason}`;
+
+  it('is revoked where it runs; with terminate at once', () => {
+    const both = () => begin(group(task(A, { n: 1 }), chain(task(B, { n: 2 }), task(C, { n: 3 }))));
+    both()
+      .whenSucceeded(A)
+      .when(CancelWorkflow.of({ workflowId, reason }))
+      .thenSends(revocation('0.1.0', B.type, { because: cancelled }));
+    both()
+      .when(CancelWorkflow.of({ workflowId, reason, terminate: true }))
+      .thenSends(
+        revocation('0.0', A.type, { because: cancelled, terminate: true }),
+        revocation('0.1.0', B.type, { because: cancelled, terminate: true }),
+      )
+      // Neither is asked for again, whatever the services answer.
+      .whenRevoked(A)
+      .thenSends()
+      .whenRevoked(B)
+      .thenSends();
+  });
+
+  it('is revoked when another member has failed the group, and under the address of its command', () => {
+    const run = begin(group(task(A, { n: 1 }), task(B, { n: 2 }))).whenFailed(B, 'no');
+    run.thenSends(revocation('0.0', A.type, { because: '0.1 spec.b failed: no' }));
+    const sent = run.events.flatMap((event) => workflowInstance.outgoing?.(event) ?? []);
+    expect(sent.at(-1)).toMatchObject({ type: RevokeTask.type, address: A.type });
+  });
+
+  it('is revoked in every attempt that nobody has answered', () => {
+    const impatient = task(A, { n: 1 })
+      .retry({ attempts: 2, backoff: fixed('0s') })
+      .timeout('1s');
+    const run = begin(impatient);
+    for (const attempt of [1, 2]) run.when(TimerFired.of({ workflowId, timerId: `timeout/0/run/${attempt}` }));
+    const because = '0 spec.a failed: no answer within 1s';
+    run.thenSends(revocation('0', A.type, { because }), revocation('0', A.type, { because, attempt: 2 }));
+  });
+
+  it('is revoked in parts, so that no transaction has to hold them all', () => {
+    const size = 1_200;
+    const run = begin(group(...Array.from({ length: size }, (_, n) => task(A, { n }))));
+    const fires = () => {
+      const timer = run.events.findLast(({ type }) => type === TimerSet.type)?.data as DataOf<typeof TimerSet>;
+      return TimerFired.of({ workflowId, timerId: timer.timerId });
+    };
+    while (run.events.filter(({ type }) => type === TaskRequested.type).length < size) run.when(fires());
+    const parts: number[] = [];
+    const revoked = () => run.events.flatMap(({ type, data }) => (type === TaskRevoked.type ? [data] : []));
+    for (let next = CancelWorkflow.of({ workflowId, reason, terminate: true }) as Draft; revoked().length < size;) {
+      const before = run.events.length;
+      run.when(next);
+      parts.push(run.events.length - before);
+      next = fires();
+    }
+    expect(Math.max(...parts)).toBeLessThan(600);
+    expect(new Set(revoked().map((data) => (data as DataOf<typeof TaskRevoked>).requestId)).size).toBe(size);
+    expect(revoked().filter((data) => !(data as DataOf<typeof TaskRevoked>).terminate)).toEqual([]);
+  });
+});
+
+it('a task that was revoked where it runs has failed, and is not tried again', () => {
+  const stubborn = task(A, { n: 1 }).retry({ attempts: 5, backoff: fixed('0s') });
+  begin(stubborn)
+    .whenFailed(A, 'busy')
+    .thenSends(A.of({ n: 1 }))
+    .whenRevoked(A)
+    .thenEndsWith(WorkflowFailed.of({ workflowId, reason: '0 spec.a failed: revoked: by hand' }));
 });

@@ -8,6 +8,7 @@ import {
   StartWorkflow,
   TaskFailed,
   TaskRequested,
+  TaskRevoked,
   TaskSucceeded,
   TimerFired,
   TimerSet,
@@ -430,6 +431,27 @@ function checkCompensations(tree: Tree, failed: ReadonlySet<string>, events: rea
   }
 }
 
+/** What was asked for in a node that failed, and had not been answered, is revoked; nothing else, and nothing twice. */
+function checkRevocations(events: readonly RecordedEvent[]): void {
+  const open = new Map<string, string>();
+  const expected = new Set<string>();
+  for (const { type, data } of events) {
+    const { path, purpose, requestId, outcome, retried, late, timedOut } = data as Record<string, string>;
+    if (!path) continue;
+    if (requestId && type === TaskRequested.type && purpose === 'run') open.set(requestId, path);
+    if (requestId && (type === TaskSucceeded.type || (type === TaskFailed.type && !timedOut))) open.delete(requestId);
+    const failed =
+      type === NodeEnded.type
+        ? outcome === 'failed'
+        : type === TaskFailed.type && purpose === 'run' && !retried && !late;
+    if (failed) for (const [id, place] of open) if (isAbove(path, place)) expected.add(id);
+  }
+  const revoked = events.flatMap(({ type, data }) =>
+    type === TaskRevoked.type ? [(data as DataOf<typeof TaskRevoked>).requestId] : [],
+  );
+  expect(revoked.sort()).toEqual([...expected].sort());
+}
+
 function checkRecords(events: readonly RecordedEvent[]): void {
   const ends = events.flatMap(({ type, data }) => {
     const { path, purpose, late, retried } = data as { path: string; purpose?: string; late?: true; retried?: true };
@@ -473,6 +495,7 @@ it(`${trees} random workflows end as the model says, however late, often and dis
       expect(end.length).toBeLessThanOrEqual(1 + unstuck);
       if (result !== undefined) expect(end[0]?.data).toEqual({ workflowId, result });
       checkCompensations(tree, model.failed, world.events);
+      checkRevocations(world.events);
       checkRecords(world.events);
       const before = world.events.length;
       for (const draft of world.stale) world.deliver(draft);

@@ -13,6 +13,14 @@ import { isActive, nameOf, type Request, type StartedWorkflow } from './workflow
 
 type Attempt = Pick<Request, 'path' | 'purpose' | 'attempt' | 'requestId'>;
 
+interface Failure {
+  readonly reason: string;
+  /** At the service that has the command. */
+  readonly revoked?: true;
+  /** Nobody has answered. */
+  readonly timedOut?: true;
+}
+
 /** Sends the command of a task or of a compensation; that of a task with a rate limit when it is its turn. */
 export function request(run: Run, path: string, purpose: Request['purpose'], attempt: number): void {
   if (purpose === 'compensate' || mayRequest(run, path, attempt)) send(run, path, purpose, attempt);
@@ -50,15 +58,16 @@ export function succeed(run: Run, { path, purpose, attempt, requestId, state }: 
 }
 
 /** A reply says that the command was not carried out, or none has come in time. */
-export function fail(run: Run, attempted: Request, reason: string, timedOut = false): void {
+export function fail(run: Run, attempted: Request, { reason, revoked, timedOut }: Failure): void {
   const { path, purpose, attempt, requestId, state } = attempted;
   if (state !== 'requested') return;
   const identity = { workflowId: run.state.workflowId, path, purpose, requestId };
-  const failure = { reason, ...(timedOut ? { timedOut: true as const } : {}) };
+  const failure = { reason, ...(timedOut ? { timedOut } : {}) };
   if (!isCurrent(run.state, attempted)) return run.emit(TaskFailed.of({ ...identity, ...failure, late: true }));
   const { retry } = commandOf(run.state, path, purpose);
   const tries = purpose === 'run' ? attempt : attemptsOf(run.state.compensations, path).round;
-  if (!retry || tries >= retry.attempts) return failForGood(run, attempted, failure);
+  // Nobody revokes what is to be tried again.
+  if (!retry || revoked || tries >= retry.attempts) return failForGood(run, attempted, failure);
   run.emit(TaskFailed.of({ ...identity, ...failure, retried: true }));
   const delayMs = backoffMs(retry.backoff, tries);
   if (delayMs === 0) return request(run, path, purpose, attempt + 1);
@@ -71,7 +80,7 @@ export function timedOut(run: Run, attempt: Omit<Attempt, 'requestId'>): void {
   );
   if (!sent || !isCurrent(run.state, sent)) return;
   const { timeout } = commandOf(run.state, sent.path, sent.purpose);
-  fail(run, sent, `no answer within ${timeout}`, true);
+  fail(run, sent, { reason: `no answer within ${timeout}`, timedOut: true });
 }
 
 /** The wait before this attempt is over. */

@@ -11,6 +11,9 @@ export type Step =
   | { readonly do: 'leave'; readonly path: string }
   | { readonly do: 'fail'; readonly path: string; readonly reason: string };
 
+/** About so many events at most in one transaction: what is left waits for a message of its own. */
+const fullAt = 500;
+
 /**
  * One decision in the making: the events so far, and the state after them. What remains to be done waits on the agenda instead
  * of the call stack, which a long chain of steps that end at once would overflow.
@@ -22,6 +25,8 @@ export class Run {
   rootLeft = false;
   /** It is this decision that goes on with groups that did not fit in one transaction. */
   fills = false;
+  /** What it revokes ends at once. */
+  terminates = false;
 
   state: StartedWorkflow;
 
@@ -30,6 +35,10 @@ export class Run {
     readonly limits: WorkflowLimits,
   ) {
     this.state = before;
+  }
+
+  get isFull(): boolean {
+    return this.events.length >= fullAt;
   }
 
   emit(event: Events[number]): void {

@@ -13,6 +13,8 @@ export type Timer =
       readonly attempt: number;
     }
   | { readonly kind: 'sleep' | 'deadline'; readonly path: string }
+  /** Goes on with the revocations in a node that did not fit in one transaction; the request that is next. */
+  | { readonly kind: 'revoke' | 'terminate'; readonly path: string; readonly next: string }
   /** Goes on with the members of groups that did not fit in one transaction. */
   | { readonly kind: 'fill'; readonly number: number }
   /** The next tasks may be requested that share a rate limit. */
@@ -27,6 +29,9 @@ export function timerIdOf(timer: Timer): string {
     case 'sleep':
     case 'deadline':
       return [timer.kind, timer.path].join('/');
+    case 'revoke':
+    case 'terminate':
+      return [timer.kind, timer.path, timer.next].join('/');
     case 'fill':
       return [timer.kind, timer.number].join('/');
     case 'limit':
@@ -37,7 +42,7 @@ export function timerIdOf(timer: Timer): string {
 /** undefined for what is no id of a timer. */
 export function timerOf(timerId: string): Timer | undefined {
   const [, kind, path, purpose, attempt] =
-    /^(retry|timeout)\/([\d.]+)\/(run|compensate)\/(\d+)$|^(sleep|deadline)\/([\d.]+)$|^(fill)\/(\d+)$|^(limit)\/(\d+)\/(.+)$/
+    /^(retry|timeout)\/([\d.]+)\/(run|compensate)\/(\d+)$|^(sleep|deadline)\/([\d.]+)$|^(revoke|terminate)\/([\d.]+)\/([\da-f-]{36})$|^(fill)\/(\d+)$|^(limit)\/(\d+)\/(.+)$/
       .exec(timerId)
       ?.filter((part) => part !== undefined) ?? [];
   switch (kind) {
@@ -47,6 +52,9 @@ export function timerOf(timerId: string): Timer | undefined {
     case 'sleep':
     case 'deadline':
       return { kind, path: path as string };
+    case 'revoke':
+    case 'terminate':
+      return { kind, path: path as string, next: purpose as string };
     case 'fill':
       return { kind, number: Number(path) };
     case 'limit':

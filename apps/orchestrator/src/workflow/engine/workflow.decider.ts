@@ -3,6 +3,7 @@ import {
   DeliverEvent,
   StartWorkflow,
   TaskRequested,
+  TaskRevoked,
   TimerFired,
   TimerSet,
   UnstickWorkflow,
@@ -20,6 +21,7 @@ import {
   handle,
   on,
   reject,
+  RevokeTask,
   type Actor,
   type Decision,
   type OutgoingCommand,
@@ -35,6 +37,7 @@ import { fillGroups } from './fill-groups.js';
 import { work } from './nodes.js';
 import { nextPortion } from './rate-limits.js';
 import { fail, request, retry, send, succeed, timedOut } from './requests.js';
+import { revokeOpen } from './revocations.js';
 import { Run } from './run.js';
 import { timerOf } from './timers.js';
 import { resultOf } from './values.js';
@@ -62,7 +65,7 @@ export function workflowActor(limits: WorkflowLimits = defaultLimits): Actor<Wor
         settle(state, message.subject, data.requestId, limits, (run, sent) => succeed(run, sent, data.result)),
       ),
       handle(CommandFailed, ({ data, message }, state: WorkflowState) =>
-        settle(state, message.subject, data.requestId, limits, (run, sent) => fail(run, sent, data.reason)),
+        settle(state, message.subject, data.requestId, limits, (run, sent) => fail(run, sent, data)),
       ),
       handle(TimerFired, ({ data }, state: WorkflowState) => decideOn(state, (run) => fire(run, data.timerId))),
       handle(DeliverEvent, ({ data }, state: WorkflowState) => decideOn(state, (run) => deliver(run, data, work))),
@@ -123,14 +126,22 @@ function fire(run: Run, timerId: string): string | void {
     case 'limit':
       for (const [path, attempt] of nextPortion(run, timer)) send(run, path, 'run', attempt);
       return;
+    case 'revoke':
+    case 'terminate':
+      run.terminates = timer.kind === 'terminate';
+      return revokeOpen(run, timer.path, `${nameOf(run.state, timer.path)} has failed`);
     case 'fill':
       run.fills = timerId === run.state.fillTimer;
   }
 }
 
-function cancel(run: Run, { path = rootPath, reason }: DataOf<typeof CancelWorkflow>): string | void {
+function cancel(
+  run: Run,
+  { path = rootPath, reason, terminate = false }: DataOf<typeof CancelWorkflow>,
+): string | void {
   const refusal = whyNotCancelled(run.state, path);
   if (refusal !== undefined) return refusal;
+  run.terminates = terminate;
   run.agenda.push({
     do: 'fail',
     path,
@@ -183,6 +194,12 @@ function outgoing({ type, data }: RecordedEvent): OutgoingCommand[] {
     } = data as DataOf<typeof TaskRequested>;
     const replyTo = { address: workflowReplies, subject: workflowId };
     return [{ type: command, version: commandVersion, id: requestId, data: input, subject, replyTo }];
+  }
+  if (type === TaskRevoked.type) {
+    const { workflowId, requestId: taskId, command, terminate = false, reason } = data as DataOf<typeof TaskRevoked>;
+    const revocation = { taskId, command, terminate, reason: `workflow ${workflowId}: ${reason}` };
+    const id = derivedId('revoke', taskId);
+    return [{ type: RevokeTask.type, version: RevokeTask.version, id, address: command, data: revocation }];
   }
   if (type !== TimerSet.type) return [];
   const { workflowId, timerId, delayMs } = data as DataOf<typeof TimerSet>;

@@ -4,6 +4,7 @@ import type {
   NodeEnded,
   TaskFailed,
   TaskRequested,
+  TaskRevoked,
   TaskSucceeded,
   TimerSet,
   WorkflowStarted,
@@ -28,6 +29,8 @@ export interface Request {
   readonly state: 'requested' | 'succeeded' | 'failed' | 'timedOut';
   readonly result?: Json;
   readonly reason?: string;
+  /** Whoever has it was told that it is not needed any more. */
+  readonly revoked?: true;
 }
 
 /** A group or forEach that has begun; what it counts, nobody has to count again. */
@@ -166,6 +169,10 @@ export function taskFailed(state: StartedWorkflow, data: DataOf<typeof TaskFaile
   return failed(begun(next, path), path, `${nameOf(state, path)} failed: ${reason}`);
 }
 
+export function taskRevoked(state: StartedWorkflow, { requestId }: DataOf<typeof TaskRevoked>): StartedWorkflow {
+  return settled(state, requestId, { revoked: true });
+}
+
 export const groupStarted = (state: StartedWorkflow, { path, size }: DataOf<typeof GroupStarted>): StartedWorkflow => {
   const items = itemsOf(state, path);
   const group = { size, begun: 0, succeeded: 0, failed: 0, ...(items ? { items } : {}) };
@@ -288,7 +295,7 @@ export function counted(
 function settled(
   state: StartedWorkflow,
   requestId: string,
-  outcome: Pick<Request, 'state' | 'result' | 'reason'>,
+  outcome: Partial<Pick<Request, 'state' | 'result' | 'reason' | 'revoked'>>,
 ): StartedWorkflow {
   const request = state.requests.get(requestId);
   // A task whose input could not be put together was never requested.

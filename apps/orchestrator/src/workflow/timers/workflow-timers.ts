@@ -9,6 +9,7 @@ import {
   TaskDeferred,
   TaskFailed,
   TaskRequested,
+  TaskRevoked,
   TaskSucceeded,
   TimerSet,
   WorkflowCompleted,
@@ -55,7 +56,7 @@ export const workflowTimers = defineProjection('workflow-timers', {
     ),
     project(WorkflowCompleted, remove),
     project(WorkflowFailed, remove),
-    ignore(WorkflowStarted, TaskRequested, TaskSucceeded, TaskFailed, GroupStarted, NodeEnded),
+    ignore(WorkflowStarted, TaskRequested, TaskRevoked, TaskSucceeded, TaskFailed, GroupStarted, NodeEnded),
     ignore(
       TaskDeferred,
       LimitRested,

@@ -9,6 +9,7 @@ import {
   TaskDeferred,
   TaskFailed,
   TaskRequested,
+  TaskRevoked,
   TaskSucceeded,
   TimerSet,
   WorkflowCompleted,
@@ -55,7 +56,7 @@ export const workflowWaits = defineProjection('workflow-waits', {
     ),
     project(WorkflowCompleted, remove),
     project(WorkflowFailed, remove),
-    ignore(WorkflowStarted, TaskRequested, TaskSucceeded, TaskFailed, GroupStarted, NodeEnded, TimerSet),
+    ignore(WorkflowStarted, TaskRequested, TaskRevoked, TaskSucceeded, TaskFailed, GroupStarted, NodeEnded, TimerSet),
     ignore(TaskDeferred, LimitRested, EventAwaited, EventKept, EventReceived, WorkflowStuck, WorkflowUnstuck),
   ),
 });
