@@ -175,6 +175,14 @@ const promises: {
     breakIt: ['postgres-data:/var/lib/postgresql', '/var/lib/postgresql'],
   },
   {
+    promise: 'RabbitMQ leaves a delivery with its consumer for longer than a task may run',
+    brokenBy: ({ compose }) => {
+      const { RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: given = '' } = compose.services['rabbitmq']!.environment ?? {};
+      return Number(/-rabbit consumer_timeout (\d+)/.exec(String(given))?.[1] ?? 0) > 1_800_000 ? [] : [String(given)];
+    },
+    breakIt: ['consumer_timeout 3600000', 'consumer_timeout 1800000'],
+  },
+  {
     promise: '.env.example lists every variable of the file, and no other',
     brokenBy: (it) => {
       const used = variables(it).map(({ name }) => name);

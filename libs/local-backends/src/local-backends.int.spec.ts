@@ -47,6 +47,10 @@ scenario('PostgreSQL, RabbitMQ and Kafka', () => {
     it('Kafka has an acknowledged record', () => expect(restarted['record']).toBe('record'));
   });
 
+  it('RabbitMQ leaves a delivery with its consumer for longer than a task may run', async () => {
+    expect(await rabbitMq.control('eval', 'application:get_env(rabbit, consumer_timeout).')).toContain('{ok,3600000}');
+  });
+
   it('leaves no process and no temporary folder after `stop`', async () => {
     const folders = foldersInUse();
     expect(folders).toHaveLength(3);

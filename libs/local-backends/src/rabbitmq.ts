@@ -49,6 +49,9 @@ async function install(): Promise<string> {
  */
 const offerAgainMs = 10_000;
 
+/** What is not acknowledged for so long is taken back. A task may run for 30 minutes, which is RabbitMQ's default. */
+const consumerTimeoutMs = 3_600_000;
+
 async function prepare(program: string, folder: DataFolder, ports: readonly number[]): Promise<PreparedServer> {
   const [port = 0, distributionPort = 0, epmdPort = 0] = ports;
   const configuration = await folder.write(
@@ -75,6 +78,7 @@ raft.wal_max_size_bytes = 67108864
     RABBITMQ_DIST_PORT: String(distributionPort),
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: [
       '-kernel inet_dist_use_interface {127,0,0,1}',
+      `-rabbit consumer_timeout ${consumerTimeoutMs}`,
       `-rabbit dead_letter_worker_publisher_confirm_timeout ${offerAgainMs}`,
       `-rabbit dead_letter_worker_publisher_confirm_timeout_ms ${offerAgainMs}`,
     ].join(' '),
