@@ -35,6 +35,7 @@ const view = z.object({
   state: z.enum(taskStates),
   worker: z.string().nullable(),
   attempt: z.int(),
+  starts: z.int(),
   progress: z
     .object({ current: z.number(), total: z.number(), percent: z.number(), detail: z.unknown().optional() })
     .nullable(),

@@ -3,6 +3,7 @@ import {
   CampaignCompleted,
   CompleteCampaign,
   DeactivateUser,
+  ExportUsers,
   SendEmail,
   UserActivated,
   UserVerified,
@@ -17,6 +18,6 @@ export const workflows: readonly Workflow[] = [userOnboarding, emailCampaign];
 
 /** What any workflow may send and wait for. */
 export const contracts: Contracts = {
-  commands: [SendEmail, CompleteCampaign, ActivateUser, DeactivateUser],
+  commands: [SendEmail, CompleteCampaign, ActivateUser, DeactivateUser, ExportUsers],
   events: [UserVerified, UserActivated, CampaignCompleted],
 };

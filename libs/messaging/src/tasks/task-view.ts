@@ -17,6 +17,8 @@ export interface Task {
   /** Process that has it, or had it last: `service@host:pid`. */
   readonly worker: string | null;
   readonly attempt: number;
+  /** How often a handler has begun: more often than there were attempts when a process died with it. */
+  readonly starts: number;
   readonly progress: Progress | null;
   readonly result: unknown;
   /** Of the last attempt, or why it was revoked. */
@@ -38,12 +40,13 @@ export interface ScheduledTask extends Pick<Task, 'id' | 'name' | 'args' | 'atte
 }
 
 export const unknownTask = (id: string): Task => ({
-  ...{ id, name: null, args: null, state: 'PENDING', worker: null, attempt: 0, progress: null, result: null },
+  ...{ id, name: null, args: null, state: 'PENDING', worker: null, progress: null, result: null },
+  ...{ attempt: 0, starts: 0 },
   ...{ error: null, revoked: false, receivedAt: null, startedAt: null, heartbeatAt: null, dueAt: null, endedAt: null },
 });
 
-const columns = `id, message ->> 'type' AS name, message -> 'data' AS args, state, worker, attempt, progress, result, error, revoked,
-  received_at AS "receivedAt", started_at AS "startedAt", heartbeat_at AS "heartbeatAt", due_at AS "dueAt", ended_at AS "endedAt"`;
+const columns = `id, message ->> 'type' AS name, message -> 'data' AS args, state, worker, attempt, run AS starts, progress, result,
+  error, revoked, received_at AS "receivedAt", started_at AS "startedAt", heartbeat_at AS "heartbeatAt", due_at AS "dueAt", ended_at AS "endedAt"`;
 
 export const selectTasks: Statement = {
   name: 'task-select',
