@@ -41,6 +41,18 @@ it('shows what runs and what waits', async () => {
   expect(list?.split('\n')).toHaveLength(2);
 });
 
+it('shows when what waits for its rate limit is due', async () => {
+  await database.dataSource.query(
+    `INSERT INTO rate_limit_slot (type, next_at, every) VALUES ('test.do-it', '2100-01-01T00:00:00Z', '1 hour')`,
+  );
+  await database.dataSource.query(
+    `INSERT INTO rate_limit_waiting (type, message_id, address, message)
+     SELECT 'test.do-it', id, 'test.do-it', '{"data":{}}' FROM unnest('{next,last}'::text[]) AS id`,
+  );
+  const { out } = await tasks('scheduled');
+  expect(out).toMatch(/two.*retry[^]*next.*rate limit.*2100-01-01T00:00[^]*last.*rate limit.*2100-01-01T01:00/);
+});
+
 it('shows one, and waits for its result', async () => {
   const [result, late, unknown] = await Promise.all([
     tasks('result', 'three'),

@@ -30,7 +30,7 @@ tasks
       if (options.json) return print(found.map((one) => JSON.stringify(one)));
       const table = newTable('id', 'name', 'waits for', 'due', 'attempts', 'error');
       for (const { id, name, waitsFor, dueAt, attempt, error } of found) {
-        table.push([id, name ?? '', waitsFor, dueAt?.toISOString() ?? '', attempt, error ?? '']);
+        table.push([id, name ?? '', waitsFor, dueAt.toISOString(), attempt, error ?? '']);
       }
       await print([table.toString()]);
     });

@@ -58,7 +58,7 @@ export interface MessagingOptions extends HandlerOptions {
   readonly leaseMs?: number;
   /** How long what is in hand may take when the application shuts down, in milliseconds. Default 20 000. */
   readonly drainMs?: number;
-  /** Not ready: a consumer that has work in hand, or a relay that has rows, and finishes none for so long. Default 120 000 ms. */
+  /** Not ready: a consumer that has work in hand besides tasks, or a relay that has rows, and finishes none for so long. Default 120 000 ms. */
   readonly stalledMs?: number;
   /** A consumer that gets nothing for so long although the broker holds messages for it is built anew. Default 60 000 ms. */
   readonly silentMs?: number;

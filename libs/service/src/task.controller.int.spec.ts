@@ -16,6 +16,8 @@ import { startService, type RunningService } from './start-service.js';
 const schema = z.strictObject({ n: z.int() });
 const DoIt = { kind: 'command', type: 'spec.do-it', version: 1, owner: 'spec', schema } as const;
 
+const Rare = { ...DoIt, type: 'spec.rare' } as const;
+
 const gate = new AbortController();
 async function handler({ data, progress, signal }: TaskContext<{ n: number }>): Promise<unknown> {
   progress(data.n, 4);
@@ -27,6 +29,11 @@ async function handler({ data, progress, signal }: TaskContext<{ n: number }>): 
 @Module({
   providers: [
     { provide: 'task', inject: [Messaging], useFactory: ({ tasks }: Messaging) => tasks.handle(DoIt, handler) ?? true },
+    {
+      provide: 'rare task',
+      inject: [Messaging],
+      useFactory: ({ tasks }: Messaging) => tasks.handle(Rare, handler, { rateLimit: '1/d' }) ?? true,
+    },
   ],
 })
 class SpecModule {}
@@ -57,8 +64,8 @@ const ask = async (path: string, body?: object) => {
   const response = await fetch(`${service.url}/tasks${path}`, body ? post : {});
   return { status: response.status, body: await response.json() };
 };
-const send = async (n: number) => {
-  const message = createMessage({ type: DoIt.type, version: 1, source: 'spec', data: { n } });
+const send = async (n: number, { type }: { readonly type: string } = DoIt) => {
+  const message = createMessage({ type, version: 1, source: 'spec', data: { n } });
   await commands.send(message);
   return message.id;
 };
@@ -78,6 +85,14 @@ it('tells how tasks stand, ends one, and streams the progress of another until i
   expect([states.at(0), states.at(-1)]).toEqual(['PROGRESS', 'SUCCESS']);
   expect((await ask('?state=REVOKED&type=spec.do-it')).body).toMatchObject([{ id: other }]);
   expect((await ask('/scheduled')).body).toEqual([]);
+});
+
+it('tells when what waits for its rate limit is due', async () => {
+  const ids = [await send(1, Rare), await send(1, Rare)];
+  await eventually(async () => expect((await ask('/scheduled')).body).toHaveLength(1));
+  const [waiting] = (await ask('/scheduled')).body as { id: string; waitsFor: string; dueAt: string }[];
+  expect(waiting).toMatchObject({ id: expect.stringMatching(ids.join('|')), waitsFor: 'rate limit' });
+  expect(new Date(waiting!.dueAt).getTime()).toBeGreaterThan(Date.now() + 80_000_000);
 });
 
 it('refuses what makes no sense', async () => {

@@ -49,8 +49,8 @@ const view = z.object({
   endedAt: instant,
 });
 const scheduled = view
-  .pick({ id: true, name: true, args: true, attempt: true, dueAt: true, error: true })
-  .extend({ waitsFor: z.enum(['retry', 'rate limit']) });
+  .pick({ id: true, name: true, args: true, attempt: true, error: true })
+  .extend({ waitsFor: z.enum(['retry', 'rate limit']), dueAt: z.iso.datetime() });
 
 @ApiTags('tasks')
 @Controller('tasks')

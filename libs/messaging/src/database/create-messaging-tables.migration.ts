@@ -134,7 +134,10 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         -- When the next message would be on time.
         next_at timestamptz NOT NULL DEFAULT '-infinity',
         -- How many messages the last statement let go.
-        granted integer NOT NULL DEFAULT 0
+        granted integer NOT NULL DEFAULT 0,
+        -- The rate that it had, for those who ask when what waits is due.
+        every interval NOT NULL DEFAULT '0',
+        burst integer NOT NULL DEFAULT 1
       ) WITH (fillfactor = 50);
 
       -- Commands over their limit, until they are handled.

@@ -23,6 +23,8 @@ export class ConsumerMonitor {
   private readonly others = newTypeMonitor();
   private attached: Consumer[] = [];
   private running = 0;
+  /** Of these, those that bound their time themselves. */
+  private patient = 0;
   private settledAt = performance.now();
   private takenAt = performance.now();
   private idleUntil = performance.now();
@@ -37,7 +39,7 @@ export class ConsumerMonitor {
     return (delivery) => {
       const since = performance.now();
       this.takenAt = since;
-      if (this.running === 0) this.idleUntil = since;
+      if (this.running === this.patient) this.idleUntil = since;
       this.running += 1;
       return handle(delivery).then(
         (outcome) => {
@@ -90,14 +92,20 @@ export class ConsumerMonitor {
     return performance.now() - this.takenAt;
   }
 
-  /** Milliseconds that it has had deliveries in hand without an outcome of any; 0 when it has none in hand. */
+  /** Milliseconds that it has had deliveries in hand without an outcome of any; 0 when it has none but {@link bounded} ones. */
   get unsettledMs(): number {
-    return this.running === 0 ? 0 : performance.now() - Math.max(this.settledAt, this.idleUntil);
+    return this.running === this.patient ? 0 : performance.now() - Math.max(this.settledAt, this.idleUntil);
   }
 
-  /** What is in hand takes long and gets on: starts {@link unsettledMs} anew. */
-  alive(): void {
-    this.settledAt = performance.now();
+  /** A delivery that ends by a time of its own: however long it takes, it does not hang. */
+  async bounded<T>(work: () => Promise<T>): Promise<T> {
+    this.patient += 1;
+    try {
+      return await work();
+    } finally {
+      if (this.running === this.patient) this.idleUntil = performance.now();
+      this.patient -= 1;
+    }
   }
 
   /** Starts {@link untakenMs} anew. */

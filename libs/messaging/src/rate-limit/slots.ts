@@ -37,17 +37,17 @@ const grant = (wanted: string): string => `
                      AS asked (type, wanted, owed, every_ms, burst)),
        locked AS MATERIALIZED (SELECT type FROM rate_limit_slot WHERE type = ANY($1) ORDER BY type FOR UPDATE)
   UPDATE rate_limit_slot slot
-     SET (next_at, granted) = (
-           SELECT base + (granted + owed) * every, granted
+     SET every = asked.every, burst = asked.burst, (next_at, granted) = (
+           SELECT base + (granted + owed) * asked.every, granted
              FROM (SELECT base, least(wanted, 1 + greatest(-1, floor(
-                     extract(epoch FROM moment + (burst - 1) * every - base) / extract(epoch FROM every))))::int AS granted
+                     extract(epoch FROM moment + (asked.burst - 1) * asked.every - base) / extract(epoch FROM asked.every))))::int AS granted
                      FROM (SELECT moment, ${wanted} AS wanted,
-                                  least(greatest(slot.next_at, moment), moment + burst * every + least(10 * every, interval '1 minute')) AS base
+                                  least(greatest(slot.next_at, moment), moment + asked.burst * asked.every + least(10 * asked.every, interval '1 minute')) AS base
                              FROM clock_timestamp() AS moment) AS now) AS counted)
     FROM asked JOIN locked USING (type)
    WHERE slot.type = asked.type
   RETURNING slot.type, granted,
-            greatest(0, extract(epoch FROM next_at - (burst - 1) * every - clock_timestamp()) * 1000)::float8 AS "nextInMs"`;
+            greatest(0, extract(epoch FROM next_at - (asked.burst - 1) * asked.every - clock_timestamp()) * 1000)::float8 AS "nextInMs"`;
 
 const columns = (asked: readonly Asked[]): unknown[] => [
   asked.map(({ type }) => type),

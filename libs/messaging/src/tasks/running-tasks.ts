@@ -40,8 +40,6 @@ interface Seen {
 export interface RunningTasksOptions {
   readonly dataSource: DataSource;
   readonly logger: Logger;
-  /** A handler has said something: whoever waits for the end of a long task need not think that it hangs. */
-  readonly onAlive: () => void;
 }
 
 const intervalMs = 1_000;
@@ -77,9 +75,8 @@ export class RunningTasks {
 
   private async beat(): Promise<void> {
     const tasks = [...this.tasks.values()];
-    const { dataSource, logger, onAlive } = this.options;
+    const { dataSource, logger } = this.options;
     const said = tasks.map((task) => task.said);
-    if (said.some(({ alive }) => alive)) onAlive();
     for (const task of tasks) task.said = { alive: false };
     try {
       const seen = await runStatement<Seen & Record<string, unknown>>(dataSource, pulse, [

@@ -34,8 +34,8 @@ export interface Task {
 
 export interface ScheduledTask extends Pick<Task, 'id' | 'name' | 'args' | 'attempt'> {
   readonly waitsFor: 'retry' | 'rate limit';
-  /** Null while it waits for its rate limit. */
-  readonly dueAt: Date | null;
+  /** Of one that waits for its rate limit, the earliest time that there may be room: retries and a new limit change it. */
+  readonly dueAt: Date;
   readonly error: string | null;
 }
 
@@ -67,9 +67,14 @@ export const scheduledTasks: Statement = {
   text: `(SELECT id, message ->> 'type' AS name, message -> 'data' AS args, attempt, 'retry' AS "waitsFor", due_at AS "dueAt", error
             FROM task WHERE state = 'RETRY' AND ended_at IS NULL ORDER BY due_at LIMIT 1000)
          UNION ALL
-         (SELECT message_id, type, message -> 'data', 0, 'rate limit', NULL, NULL
-            FROM rate_limit_waiting WHERE admitted_at IS NULL ORDER BY position LIMIT 1000)
-         LIMIT 1000`,
+         (SELECT message_id, slot.type, data, 0, 'rate limit',
+                 greatest(clock_timestamp(), next_at + (place - burst) * every), NULL
+            FROM rate_limit_slot slot CROSS JOIN LATERAL (
+                 SELECT message_id, message -> 'data' AS data, row_number() OVER (ORDER BY position) AS place
+                   FROM rate_limit_waiting waiting WHERE waiting.type = slot.type AND admitted_at IS NULL
+                  ORDER BY position LIMIT 1000) AS next
+           ORDER BY 6 LIMIT 1000)
+         ORDER BY "dueAt" LIMIT 1000`,
 };
 
 /** `$1` id, `$2` terminate, `$3` reason. What runs and is not terminated ends by itself. */

@@ -10,7 +10,7 @@ import { MemoryCommandBroker } from '../memory/memory-command-broker.js';
 import { MemoryCommandTransport } from '../memory/memory-command-transport.js';
 import { MemoryEventTransport } from '../memory/memory-event-transport.js';
 import { createMessage, type Message } from '../message.js';
-import { Messaging } from '../messaging.js';
+import { Messaging, type MessagingOptions } from '../messaging.js';
 import { connectRabbitMq } from '../rabbitmq/rabbitmq-command-transport.js';
 import { CommandFailed, CommandSucceeded } from '../reply.js';
 import type { CommandTransport } from '../transport/command-transport.js';
@@ -60,7 +60,11 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
   const definition = () => ({ kind: 'command', type: `${service}.do-it`, version: 1, owner: 'test', schema }) as const;
 
   /** One process of the service, which also gets the answers. */
-  async function serve(handler: TaskHandler<{ n: number }>, options: TaskOptions = {}) {
+  async function serve(
+    handler: TaskHandler<{ n: number }>,
+    options: TaskOptions = {},
+    settings: Partial<MessagingOptions> = {},
+  ) {
     const transport = await connect();
     const messaging = new Messaging({
       service,
@@ -70,10 +74,12 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
       logger: silentLogger,
       partitions: 1,
       drainMs: 500,
+      ...settings,
     });
     running.push({ messaging, transport });
     const failurePolicy = { maxRetries: 2, backoff: { baseMs: 10, jitter: 0 } };
     messaging.tasks.handle(definition(), handler, { failurePolicy, ...options });
+    messaging.commands.handle({ ...definition(), type: `${service}.hangs` }, never, { timeLimit: 'none' });
     const heard = async ({ data }: { data: Record<string, unknown> }) => void answers.push(data);
     const addressed = ({ type }: { type: string }) => ({ routingKey: `${service}.${type}` });
     messaging.commands.handle(CommandSucceeded, heard, addressed(CommandSucceeded));
@@ -364,12 +370,33 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
     expect(await effects()).toEqual([2]);
   });
 
+  it('says that nothing hangs while a task is silent within its limits, and that something does beside it', async () => {
+    const gate = new AbortController();
+    const wait = async () => void (await once(gate.signal, 'abort'));
+    const { send, messaging, transport, tasks } = await serve(wait, {}, { stalledMs: 200 });
+    const id = await send(command());
+    await eventually(async () => expect(await tasks.active()).toHaveLength(1));
+    const { inFlight, unsettledMs } = messaging.monitor.consumer(messaging.commands.queue);
+    expect([inFlight, unsettledMs]).toEqual([1, 0]);
+    const other = createMessage({ type: `${service}.hangs`, version: 1, source: 'spec', data: { n: 1 } });
+    await transport.send(other);
+    await eventually(() => expect(messaging.problems()).toMatchObject([{ part: messaging.commands.queue }]));
+    gate.abort();
+    await tasks.result(id, { timeoutMs: 20_000 });
+  });
+
   it('shows what waits for its rate limit, and lists by state and page', async () => {
     const { send, tasks } = await serve(async ({ data }) => data.n, { rateLimit: '1/h' });
-    const ids = [await send(command(1)), await send(command(2))];
-    await eventually(async () =>
-      expect(await tasks.scheduled()).toMatchObject([{ waitsFor: 'rate limit', dueAt: null }]),
-    );
+    const from = Date.now();
+    const ids = [await send(command(1)), await send(command(2)), await send(command(3))];
+    const waits = { waitsFor: 'rate limit', attempt: 0 };
+    await eventually(async () => expect(await tasks.scheduled()).toMatchObject([waits, waits]));
+    const hourMs = 3_600_000;
+    const [first, second] = (await tasks.scheduled()).map(({ dueAt }) => dueAt.getTime() - from) as [number, number];
+    expect(second - first).toBe(hourMs);
+    // Both clocks are of this machine.
+    expect(first).toBeGreaterThanOrEqual(hourMs);
+    expect(first).toBeLessThan(2 * hourMs);
     await tasks.revoke('no-such-task', { reason: 'in time' });
     await eventually(async () => expect(await tasks.list({ state: 'SUCCESS' })).toHaveLength(1));
     const [newest] = await tasks.list({ limit: 1 });

@@ -56,14 +56,15 @@ export class Tasks extends TaskControl {
   private readonly isolated: IsolatedTasks[] = [];
   private readonly commands: CommandConsumer;
   private readonly logger: Logger;
+  private readonly monitor: ConsumerMonitor;
   /** Of this process, as it stands in `active`. */
   readonly worker = `${this.service}@${hostname()}:${process.pid}`;
 
   constructor(options: TasksOptions) {
     super(options);
     const { dataSource, logger, commands, monitor } = options;
-    [this.commands, this.logger] = [commands, logger];
-    this.running = new RunningTasks({ dataSource, logger, onAlive: () => monitor.alive() });
+    [this.commands, this.logger, this.monitor] = [commands, logger, monitor];
+    this.running = new RunningTasks({ dataSource, logger });
     this.starting = new Coalesced((starts) => beginTasks(dataSource, starts));
     const saving = new Coalesced<SavedState, boolean>(async (states) => {
       const rows = await runStatement<{ id: string }>(dataSource, saveState, [
@@ -101,7 +102,8 @@ export class Tasks extends TaskControl {
       // A copy that is delivered while the first is in hand waits, and then finds what came of it.
       (received) => {
         const deliver = () => this.deliver(registered, received);
-        return this.deliveries.run(received.message.id, isolated ? () => isolated.whenFree(deliver) : deliver);
+        const inTurn = isolated ? () => isolated.whenFree(deliver) : deliver;
+        return this.monitor.bounded(() => this.deliveries.run(received.message.id, inTurn));
       },
       { ...options, failurePolicy, timeLimit: 'none' },
     );
