@@ -34,10 +34,23 @@ export async function earlierAnswer<Answer extends object>(
   request: unknown,
   answer: Answer,
 ): Promise<Answer | undefined> {
-  const fingerprint = createHash('sha256').update(JSON.stringify(request)).digest('hex');
-  if ((await tx.query(remember, [key, fingerprint, JSON.stringify(answer)])).length === 1) return undefined;
+  if ((await tx.query(remember, [key, fingerprintOf(request), JSON.stringify(answer)])).length === 1) return undefined;
+  return givenAnswer(tx, key, request);
+}
+
+/**
+ * The answer that was given to a request with this Idempotency-Key, if any: for who has to work for an answer.
+ * @throws ProblemException 422 when the key was used for another request
+ */
+export async function givenAnswer<Answer extends object>(
+  tx: Transaction,
+  key: string,
+  request: unknown,
+): Promise<Answer | undefined> {
   const [first] = await tx.query<{ fingerprint: string; answer: Answer }>(recall, [key]);
-  if (first?.fingerprint === fingerprint) return first.answer;
+  if (!first || first.fingerprint === fingerprintOf(request)) return first?.answer;
   const detail = 'This Idempotency-Key was used for another request; use a new key for each request.';
   throw new ProblemException(HttpStatus.UNPROCESSABLE_ENTITY, detail);
 }
+
+const fingerprintOf = (request: unknown): string => createHash('sha256').update(JSON.stringify(request)).digest('hex');

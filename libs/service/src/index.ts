@@ -1,7 +1,7 @@
 export { baseSettings, personalDataSettings, readSettings, type BaseSettings } from './configuration.js';
 export { readCursor, writeCursor } from './cursor.js';
 export { messagingLogger, createPino } from './logging.js';
-export { earlierAnswer, idempotencyKeyOf } from './idempotency-key.js';
+export { earlierAnswer, givenAnswer, idempotencyKeyOf } from './idempotency-key.js';
 export { ProblemException, type Problem } from './problem.js';
 export { openApi, SchemaPipe } from './schema.pipe.js';
 export { changes, type ServerSentEvent } from './server-sent-events.js';

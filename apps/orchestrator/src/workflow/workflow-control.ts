@@ -5,8 +5,7 @@ import { inTransaction, Messaging, newMessageId, toMessage, type Draft } from '@
 import { ProblemException } from '@starter/service';
 import { rootPath } from './definition/node-path.js';
 import { forkFrom, whyNotCancelled } from './engine/operations.js';
-import { workflowInstance } from './engine/workflow.decider.js';
-import type { StartedWorkflow } from './engine/workflow.state.js';
+import { readWorkflow } from './read-workflow.js';
 import type { Accepted } from './workflow-requests.js';
 
 /** Accepts what an operator says to a workflow. What comes first is decided by the workflow, so a command may still be refused. */
@@ -22,7 +21,7 @@ export class WorkflowControl {
    * @throws ProblemException 404; 409 for what is over, has not begun, or is being undone already
    */
   async cancel(workflowId: string, what: Omit<DataOf<typeof CancelWorkflow>, 'workflowId'>): Promise<Accepted> {
-    const refusal = whyNotCancelled(await this.read(workflowId), what.path ?? rootPath);
+    const refusal = whyNotCancelled(await readWorkflow(this.runtime, workflowId), what.path ?? rootPath);
     if (refusal !== undefined) throw conflict(`It cannot be cancelled: ${refusal}.`);
     return this.send(workflowId, CancelWorkflow.of({ workflowId, ...what }));
   }
@@ -33,7 +32,7 @@ export class WorkflowControl {
    * @throws ProblemException 404; 409 when this one is under way, or those steps did not end well, or were undone
    */
   async fork(id: string, from: string): Promise<Accepted> {
-    const state = await this.read(id);
+    const state = await readWorkflow(this.runtime, id);
     const fork = forkFrom(state, from);
     if (typeof fork === 'string') throw conflict(`It cannot be forked: ${fork}.`);
     const { workflow, definition, input } = state;
@@ -43,18 +42,11 @@ export class WorkflowControl {
 
   /** @throws ProblemException 404; 409 for a workflow that is not stuck at this place */
   async unstick(workflowId: string, { path, remedy }: Pick<DataOf<typeof UnstickWorkflow>, 'path' | 'remedy'>) {
-    const { status, compensations } = await this.read(workflowId);
+    const { status, compensations } = await readWorkflow(this.runtime, workflowId);
     if (status !== 'stuck') throw conflict(`The workflow is ${status}, and not stuck; there is nothing to ${remedy}.`);
     if (path !== compensations.current)
       throw conflict(`The workflow is stuck at ${compensations.current}; name that path.`);
     return this.send(workflowId, UnstickWorkflow.of({ workflowId, path, remedy }));
-  }
-
-  private async read(workflowId: string): Promise<StartedWorkflow> {
-    const { state } = await this.runtime.read(workflowInstance, workflowId);
-    if (state.status !== 'new') return state;
-    const detail = `There is no workflow ${workflowId}, or the command that starts it has not arrived yet; ask again in a moment.`;
-    throw new ProblemException(HttpStatus.NOT_FOUND, detail);
   }
 
   private async send(workflowId: string, draft: Draft): Promise<Accepted> {

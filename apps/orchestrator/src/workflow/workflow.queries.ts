@@ -1,11 +1,10 @@
-import { HttpStatus, Inject, Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { ActorRuntime } from '@starter/event-sourcing';
-import { ProblemException, readCursor, writeCursor } from '@starter/service';
+import { readCursor, writeCursor } from '@starter/service';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Repository } from 'typeorm';
-import { workflowInstance } from './engine/workflow.decider.js';
-import type { StartedWorkflow } from './engine/workflow.state.js';
+import { readWorkflow } from './read-workflow.js';
 import { WorkflowRow } from './workflow.row.js';
 import {
   progressOf,
@@ -36,11 +35,10 @@ export class WorkflowQueries {
   ) {}
 
   /**
-   * From the workflow's own events, so it is never older than they are.
    * @throws ProblemException 404
    */
   async byId(id: string): Promise<WorkflowView> {
-    return viewOf(await this.read(id));
+    return viewOf(await readWorkflow(this.runtime, id));
   }
 
   /**
@@ -52,7 +50,7 @@ export class WorkflowQueries {
     for (;;) {
       const row = await this.workflows.findOneBy({ id });
       const left = deadline - performance.now();
-      if ((row && rests.has(row.state)) || left <= 0) return resultViewOf(await this.read(id));
+      if ((row && rests.has(row.state)) || left <= 0) return resultViewOf(await readWorkflow(this.runtime, id));
       await sleep(Math.min(pollMs, left));
     }
   }
@@ -62,7 +60,7 @@ export class WorkflowQueries {
    * @throws ProblemException 404
    */
   async progress(id: string): Promise<WorkflowProgress> {
-    return progressOf(await this.read(id));
+    return progressOf(await readWorkflow(this.runtime, id));
   }
 
   /** Newest first. The cursor names the last row seen, so a page costs the same however far back it lies. */
@@ -81,12 +79,5 @@ export class WorkflowQueries {
     const workflows = rows.slice(0, limit);
     const last = workflows.at(-1);
     return rows.length > limit && last ? { workflows, next: writeCursor(last.startedAt, last.id) } : { workflows };
-  }
-
-  private async read(id: string): Promise<StartedWorkflow> {
-    const { state } = await this.runtime.read(workflowInstance, id);
-    if (state.status !== 'new') return state;
-    const detail = `There is no workflow ${id}, or the command that starts it has not arrived yet; ask again in a moment.`;
-    throw new ProblemException(HttpStatus.NOT_FOUND, detail);
   }
 }

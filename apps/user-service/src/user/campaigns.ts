@@ -1,7 +1,7 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { mostRecipients, StartCampaign } from '@starter/contracts';
 import { inTransaction, Messaging, newMessageId, toMessage, type Statement } from '@starter/messaging';
-import { earlierAnswer, ProblemException } from '@starter/service';
+import { earlierAnswer, givenAnswer, ProblemException } from '@starter/service';
 
 export interface CampaignRequest {
   readonly name: string;
@@ -36,9 +36,12 @@ export class Campaigns {
     const { dataSource, service: source, outbox } = this.messaging;
     return inTransaction(dataSource, async (tx) => {
       const period = [registeredFrom ?? '-infinity', registeredUntil ?? 'infinity'];
+      const asked = [name, ...period];
+      const given = key === undefined ? undefined : await givenAnswer<AcceptedCampaign>(tx, key, asked);
+      if (given) return given;
       const recipients = await tx.query<{ to: string; name: string }>(select, period);
       const accepted = { campaignId: newMessageId(), commandId: newMessageId(), recipients: recipients.length };
-      const earlier = key === undefined ? undefined : await earlierAnswer(tx, key, [name, ...period], accepted);
+      const earlier = key === undefined ? undefined : await earlierAnswer(tx, key, asked, accepted);
       if (earlier) return earlier;
       if (recipients.length === 0) throw conflict('There is no active user of that time; name another.');
       if (recipients.length > mostRecipients) {
