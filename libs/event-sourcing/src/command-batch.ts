@@ -85,16 +85,14 @@ export class CommandBatch {
     const turns = groupBy(works, ({ stream }) => stream);
     const decided = refusal === undefined ? await this.decideAll(tx, turns) : refuseAll(turns, refusal);
     const verdicts = [...[...decided.values()].flat(), ...refused];
+    const leaving = messaging.outbox.prepare(verdicts.flatMap((verdict) => outgoing(verdict, messaging)));
     const written = [
       // 4. Store the events, expecting that nobody else has appended since.
       appendEvents(tx, verdicts.flatMap(newEvents)),
       // 5. What fails leaves no trace of having been here; the others go on.
       this.letGo(tx, verdicts),
       // 6. What goes out: the events, the commands that they set off, the replies.
-      messaging.outbox.add(
-        tx,
-        verdicts.flatMap((verdict) => outgoing(verdict, messaging)),
-      ),
+      messaging.outbox.write(tx, leaving),
       // 7. What will never take effect is kept with its reason.
       recordDiscarded(tx, messaging.commands.queue, verdicts.flatMap(refusals)),
     ];

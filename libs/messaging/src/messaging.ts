@@ -52,6 +52,8 @@ export interface MessagingOptions extends HandlerOptions {
   readonly taskRetentionMs?: number;
   /** Other tables of the service whose old rows nobody needs. */
   readonly retained?: readonly RetainedTable[];
+  /** An event that is larger is not stored, and its command a dead letter. At most Kafka's `message.max.bytes`. Default 1 000 000. */
+  readonly mostEventBytes?: number;
   /** Past these {@link OutboxRelay.backlog} is `high`. Default: 50 000 rows, or 60 s. */
   readonly outboxMarks?: OutboxMarks;
   /** An instance that died is succeeded by the relays of the others after so long. Default 5 000 ms. */
@@ -91,7 +93,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   readonly monitor = new QueueMonitor();
   /** What waits in the inbox and at the brokers, asked now and then. */
   readonly backlog: BacklogSampler;
-  readonly outbox = new Outbox();
+  readonly outbox: Outbox;
   readonly relay: OutboxRelay;
   /** Limits per command type that are changed at run time. */
   readonly rateLimits: RateLimits;
@@ -116,6 +118,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     this.declareTopic({ name: this.topic });
     this.dataSource = options.dataSource;
     this.logger = options.logger;
+    this.outbox = new Outbox(options.mostEventBytes);
     this.rateLimits = new RateLimits(options.dataSource);
     const { personalDataKey: masterKey } = options;
     this.personalData = new PersonalData({ ...options, outbox: this.outbox, ...(masterKey ? { masterKey } : {}) });

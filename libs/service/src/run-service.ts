@@ -86,7 +86,7 @@ async function start<Settings extends BaseSettings>(
 }
 
 async function connectBrokers(startup: Startup, name: string, settings: BaseSettings, logger: Logger) {
-  const kafka = { brokers: settings.KAFKA_BROKERS, clientId: name };
+  const kafka = { brokers: settings.KAFKA_BROKERS, clientId: name, maxRecordBytes: settings.EVENT_MAX_BYTES };
   const [commands, events] = await Promise.all([
     startup.waitFor('RabbitMQ', () =>
       connectRabbitMq({ url: settings.RABBITMQ_URL, connectionName: name, logger, startTimeoutMs: 0 }),

@@ -131,6 +131,7 @@ async function createApp<Settings extends BaseSettings>(
         partitions: settings.EVENT_PARTITIONS,
         prefetch: settings.COMMAND_PREFETCH,
         ...retentionOf(settings),
+        mostEventBytes: settings.EVENT_MAX_BYTES,
         outboxMarks: { rows: settings.OUTBOX_HIGH_ROWS, ageMs: 1_000 * settings.OUTBOX_HIGH_AGE_SECONDS },
         drainMs: settings.SHUTDOWN_DRAIN_MS,
         stalledMs: settings.STALLED_AFTER_MS,

@@ -6,7 +6,7 @@ import { ProblemException } from '@starter/service';
 import { rootPath } from './definition/node-path.js';
 import { forkFrom, whyNotCancelled } from './engine/operations.js';
 import { readWorkflow } from './read-workflow.js';
-import type { Accepted } from './workflow-requests.js';
+import { refuseTooLarge, type Accepted } from './workflow-requests.js';
 
 /** Accepts what an operator says to a workflow. What comes first is decided by the workflow, so a command may still be refused. */
 @Injectable()
@@ -52,6 +52,7 @@ export class WorkflowControl {
   private async send(workflowId: string, draft: Draft): Promise<Accepted> {
     const { dataSource, outbox, service: source } = this.messaging;
     const message = toMessage(draft, { source });
+    if (draft.definition === StartWorkflow) refuseTooLarge(message, outbox.mostEventBytes);
     await inTransaction(dataSource, (tx) => outbox.add(tx, [{ channel: 'command', address: message.type, message }]));
     return { workflowId, commandId: message.id };
   }

@@ -1,6 +1,6 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { StartWorkflow } from '@starter/contracts';
-import { inTransaction, Messaging, newMessageId, toMessage } from '@starter/messaging';
+import { inTransaction, Messaging, newMessageId, toMessage, type Message } from '@starter/messaging';
 import { earlierAnswer, ProblemException } from '@starter/service';
 import { z } from 'zod';
 import type { Json } from './definition/definition.js';
@@ -29,13 +29,14 @@ export class WorkflowRequests {
     @Inject(Messaging) private readonly messaging: Messaging,
   ) {}
 
-  /** @throws ProblemException 404 for an unknown workflow, 400 for a wrong definition or input, 422 for a key used otherwise */
+  /** @throws ProblemException 404 for an unknown workflow, 413 for one that is too large, 400 for a wrong definition or input, 422 for a key used otherwise */
   start(request: WorkflowRequest): Promise<Accepted> {
     const { dataSource, service: source, outbox } = this.messaging;
     const { idempotencyKey: key } = request;
     const accepted: Accepted = { workflowId: newMessageId(), commandId: newMessageId() };
     const draft = this.draftOf(request, accepted.workflowId);
     const message = toMessage(draft, { id: accepted.commandId, source });
+    refuseTooLarge(message, outbox.mostEventBytes);
     return inTransaction(dataSource, async (tx) => {
       const { workflow, definition, input } = draft.data;
       // A workflow of this service is asked for by name, whichever definition that has at the time.
@@ -79,6 +80,22 @@ export class WorkflowRequests {
     if ('problems' in read) throw refused('definition', read.problems);
     return StartWorkflow.of({ workflowId, workflow, definition: read.definition, input: given });
   }
+}
+
+/** What `workflow.started` takes beside its definition and input: less than that. */
+const envelopeBytes = 2_000;
+
+/**
+ * `workflow.started` carries what the command does.
+ * @throws ProblemException 413
+ */
+export function refuseTooLarge(start: Message, mostEventBytes: number): void {
+  const bytes = Buffer.byteLength(JSON.stringify(start.data));
+  const most = mostEventBytes - envelopeBytes;
+  if (bytes <= most) return;
+  const what = `Definition and input are ${bytes} bytes long, and ${most} are allowed.`;
+  const advice = 'Pass less, for example references to large values; or raise EVENT_MAX_BYTES.';
+  throw new ProblemException(HttpStatus.PAYLOAD_TOO_LARGE, `${what} ${advice}`);
 }
 
 function refused(field: string, problems: readonly string[]): ProblemException {

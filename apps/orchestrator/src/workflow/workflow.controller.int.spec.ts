@@ -1,4 +1,5 @@
-import { newMessageId } from '@starter/messaging';
+import { StartWorkflow } from '@starter/contracts';
+import { newMessageId, toMessage } from '@starter/messaging';
 import type { RunningService } from '@starter/service';
 import { eventually, sealedText, ServiceBackends } from '@starter/testing';
 import { orchestrator } from '../index.js';
@@ -51,6 +52,29 @@ it('runs a workflow from its definition as JSON, once for an Idempotency-Key', a
   expect((await request(`/${id}`)).body).toMatchObject({ name: 'mine', results: { '0.1': { userId } } });
   const other = await request('', { workflow: 'mine', definition: activate(), input: { userId } }, key);
   expect(other.status).toBe(422);
+});
+
+it('refuses what would lead to an event that is too large, at the edge and behind it, and goes on', async () => {
+  const text = 'x'.repeat(1_000_000);
+  const large = { workflow: 'mine', definition: activate(), input: { userId, text } };
+  const { status, body } = await request('', large);
+  expect({ status, body }).toMatchObject({
+    status: 413,
+    body: { detail: expect.stringContaining('998000 are allowed') },
+  });
+  const workflowId = newMessageId();
+  const draft = StartWorkflow.of({ workflowId, ...large });
+  const message = toMessage(draft, { source: 'spec' });
+  await backends.commands.send(message);
+  await eventually(async () =>
+    expect(await service.messaging.deadLetters.list()).toMatchObject({
+      items: [{ id: message.id, reason: expect.stringContaining('events of at most 1000000 can be published') }],
+    }),
+  );
+  await until(await begin(activate()), 'completed');
+  await eventually(async () =>
+    expect(await service.messaging.dataSource.query('SELECT count(*)::int FROM outbox')).toEqual([{ count: 0 }]),
+  );
 });
 
 it('publishes the schema of definitions', async () => {

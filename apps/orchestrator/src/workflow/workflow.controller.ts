@@ -83,6 +83,7 @@ export class WorkflowController {
     description: 'The request, the definition or the input does not fit; errors name the place.',
   })
   @ApiResponse({ status: 404, description: 'There is no workflow of this name.' })
+  @ApiResponse({ status: 413, description: 'Definition and input are too large together; the answer names the limit.' })
   @ApiResponse({ status: 422, description: 'The Idempotency-Key was used for another request.' })
   start(
     @Body(new SchemaPipe(start)) body: z.output<typeof start>,

@@ -1,3 +1,4 @@
+import { TerminalError } from '../errors.js';
 import type { Message } from '../message.js';
 import type { Statement, Transaction } from '../database/transaction.js';
 
@@ -18,23 +19,58 @@ const insert: Statement = {
          SELECT * FROM ROWS FROM (unnest($1::text[], $2::text[], $3::text[]), json_array_elements($4))`,
 };
 
+/** Rows as they are written. */
+export type Prepared = readonly unknown[];
+
+/** Kafka takes records of 1 MiB by default, with their headers. */
+const defaultMostEventBytes = 1_000_000;
+
+/** The headers of a record take less than that beside what stands in the envelope. */
+const headerBytes = 1_000;
+
 /** Messages written here are published if and only if the transaction commits. */
 export class Outbox {
   private readonly listeners: (() => void)[] = [];
 
+  /** Of an event as a record, with its headers. Its broker must take as many. */
+  constructor(readonly mostEventBytes = defaultMostEventBytes) {}
+
   async add(tx: Transaction, entries: readonly OutboxEntry[]): Promise<void> {
-    if (entries.length === 0) return;
-    await tx.query(insert, [
+    await this.write(tx, this.prepare(entries));
+  }
+
+  /**
+   * For {@link write}, before anything is written.
+   * @throws TerminalError for an event that is too large: its broker would never take it, and its key would wait for ever
+   */
+  prepare(entries: readonly OutboxEntry[]): Prepared | undefined {
+    if (entries.length === 0) return undefined;
+    return [
       entries.map((entry) => entry.channel),
       entries.map((entry) => entry.address),
       entries.map(({ orderingKey, message }) => orderingKey ?? message.subject ?? message.id),
-      JSON.stringify(entries.map((entry) => entry.message)),
-    ]);
+      `[${entries.map((entry) => this.textOf(entry)).join()}]`,
+    ];
+  }
+
+  async write(tx: Transaction, prepared: Prepared | undefined): Promise<void> {
+    if (!prepared) return;
+    await tx.query(insert, [...prepared]);
     tx.afterCommit(() => this.listeners.forEach((listener) => listener()));
   }
 
   /** Called after a commit that wrote rows; spares the relay of this process the wait for its next poll. */
   onWritten(listener: () => void): void {
     this.listeners.push(listener);
+  }
+
+  private textOf({ channel, message }: OutboxEntry): string {
+    const text = JSON.stringify(message);
+    // A character is three bytes at most: few have to be counted.
+    if (channel === 'command' || 3 * text.length + headerBytes <= this.mostEventBytes) return text;
+    const bytes = Buffer.byteLength(text) + headerBytes;
+    if (bytes <= this.mostEventBytes) return text;
+    const what = `${message.type} takes up to ${bytes} bytes, and events of at most ${this.mostEventBytes} can be published`;
+    throw new TerminalError(`${what}; make it smaller, or raise EVENT_MAX_BYTES and Kafka's message.max.bytes`);
   }
 }

@@ -1,0 +1,33 @@
+import { encodeCloudEvent } from '../kafka/cloud-event.js';
+import { sizeOf } from '../kafka/publication.js';
+import { createMessage } from '../message.js';
+import { Outbox, type OutboxEntry } from './outbox.js';
+
+const entry = (channel: OutboxEntry['channel'], text: string): OutboxEntry => ({
+  channel,
+  address: 'spec',
+  message: createMessage({ type: 'spec.said', version: 1, source: 'spec', data: { text } }),
+});
+
+it('takes no event that its broker would never take, counted in bytes; commands have no such limit', () => {
+  const outbox = new Outbox(2_000);
+  const allowed = entry('event', 'x'.repeat(600));
+  expect(outbox.prepare([allowed])?.[3]).toBe(JSON.stringify([allowed.message]));
+  expect(() => outbox.prepare([allowed, entry('event', '€'.repeat(300))])).toThrow(
+    /spec\.said takes up to \d{4} bytes, and events of at most 2000 can be published; .* raise EVENT_MAX_BYTES/,
+  );
+  expect(outbox.prepare([entry('command', 'x'.repeat(5_000))])).toHaveLength(4);
+  expect(outbox.prepare([])).toBeUndefined();
+});
+
+it('counts at least what the record of an event takes with its headers', () => {
+  const message = createMessage({
+    ...{ type: 'spec.said', version: 1, source: 'a-service-of-this-spec', subject: 'spec-1', sequence: 1_000_000 },
+    ...{ causationId: 'x'.repeat(36), traceparent: 'x'.repeat(55), data: { text: '€' } },
+    replyTo: { address: 'orchestrator.replies', subject: 'workflow-1' },
+  });
+  const takes = sizeOf(encodeCloudEvent(message));
+  const event = { channel: 'event', address: 'spec', message } as const;
+  expect(() => new Outbox(takes - 1).prepare([event])).toThrow('can be published');
+  expect(new Outbox(takes + 1_000).prepare([event])).toBeDefined();
+});
