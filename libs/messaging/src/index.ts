@@ -23,6 +23,7 @@ export type {
   DeadLetterPage,
 } from './dead-letters/dead-letter-view.js';
 export { migrate } from './database/migrate.js';
+export { pipelined } from './database/pipelined.js';
 export {
   DatabaseUnavailableError,
   inTransaction,

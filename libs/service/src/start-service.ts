@@ -8,6 +8,7 @@ import {
   CreateMessagingTables1760000000001,
   Messaging,
   MessagingModule,
+  pipelined,
   type CommandTransport,
   type EventTransport,
 } from '@starter/messaging';
@@ -179,8 +180,7 @@ function databaseOptions(
     entities,
     migrations: [CreateMessagingTables1760000000001, CreateIdempotencyKeys1760000000003, ...migrations],
     poolSize: settings.DATABASE_POOL,
-    // Statements that are sent together share a round trip.
-    extra: { pipeline: true },
+    extra: pipelined,
     logging: false,
   };
 }

@@ -1,4 +1,6 @@
+import type { Socket } from 'node:net';
 import { connect, type ChannelModel, type ConfirmChannel } from 'amqplib';
+import { coalesceWrites } from '../coalesce-writes.js';
 import { NotConfirmedError, TerminalError, TransientError, UnroutableError } from '../errors.js';
 import { errorText, silentLogger, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
@@ -76,7 +78,12 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
     this.connection = new KeptOpen<ChannelModel>({
       name: 'the connection to RabbitMQ',
       logger,
-      open: () => connect(addressOf(options), socketOptions(options)),
+      open: async () => {
+        const connection = await connect(addressOf(options), socketOptions(options));
+        // Not in its types, but what everything of the connection is written to.
+        coalesceWrites((connection.connection as unknown as { readonly stream: Socket }).stream);
+        return connection;
+      },
       prepare: async (connection) => {
         connection.on('blocked', (reason: string) => this.publisher.block(reason));
         connection.on('unblocked', () => this.publisher.block(undefined));
