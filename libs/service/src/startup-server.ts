@@ -41,7 +41,7 @@ export class StartupServer {
   }
 
   private explain({ url = '' }: IncomingMessage, response: ServerResponse): void {
-    switch (new URL(url, 'http://service').pathname) {
+    switch (url.split('?')[0]) {
       case '/health/live':
         return send(response, 200, 'application/json', { status: 'ok', info: {}, error: {}, details: {} });
       case '/health/ready':

@@ -397,8 +397,8 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
     // Both clocks are of this machine.
     expect(first).toBeGreaterThanOrEqual(hourMs);
     expect(first).toBeLessThan(2 * hourMs);
-    await tasks.revoke('no-such-task', { reason: 'in time' });
     await eventually(async () => expect(await tasks.list({ state: 'SUCCESS' })).toHaveLength(1));
+    await tasks.revoke('no-such-task', { reason: 'in time' });
     const [newest] = await tasks.list({ limit: 1 });
     expect(newest).toMatchObject({ id: 'no-such-task', state: 'REVOKED' });
     const rest = await tasks.list({ after: 'no-such-task', type: definition().type });

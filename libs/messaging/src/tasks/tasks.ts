@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import type { z } from 'zod';
 import { Coalesced } from '../coalesced.js';
 import { Attempt, completeTimeLimit } from '../consumer/attempt.js';
-import type { CommandConsumer } from '../consumer/command-consumer.js';
+import type { CommandConsumer, CommandHandlerOptions } from '../consumer/command-consumer.js';
 import type { Received } from '../consumer/dispatcher.js';
 import { KeyedQueue } from '../consumer/keyed-queue.js';
 import { outageRetryMs, triage } from '../consumer/triage.js';
@@ -43,6 +43,13 @@ interface Registered {
   readonly timeLimit: { readonly softMs: number; readonly hardMs: number };
 }
 
+/** One update, whatever the service's own handlers need. */
+const revocation: CommandHandlerOptions = {
+  routingKey: null,
+  failurePolicy: { maxRetries: 3, backoff: { baseMs: 1_000, maxMs: 10_000 } },
+  timeLimit: { softMs: 30_000, hardMs: 60_000 },
+};
+
 /**
  * Commands whose life is recorded: how they stand, how far they are, what came of them; they can be looked at and revoked.
  * They come in the service's queue and follow its rules: inbox, failure policy, rate limits, dead letters, replies.
@@ -76,7 +83,7 @@ export class Tasks extends TaskControl {
       return states.map(({ id }) => saved.has(id));
     });
     this.environment = { ...options, consumer: commands.queue, saving };
-    commands.handle(RevokeTask, ({ data }) => this.revokeSent(data), { routingKey: null });
+    commands.handle(RevokeTask, ({ data }) => this.revokeSent(data), revocation);
   }
 
   /**
