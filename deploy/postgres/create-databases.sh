@@ -14,6 +14,9 @@ SQL
 
 sql --command 'REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC'
 
+# What the services delete is made room of before their tables grow; the default is a minute.
+sql --command "ALTER SYSTEM SET autovacuum_naptime = '10s'"
+
 create_database user_service "$USER_SERVICE_DATABASE_PASSWORD"
 create_database email_service "$EMAIL_SERVICE_DATABASE_PASSWORD"
 create_database orchestrator "$ORCHESTRATOR_DATABASE_PASSWORD"

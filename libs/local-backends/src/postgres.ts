@@ -28,7 +28,8 @@ async function prepare(folder: DataFolder, [port]: readonly number[]): Promise<P
     command: [
       binary('postgres'),
       ...['-D', cluster, '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories='],
-      ...['-c', 'max_connections=200'],
+      // What the outbox and the inbox delete is made room of before it grows; the default is a minute.
+      ...['-c', 'max_connections=200', '-c', 'autovacuum_naptime=10s'],
     ],
     environment: { PATH: process.env['PATH'] },
     stopSignal: 'SIGINT',

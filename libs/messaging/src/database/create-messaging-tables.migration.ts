@@ -19,7 +19,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         message json NOT NULL,
         written_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (shard, position)
-      ) WITH (autovacuum_vacuum_scale_factor = 0.05, fillfactor = 100);
+      -- Every row is deleted: what a vacuum does not come to makes the table grow, so it does not pause.
+      ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0, fillfactor = 100);
 
       -- Instances that could relay; they share the shards evenly.
       CREATE TABLE outbox_relay (
