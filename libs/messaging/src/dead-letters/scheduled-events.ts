@@ -4,7 +4,7 @@ import { runStatement, type Statement } from '../database/transaction.js';
 import { errorText, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
 import { nextAttempt, type Outcome } from '../outcome.js';
-import { Wakeable } from '../outbox/wakeable.js';
+import { Wakeable } from '../wakeable.js';
 import { longestReason } from '../transport/dead-letter.js';
 import type { Delivery, DeliveryHandler } from '../transport/delivery.js';
 

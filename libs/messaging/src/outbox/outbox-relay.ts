@@ -12,7 +12,7 @@ import { OutboxLease } from './outbox-lease.js';
 import { deleteRows, selectRows } from './outbox-rows.js';
 import { publishRows, type OutboxRow } from './publish-rows.js';
 import { ScanFloors } from './scan-floors.js';
-import { Wakeable } from './wakeable.js';
+import { Wakeable } from '../wakeable.js';
 
 export interface OutboxRelayOptions {
   readonly dataSource: DataSource;

@@ -5,7 +5,7 @@ import { groupBy } from '../group-by.js';
 import { errorText, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
 import type { Outbox } from '../outbox/outbox.js';
-import { Wakeable } from '../outbox/wakeable.js';
+import { Wakeable } from '../wakeable.js';
 import { parseRate, type Rate } from './rate.js';
 import { RateLimits } from './rate-limits.js';
 import {
