@@ -1,4 +1,4 @@
-import { pipelined } from '@starter/messaging';
+import { poolOptions } from '@starter/messaging';
 import { Pool } from 'pg';
 import { DataSource, type EntitySchema, type MixedList } from 'typeorm';
 
@@ -17,7 +17,7 @@ export async function openDataSource(
   size: number,
   entities: MixedList<EntitySchema | (new () => object)> = [],
 ): Promise<DataSource> {
-  const extra = { idleTimeoutMillis: 0, ...pipelined };
+  const extra = { idleTimeoutMillis: 0, ...poolOptions };
   const dataSource = await new DataSource({ type: 'postgres', url, poolSize: size, extra, entities }).initialize();
   await fill((dataSource.driver as unknown as { readonly master: Pool }).master, size);
   return dataSource;

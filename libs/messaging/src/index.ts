@@ -23,7 +23,7 @@ export type {
   DeadLetterPage,
 } from './dead-letters/dead-letter-view.js';
 export { migrate } from './database/migrate.js';
-export { pipelined } from './database/pipelined.js';
+export { poolOptions } from './database/pool-options.js';
 export {
   DatabaseUnavailableError,
   inTransaction,

@@ -8,7 +8,7 @@ import {
   CreateMessagingTables1760000000001,
   Messaging,
   MessagingModule,
-  pipelined,
+  poolOptions,
   type CommandTransport,
   type EventTransport,
 } from '@starter/messaging';
@@ -180,7 +180,7 @@ function databaseOptions(
     entities,
     migrations: [CreateMessagingTables1760000000001, CreateIdempotencyKeys1760000000003, ...migrations],
     poolSize: settings.DATABASE_POOL,
-    extra: pipelined,
+    extra: poolOptions,
     logging: false,
   };
 }

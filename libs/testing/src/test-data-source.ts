@@ -1,4 +1,4 @@
-import { migrate, pipelined } from '@starter/messaging';
+import { migrate, poolOptions } from '@starter/messaging';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { createTestDatabase } from './test-database.js';
 
@@ -19,7 +19,7 @@ export async function openTestDataSource(
     url: database.url,
     migrations,
     poolSize: 20,
-    extra: pipelined,
+    extra: poolOptions,
   }).initialize();
   await migrate(dataSource);
   return {

@@ -1,4 +1,5 @@
 import { openTestDataSource, type TestDataSource } from '@starter/testing';
+import type { Pool } from 'pg';
 import { CreateMessagingTables1760000000001 } from './create-messaging-tables.migration.js';
 import { inTransaction } from './transaction.js';
 
@@ -34,4 +35,18 @@ it('commits nothing behind a statement that was never sent', async () => {
   );
   await expect(work).rejects.toThrow('it could not be written down');
   expect(await stored()).not.toContain('e');
+});
+
+it('a connection that the server ends while it changes hands costs that connection, not the process', async () => {
+  const { master } = database.dataSource.driver as unknown as { readonly master: Pool };
+  // Given, and not yet in the hands of anybody who listens.
+  const client = await master.connect();
+  const [{ pid }] = (await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows as [{ pid: number }];
+  const ended = new Promise<void>((resolve) => client.once('end', () => resolve()));
+  await database.dataSource.query('SELECT pg_terminate_backend($1)', [pid]);
+  await ended;
+  await expect(client.query('SELECT 1')).rejects.toThrow('not queryable');
+  client.release();
+  await inTransaction(database.dataSource, (tx) => tx.query(insert, ['f']));
+  expect(await stored()).toContain('f');
 });
