@@ -2,7 +2,7 @@ import { freePorts } from '@starter/local-backends';
 import { eventually } from '@starter/testing';
 import { once } from 'node:events';
 import { createServer, connect, type Server, type Socket } from 'node:net';
-import { TcpProxy } from './tcp-proxy.js';
+import { reset, TcpProxy } from './tcp-proxy.js';
 
 let echo: Server;
 let proxy: TcpProxy;
@@ -83,4 +83,12 @@ it('loses the answer to what it is told to', async () => {
   socket.write('COMMIT');
   await eventually(() => expect(ended()).toBe(true));
   expect([received.join(' '), got()]).toEqual(['SELECT COMMIT', 'SELECT']);
+});
+
+it('resets a connection whose end is under way, too', async () => {
+  const { socket, ended } = await client();
+  socket.write('hello');
+  socket.end();
+  reset(socket);
+  await eventually(() => expect(ended()).toBe(true));
 });

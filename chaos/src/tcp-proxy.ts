@@ -124,8 +124,8 @@ export class TcpProxy {
   private reset(link: Link): void {
     if (!this.links.delete(link)) return;
     this.cut += 1;
-    link.client.resetAndDestroy();
-    link.upstream.resetAndDestroy();
+    reset(link.client);
+    reset(link.upstream);
   }
 
   private end(link: Link): void {
@@ -133,4 +133,10 @@ export class TcpProxy {
     link.client.destroy();
     link.upstream.destroy();
   }
+}
+
+/** Node.js never closes the handle of a connection that is reset while its end is under way, and then cannot exit either. */
+export function reset(socket: Socket): void {
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
 }
