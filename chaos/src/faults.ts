@@ -39,6 +39,8 @@ export interface Fault {
   readonly deadLetters?: number;
   /** While load runs; resolves when the fault is over. */
   inject(context: FaultContext): Promise<void>;
+  /** What it leaves in place until the system has recovered. */
+  cleanUp?(system: System): Promise<void>;
 }
 
 /** A process that is to die at a point which it does not pass any more dies all the same. */

@@ -7,28 +7,32 @@ import { whenReady, type System } from './system.js';
 
 const queue = commandQueue('email-service');
 
-/** Nobody takes what is in the queue, and the broker refuses what would go on top: the outbox of the sender keeps it. */
+/**
+ * Nobody takes what is in the queue, and the broker refuses what would go on top: the outbox of the sender keeps it, until the
+ * consumer is back and makes room.
+ */
 export const fullQueue: Fault = {
   name: 'queue full with reject-publish, its consumer stopped',
   killShare: 0,
   inject: async ({ system, scale }) => {
-    const { server } = system.backends.rabbitMq;
     const consumer = system.services['email-service'];
     await consumer.stop();
-    // The queue itself is declared with x-overflow: reject-publish.
-    const limitTo = (messages: number) =>
-      server.control('set_policy', '--apply-to', 'queues', 'full', `^${queue}$`, `{"max-length":${messages}}`);
-    await limitTo(10);
+    await limitTo(system, 100);
     await sleep(20_000 * scale);
     const held = await heldCommands(system);
-    // Taking the limit away would leave the channels that were refused blocked for good (rabbitmq-server #12206); above a higher
-    // one they may go on. Before the consumer comes: what it retries must find room, or RabbitMQ offers it again minutes later.
-    await limitTo(1_000_000);
     consumer.start();
     await whenReady(consumer);
     if (held === 0) throw new Error(`${queue} took everything: it was to be full; let more users register`);
   },
+  // Taking the limit away would leave the channels that were refused blocked for good (rabbitmq-server #12206).
+  cleanUp: (system) => limitTo(system, 1_000_000),
 };
+
+/** The queue itself is declared with `x-overflow: reject-publish`. */
+async function limitTo({ backends }: System, messages: number): Promise<void> {
+  const policy = `{"max-length":${messages}}`;
+  await backends.rabbitMq.server.control('set_policy', '--apply-to', 'queues', 'full', `^${queue}$`, policy);
+}
 
 /** What one consumer needs so long for must wait where there is room for it: at the broker. */
 export const slowConsumer: Fault = {

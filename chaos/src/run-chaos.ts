@@ -109,6 +109,7 @@ export class Campaign {
     broken.push(...(await failureOf(load.stop())));
     const progress = await this.settle(over);
     const recoveredIn = (performance.now() - over) / 1000;
+    if (fault.cleanUp) broken.push(...(await failureOf(fault.cleanUp(system))));
     const deadLetters = baseline.deadLetters + (fault.deadLetters ?? 0);
     const expected: Expected = { accepted: load.accepted, deadLetters, workflows };
     const seen: Observation = { ...(await observer.observe()), ...(await sampler.stop()) };
