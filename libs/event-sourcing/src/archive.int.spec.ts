@@ -42,8 +42,12 @@ const sequences = async (stream: string) =>
   (await log(stream)).map((line) => (JSON.parse(line) as { sequence: number }).sequence);
 const file = () => join(folder, 'past.jsonl');
 const linesOf = async (path = file()) => (await readFile(path, 'utf8')).split('\n').slice(0, -1);
+/** Whatever has come to rest by now: a date of this millisecond would leave out what happened later in it. */
 const archive = (options: { before?: Date; file?: string; actor?: string } = {}) =>
-  archiveStreams({ dataSource: database.dataSource, before: new Date(), file: file(), ...options });
+  archiveStreams({
+    ...{ dataSource: database.dataSource, before: new Date(Date.now() + 1_000), file: file() },
+    ...options,
+  });
 const restore = (path = file()) => restoreStreams({ dataSource: database.dataSource, file: path });
 const archived = () => inTransaction(database.dataSource, archivedStreams);
 
