@@ -129,6 +129,25 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     expect((await post('/campaigns', { name: '' })).status).toBe(400);
   });
 
+  it('refuses a campaign that its workflow could not take up, and sends none', async () => {
+    const registeredFrom = new Date().toISOString();
+    const dataSource = services.users.app.get(DataSource);
+    const [user] = await dataSource.query<[{ id: string }]>(
+      `INSERT INTO user_directory (user_id, email, name, status, registered_at, version)
+       SELECT gen_random_uuid(), sealed, sealed || repeat('n', 1000000), 'active', now(), 1
+         FROM (SELECT 'sealed:v1:user-service/nobody:' || repeat('i', 16) || ':' || repeat('t', 22) AS sealed) AS text
+       RETURNING user_id AS id`,
+    );
+    const response = await post('/campaigns', { name: 'Long', registeredFrom });
+    expect([response.status, await response.json()]).toEqual([
+      409,
+      expect.objectContaining({ detail: expect.stringContaining('name a shorter one') as string }),
+    ]);
+    const waiting = `SELECT FROM outbox WHERE message ->> 'type' = 'campaign.start'`;
+    expect(await dataSource.query(waiting)).toEqual([]);
+    await dataSource.query('DELETE FROM user_directory WHERE user_id = $1', [user.id]);
+  });
+
   it('sends a campaign to the users that are named, and reports on those that could not be reached', async () => {
     const emails = [uniqueEmail(), uniqueEmail(), uniqueEmail('refused.example')];
     const users = await Promise.all(emails.map(async (email) => (await register(email)).userId));

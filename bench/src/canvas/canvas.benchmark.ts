@@ -27,23 +27,21 @@ export const canvas: Benchmark = async (setting) => {
 /** Services run for days: what their first seconds cost is not what is compared. */
 async function warmUp(system: CanvasSystem, { quick }: Setting): Promise<void> {
   const [chains, members] = quick ? [5, 100] : [600, 1_000];
-  const loads: Load[] = [
-    { shape: 'chain', size: 5, bases: Array.from({ length: chains }, (_, base) => base), outstanding: 50 },
-    { shape: 'chord', size: members, bases: [1, 2, 3], outstanding: 1 },
-  ];
-  for (const load of loads) {
+  for (const load of [loadOf('chain', 5, chains, 50), loadOf('chord', members, 3, 1)]) {
     system.prepare(load);
     await system.run(load);
   }
 }
 
+function loadOf(shape: Load['shape'], size: number, runs: number, outstanding: number): Load {
+  return { shape, size, bases: Array.from({ length: runs }, (_, index) => index + 1), outstanding };
+}
+
 function comparisonsOf(systems: Systems, { quick }: Setting): Comparison[] {
-  const load = (shape: Load['shape'], size: number, runs: number, outstanding: number): Load => ({
-    shape,
-    size: quick ? Math.min(size, 200) : size,
-    bases: Array.from({ length: quick ? Math.ceil(runs / 20) : runs }, (_, index) => index + 1),
-    outstanding,
-  });
+  const load = (shape: Load['shape'], size: number, runs: number, outstanding: number): Load =>
+    quick
+      ? loadOf(shape, Math.min(size, 200), Math.ceil(runs / 20), outstanding)
+      : loadOf(shape, size, runs, outstanding);
   const few = load('chord', 100, 50, 10);
   const many = load('chord', 10_000, 1, 1);
   return [

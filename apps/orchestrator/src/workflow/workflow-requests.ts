@@ -36,7 +36,7 @@ export class WorkflowRequests {
     const accepted: Accepted = { workflowId: newMessageId(), commandId: newMessageId() };
     const draft = this.draftOf(request, accepted.workflowId);
     const message = toMessage(draft, { id: accepted.commandId, source });
-    refuseTooLarge(message, outbox.mostEventBytes);
+    refuseTooLarge(message, outbox.mostBytesToPassOn);
     return inTransaction(dataSource, async (tx) => {
       const { workflow, definition, input } = draft.data;
       // A workflow of this service is asked for by name, whichever definition that has at the time.
@@ -82,16 +82,12 @@ export class WorkflowRequests {
   }
 }
 
-/** What `workflow.started` takes beside its definition and input: less than that. */
-const envelopeBytes = 2_000;
-
 /**
  * `workflow.started` carries what the command does.
  * @throws ProblemException 413
  */
-export function refuseTooLarge(start: Message, mostEventBytes: number): void {
+export function refuseTooLarge(start: Message, most: number): void {
   const bytes = Buffer.byteLength(JSON.stringify(start.data));
-  const most = mostEventBytes - envelopeBytes;
   if (bytes <= most) return;
   const what = `Definition and input are ${bytes} bytes long, and ${most} are allowed.`;
   const advice = 'Pass less, for example references to large values; or raise EVENT_MAX_BYTES.';

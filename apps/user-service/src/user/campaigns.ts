@@ -31,7 +31,7 @@ const select: Statement = {
 export class Campaigns {
   constructor(@Inject(Messaging) private readonly messaging: Messaging) {}
 
-  /** @throws ProblemException 409 for too many recipients or none, 422 when the key was used for another request */
+  /** @throws ProblemException 409 for too many recipients, or too long ones, or none, 422 when the key was used for another request */
   start({ name, registeredFrom, registeredUntil, idempotencyKey: key }: CampaignRequest): Promise<AcceptedCampaign> {
     const { dataSource, service: source, outbox } = this.messaging;
     return inTransaction(dataSource, async (tx) => {
@@ -49,6 +49,9 @@ export class Campaigns {
       }
       const draft = StartCampaign.of({ campaignId: accepted.campaignId, name, recipients });
       const message = toMessage(draft, { id: accepted.commandId, source });
+      if (Buffer.byteLength(JSON.stringify(message.data)) > outbox.mostBytesToPassOn) {
+        throw conflict('The names and addresses of that time are too long for one campaign; name a shorter one.');
+      }
       await outbox.add(tx, [{ channel: 'command', address: StartCampaign.type, message }]);
       return accepted;
     });

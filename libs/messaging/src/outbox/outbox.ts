@@ -28,12 +28,20 @@ const defaultMostEventBytes = 1_000_000;
 /** The headers of a record take less than that beside what stands in the envelope. */
 const headerBytes = 1_000;
 
+/** What an event may take beside the data that it passes on: less than that. */
+const envelopeBytes = 2_000;
+
 /** Messages written here are published if and only if the transaction commits. */
 export class Outbox {
   private readonly listeners: (() => void)[] = [];
 
   /** Of an event as a record, with its headers. Its broker must take as many. */
   constructor(readonly mostEventBytes = defaultMostEventBytes) {}
+
+  /** Most bytes of JSON that a command may bring, if an event is to pass all of it on. */
+  get mostBytesToPassOn(): number {
+    return this.mostEventBytes - envelopeBytes;
+  }
 
   async add(tx: Transaction, entries: readonly OutboxEntry[]): Promise<void> {
     await this.write(tx, this.prepare(entries));
