@@ -52,7 +52,7 @@ export class WorkflowControl {
   private async send(workflowId: string, draft: Draft): Promise<Accepted> {
     const { dataSource, outbox, service: source } = this.messaging;
     const message = toMessage(draft, { source });
-    if (draft.definition === StartWorkflow) refuseTooLarge(message, outbox.mostBytesToPassOn);
+    if (draft.definition === StartWorkflow) refuseTooLarge(message, outbox);
     await inTransaction(dataSource, (tx) => outbox.add(tx, [{ channel: 'command', address: message.type, message }]));
     return { workflowId, commandId: message.id };
   }

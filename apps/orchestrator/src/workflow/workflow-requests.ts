@@ -1,6 +1,6 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { StartWorkflow } from '@starter/contracts';
-import { inTransaction, Messaging, newMessageId, toMessage, type Message } from '@starter/messaging';
+import { inTransaction, Messaging, newMessageId, toMessage, type Message, type Outbox } from '@starter/messaging';
 import { earlierAnswer, ProblemException } from '@starter/service';
 import { z } from 'zod';
 import type { Json } from './definition/definition.js';
@@ -36,7 +36,7 @@ export class WorkflowRequests {
     const accepted: Accepted = { workflowId: newMessageId(), commandId: newMessageId() };
     const draft = this.draftOf(request, accepted.workflowId);
     const message = toMessage(draft, { id: accepted.commandId, source });
-    refuseTooLarge(message, outbox.mostBytesToPassOn);
+    refuseTooLarge(message, outbox);
     return inTransaction(dataSource, async (tx) => {
       const { workflow, definition, input } = draft.data;
       // A workflow of this service is asked for by name, whichever definition that has at the time.
@@ -86,8 +86,8 @@ export class WorkflowRequests {
  * `workflow.started` carries what the command does.
  * @throws ProblemException 413
  */
-export function refuseTooLarge(start: Message, most: number): void {
-  const bytes = Buffer.byteLength(JSON.stringify(start.data));
+export function refuseTooLarge(start: Message, outbox: Outbox): void {
+  const { bytes, most } = outbox.sizeToPassOn(start);
   if (bytes <= most) return;
   const what = `Definition and input are ${bytes} bytes long, and ${most} are allowed.`;
   const advice = 'Pass less, for example references to large values; or raise EVENT_MAX_BYTES.';

@@ -49,7 +49,8 @@ export class Campaigns {
       }
       const draft = StartCampaign.of({ campaignId: accepted.campaignId, name, recipients });
       const message = toMessage(draft, { id: accepted.commandId, source });
-      if (Buffer.byteLength(JSON.stringify(message.data)) > outbox.mostBytesToPassOn) {
+      const { bytes, most } = outbox.sizeToPassOn(message);
+      if (bytes > most) {
         throw conflict('The names and addresses of that time are too long for one campaign; name a shorter one.');
       }
       await outbox.add(tx, [{ channel: 'command', address: StartCampaign.type, message }]);

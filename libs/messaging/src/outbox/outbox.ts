@@ -38,9 +38,9 @@ export class Outbox {
   /** Of an event as a record, with its headers. Its broker must take as many. */
   constructor(readonly mostEventBytes = defaultMostEventBytes) {}
 
-  /** Most bytes of JSON that a command may bring, if an event is to pass all of it on. */
-  get mostBytesToPassOn(): number {
-    return this.mostEventBytes - envelopeBytes;
+  /** Bytes of the message's data as JSON, and the most that they may be if an event is to pass all of it on. */
+  sizeToPassOn({ data }: Message): { readonly bytes: number; readonly most: number } {
+    return { bytes: Buffer.byteLength(JSON.stringify(data)), most: this.mostEventBytes - envelopeBytes };
   }
 
   async add(tx: Transaction, entries: readonly OutboxEntry[]): Promise<void> {
