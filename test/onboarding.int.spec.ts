@@ -351,15 +351,17 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
       const { userId, commandId } = await register(email);
       await untilActive(userId);
 
+      // The user has the mail before its sender has told so, and may be the quicker one to answer.
+      const told = ['command.succeeded', 'user.verify'];
+      const inOrder = (answers: string[]) => [
+        ...['user.register', 'email.send'],
+        ...answers,
+        ...['user.activate', 'command.succeeded'],
+      ];
       await eventually(() =>
-        expect(commands.map(({ properties }) => properties.type as string)).toEqual([
-          'user.register',
-          'email.send',
-          'command.succeeded',
-          'user.verify',
-          'user.activate',
-          'command.succeeded',
-        ]),
+        expect([inOrder(told), inOrder(told.toReversed())]).toContainEqual(
+          commands.map(({ properties }) => properties.type as string),
+        ),
       );
       const [registerUser, sendEmail] = commands;
       expect(registerUser?.properties).toMatchObject({
