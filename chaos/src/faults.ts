@@ -2,10 +2,10 @@ import { services, type ServiceName } from '@starter/contracts';
 import type { Failpoint } from '@starter/messaging';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
+import { killerCommand, killerEvent, thrower } from './bad-handlers.js';
 import type { Behind } from './backends.js';
 import type { Accepted } from './load.js';
 import { copyCommands, copyEvents, publishPoison, publishWithGap } from './copies.js';
-import { killer } from './killer.js';
 import { fullQueue, slowConsumer } from './overload.js';
 import type { Random } from './random.js';
 import { workflowsUnderKills, type ExpectedWorkflow } from './workflows.js';
@@ -218,7 +218,9 @@ export const faults: readonly Fault[] = [
     deadLetters: 3,
     inject: async ({ system }) => publishPoison(system),
   },
-  killer,
+  thrower,
+  killerCommand,
+  killerEvent,
   fullQueue,
   slowConsumer,
   newInstances,

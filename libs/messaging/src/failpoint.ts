@@ -1,4 +1,4 @@
-/** Every edge between the database and a broker, by the side on which the process ends, and the handler of a command. */
+/** Every edge between the database and a broker, by the side on which the process ends, and the handler of a message. */
 export const failpoints = [
   'transaction.before-commit',
   'transaction.after-commit',
@@ -6,7 +6,7 @@ export const failpoints = [
   'outbox.before-confirm',
   'outbox.after-confirm',
   'outbox.after-delete',
-  'command.handling',
+  'message.handling',
   'command.before-ack',
   'event.before-offset',
   'email.after-send',
@@ -25,7 +25,8 @@ const actions = {
 
 /**
  * Ends, freezes or fails this process where `FAILPOINT` says: `<point>:<kill|stop|throw>`, `<point>:kill@7` for the seventh time
- * that the point is passed, `command.handling=<message id>:kill` for one message; several separated by commas. Each fires once.
+ * that the point is passed, `message.handling=<message id>:kill` whenever that message is handled; several separated by commas.
+ * Each of the others fires once.
  */
 export const failpoint: Pass = failpointsOf(process.env['FAILPOINT']);
 
@@ -45,7 +46,7 @@ export function failpointsOf(specification: string | undefined): Pass {
   return (point, subject) => {
     for (const one of armed) {
       if (one.point !== point || (one.subject ?? subject) !== subject || --one.passes > 0) continue;
-      armed.delete(one);
+      if (one.subject === undefined) armed.delete(one);
       one.act(point);
     }
   };

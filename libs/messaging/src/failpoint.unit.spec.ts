@@ -31,11 +31,13 @@ it('fires the n-th time that its point is passed, and once', () => {
   expect(() => failpoint('command.before-ack')).toThrow('command.before-ack');
 });
 
-it('fires for one message only where it names one', () => {
-  const failpoint = failpointsOf('command.handling=a-1:throw, command.handling=b-2:throw');
-  expect(() => failpoint('command.handling', 'c-3')).not.toThrow();
-  expect(() => failpoint('command.handling', 'b-2')).toThrow('command.handling');
-  expect(() => failpoint('command.handling', 'a-1')).toThrow('command.handling');
+it('fires for one message only where it names one, and whenever it comes', () => {
+  const failpoint = failpointsOf('message.handling=a-1:throw, message.handling=b-2:throw');
+  expect(() => failpoint('message.handling', 'c-3')).not.toThrow();
+  expect(() => failpoint('message.handling', 'b-2')).toThrow('message.handling');
+  for (let n = 0; n < 3; n += 1) {
+    expect(() => failpoint('message.handling', 'a-1')).toThrow('message.handling');
+  }
 });
 
 it.each(['outbox.after-confirm', 'outbox:kill', 'outbox.after-confirm:explode', 'outbox.after-confirm:kill@0'])(

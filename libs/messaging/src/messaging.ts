@@ -4,6 +4,7 @@ import { CommandConsumer } from './consumer/command-consumer.js';
 import { EventReactor } from './consumer/event-reactor.js';
 import type { HandlerOptions } from './consumer/handler-options.js';
 import { OrderedEvents, type OrderedEventsOptions } from './consumer/ordered-events.js';
+import { Turns } from './consumer/turns.js';
 import { DeadLetters } from './dead-letters/dead-letters.js';
 import {
   defaultDiscardedRetentionMs,
@@ -105,6 +106,8 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   /** Commands whose life is recorded; their handlers, and how they stand. */
   readonly tasks: Tasks;
   private readonly retention: RetentionJob;
+  /** Of what the process may have died of. A long handler of a single message must not hold up those that keep an order. */
+  private readonly turns = { single: new Turns(), inSequence: new Turns() };
   private readonly eventConsumers: { readonly name: string; readonly consumer: EventConsumer }[] = [];
   /** Deliveries by consumer that had not ended when the service stopped: the broker delivers them again. */
   cutOff: Readonly<Record<string, number>> = {};
@@ -144,6 +147,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       transport: options.commands,
       outbox: this.outbox,
       monitor,
+      turns: this.turns.single,
     });
     this.tasks = new Tasks({ ...options, outbox: this.outbox, commands: this.commands, monitor });
     this.backlog = new BacklogSampler({ ...options, monitor: this.monitor });
@@ -157,12 +161,15 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
 
   /** Single events of a topic, in whatever order. `consumer` is the group's name for ever. */
   reactTo(topic: string, consumer: string): EventReactor {
-    return this.add(consumer, new EventReactor(this.eventOptions(topic, consumer)));
+    return this.add(consumer, new EventReactor({ ...this.eventOptions(topic, consumer), turns: this.turns.single }));
   }
 
   /** All events of a topic, per key exactly once and in sequence. `consumer` is the group's name for ever. */
   inSequence(topic: string, consumer: string, options: Pick<OrderedEventsOptions, 'unknownTypes'> = {}): OrderedEvents {
-    return this.add(consumer, new OrderedEvents({ ...this.eventOptions(topic, consumer), ...options }));
+    return this.add(
+      consumer,
+      new OrderedEvents({ ...this.eventOptions(topic, consumer), turns: this.turns.inSequence, ...options }),
+    );
   }
 
   /** The keys of another service's subjects come here: what that one has sealed can be opened. */

@@ -20,6 +20,7 @@ import { Dispatcher, type MessageHandler } from './dispatcher.js';
 import type { HandlerOptions } from './handler-options.js';
 import { Suspects } from './suspects.js';
 import { outageRetryMs } from './triage.js';
+import { Turns } from './turns.js';
 
 export interface CommandConsumerOptions extends HandlerOptions {
   readonly service: string;
@@ -34,6 +35,8 @@ export interface CommandConsumerOptions extends HandlerOptions {
   readonly prefetch?: number;
   /** What bounds them besides. Default: 32 MiB of messages, and fewer while many wait for a database connection. */
   readonly flow?: FlowOptions;
+  /** Of all consumers of the process. Default: its own. */
+  readonly turns?: Turns;
 }
 
 export interface CommandHandlerOptions extends HandlerOptions {
@@ -59,7 +62,7 @@ export class CommandConsumer {
   constructor(private readonly options: CommandConsumerOptions) {
     this.queue = `${options.service}.commands`;
     this.limiter = new RateLimiter(options);
-    this.suspects = new Suspects({ ...options, consumer: this.queue });
+    this.suspects = new Suspects({ turns: new Turns(), ...options, consumer: this.queue });
     this.deadLetters = new DeadLetterTable({ ...options, consumer: this.queue, kind: 'command' });
     this.dispatcher = new Dispatcher({
       ...options,

@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import type { Fence } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
 import { TransientError } from '../errors.js';
+import { failpoint } from '../failpoint.js';
 import { checkInboxRetention, defaultInboxRetentionMs, retryHorizonMs } from '../inbox/retention.js';
 import { errorText } from '../logger.js';
 import type { Message } from '../message.js';
@@ -72,6 +73,7 @@ export class Dispatcher {
     let outcome: Outcome;
     try {
       const { handler, data } = this.handlers.open(message);
+      failpoint('message.handling', message.id);
       outcome = (await this.attempt(handler, { data, message, attempt })) ?? done;
     } catch (error) {
       outcome = await this.fail(message, attempt, error);

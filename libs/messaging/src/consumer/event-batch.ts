@@ -39,6 +39,8 @@ export interface RegisteredHandler extends ResolvedHandlerOptions, Pick<OrderedH
 export interface OrderedEvent extends ReceivedEvent {
   readonly message: SequencedMessage;
   readonly fromParking: boolean;
+  /** A process may have died of it. */
+  readonly suspect?: boolean;
   /** None when nobody handles the type, or when it is not to be handled. */
   readonly handler: RegisteredHandler | undefined;
   /** Known before it is handled: it is to be discarded, or parked for another attempt or for a human. */

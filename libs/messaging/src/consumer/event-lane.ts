@@ -1,17 +1,28 @@
 import type { DataSource } from 'typeorm';
 import { DatabaseUnavailableError, inTransaction } from '../database/transaction.js';
+import { failpoint } from '../failpoint.js';
 import { readyOfKeys, type ParkedMessage } from '../inbox/parked.js';
 import type { ParkingRoom } from '../inbox/parking-room.js';
+import { SuspectList } from '../inbox/suspect-list.js';
 import { errorText } from '../logger.js';
 import { doneAs, retry, retryBlameless, type Effect } from '../outcome.js';
 import { handleBatch, type BatchResult, type Fate, type OrderedEvent } from './event-batch.js';
+import type { Predecessors } from './predecessors.js';
+import { condemned } from './suspects.js';
 import { outageRetryMs, report, triage, type TriageContext } from './triage.js';
+import type { Turns } from './turns.js';
+
+/** So many suspects share a transaction: if the process dies, no more of them have to be handled one by one. */
+const mostSuspects = 200;
 
 export interface EventLaneOptions extends TriageContext {
   readonly dataSource: DataSource;
   /** Most events in one transaction. */
   readonly maxBatch: number;
   readonly room: ParkingRoom;
+  /** Of all lanes of the process. */
+  readonly turns: Turns;
+  readonly predecessors: Predecessors;
   /** What to do with a parked event. */
   readonly open: (parked: ParkedMessage) => OrderedEvent;
   /** Called after each commit with the keys that have moved, and their last sequences. */
@@ -27,8 +38,11 @@ export class EventLane {
   /** Keys whose next event is parked. */
   private readonly followed = new Set<string>();
   private running: Promise<void> | undefined;
+  private readonly suspects: SuspectList;
 
-  constructor(private readonly options: EventLaneOptions) {}
+  constructor(private readonly options: EventLaneOptions) {
+    this.suspects = new SuspectList(options.dataSource, options.consumer);
+  }
 
   add(event: OrderedEvent): void {
     this.waiting.push(event);
@@ -47,7 +61,7 @@ export class EventLane {
     await Promise.resolve();
     while (this.waiting.length > 0 || this.followed.size > 0) {
       const parked = await this.takeParked();
-      await this.commit([...parked, ...this.waiting.splice(0, this.options.maxBatch - parked.length)]);
+      await this.handle([...parked, ...this.waiting.splice(0, this.options.maxBatch - parked.length)]);
     }
     this.running = undefined;
   }
@@ -67,24 +81,87 @@ export class EventLane {
     }
   }
 
-  /** A batch that fails is halved, in order, until what is to blame is alone; the rest commits. */
-  private async commit(batch: readonly OrderedEvent[]): Promise<void> {
+  private async handle(batch: readonly OrderedEvent[]): Promise<void> {
+    const { turns, predecessors } = this.options;
+    try {
+      if (!batch.some(isSuspect) || !(await predecessors.mayHaveDied())) return await this.commit(batch);
+    } catch (error) {
+      return this.giveBack(batch, error);
+    }
+    for (let from = 0; from < batch.length; from += mostSuspects) {
+      await turns.take(() => this.examine(batch.slice(from, from + mostSuspects)));
+    }
+  }
+
+  /**
+   * Finds the event that kills its process, as `Suspects` does among single messages: the start of suspects is recorded, and
+   * each of those that were started like that and have come to no end gets a transaction of its own, after all others.
+   */
+  private async examine(batch: readonly OrderedEvent[]): Promise<void> {
+    const { consumer, logger } = this.options;
+    let starts: ReadonlyMap<string, number>;
+    try {
+      starts = await this.suspects.mark(batch.filter(isSuspect).map(idOf));
+    } catch (error) {
+      return this.giveBack(batch, error);
+    }
+    const accused = new Set(batch.filter((event) => starts.has(idOf(event))).map(keyOf));
+    await this.commit(
+      batch.filter((event) => !accused.has(keyOf(event))),
+      true,
+    );
+    if (accused.size === 0) return;
+    const what = 'events were in hand when their process died, and are handled one by one';
+    logger.warn(what, { consumer, events: starts.size, keys: accused.size });
+    for (const event of batch) {
+      if (accused.has(keyOf(event))) await this.examineAlone(event, starts.get(idOf(event)));
+    }
+  }
+
+  private async examineAlone(event: OrderedEvent, starts: number | undefined): Promise<void> {
+    // It stays listed until it is redriven: the process may die before it is parked, and the count must not start again.
+    const verdict = starts === undefined ? undefined : condemned(event.message, starts);
+    if (verdict) return this.commit([{ ...event, handler: undefined, refusal: verdict }]);
+    try {
+      if (starts !== undefined) await this.suspects.count(idOf(event));
+    } catch (error) {
+      return this.giveBack([event], error);
+    }
+    await this.commit([event], true);
+  }
+
+  private giveBack(batch: readonly OrderedEvent[], error: unknown): void {
+    const later = retryBlameless(outageRetryMs, errorText(error));
+    batch.forEach(({ settle }) => settle(later));
+  }
+
+  /**
+   * A batch that fails is halved, in order, until what is to blame is alone; the rest commits. Suspects that are `listed` are
+   * cleared as soon as their handlers have ended: a process that dies in the middle of their commit has not died of them.
+   */
+  private async commit(batch: readonly OrderedEvent[], listed = false): Promise<void> {
     if (batch.length === 0) return;
     const { dataSource, consumer, room } = this.options;
     let result: BatchResult;
     try {
-      result = await inTransaction(dataSource, (tx) => handleBatch(tx, consumer, batch, room.budget()));
+      for (const { message, handler } of batch) if (handler) failpoint('message.handling', message.id);
+      result = await inTransaction(dataSource, async (tx) => {
+        const handled = await handleBatch(tx, consumer, batch, room.budget());
+        if (listed) await this.clear(batch);
+        return handled;
+      });
     } catch (error) {
       const [first] = batch;
       if (error instanceof DatabaseUnavailableError) {
-        const later = retryBlameless(outageRetryMs, error.message);
-        batch.forEach(({ settle }) => settle(later));
+        // The process lives: what failed with the database has not killed it.
+        if (listed) await this.clear(batch).catch(() => undefined);
+        this.giveBack(batch, error);
       } else if (first && batch.length === 1) {
-        await this.refuse(first, error);
+        await this.refuse(first, error, listed);
       } else {
         const middle = Math.ceil(batch.length / 2);
-        await this.commit(batch.slice(0, middle));
-        await this.commit(batch.slice(middle));
+        await this.commit(batch.slice(0, middle), listed);
+        await this.commit(batch.slice(middle), listed);
       }
       return;
     }
@@ -95,11 +172,15 @@ export class EventLane {
   }
 
   /** What failed is recorded or parked in its turn, so that the transport is never held up. */
-  private async refuse(event: OrderedEvent, error: unknown): Promise<void> {
+  private async refuse(event: OrderedEvent, error: unknown, listed: boolean): Promise<void> {
     const refusal = triage(error, event.attempt, event.handler?.failurePolicy);
     // It is not the handler that failed this time: the transport, or the row, keeps the event.
     if (event.refusal || refusal.kind === 'done') return event.settle(retry(1_000, errorText(error)));
-    await this.commit([{ ...event, handler: undefined, refusal }]);
+    await this.commit([{ ...event, handler: undefined, refusal }], listed);
+  }
+
+  private clear(batch: readonly OrderedEvent[]): Promise<void> {
+    return this.suspects.clear(batch.filter(({ suspect }) => suspect).map(idOf));
   }
 
   private settle({ message, refusal, settle }: OrderedEvent, fate: Fate): void {
@@ -112,6 +193,11 @@ export class EventLane {
     settle(doneAs[effectOf(fate, refusal)]);
   }
 }
+
+const idOf = ({ message }: OrderedEvent): string => message.id;
+const keyOf = ({ message }: OrderedEvent): string => message.subject;
+
+const isSuspect = ({ suspect, handler }: OrderedEvent): boolean => (suspect ?? false) && handler !== undefined;
 
 function effectOf(fate: Exclude<Fate, 'refused'>, refusal: OrderedEvent['refusal']): Effect {
   if (fate === 'held') return refusal?.kind === 'retry' ? 'retried' : 'deadLettered';

@@ -15,6 +15,9 @@ import type { Consumer, Delivery } from '../transport/delivery.js';
 import type { EventTransport } from '../transport/event-transport.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
 import type { HandlerOptions } from './handler-options.js';
+import { Predecessors } from './predecessors.js';
+import { Suspects } from './suspects.js';
+import { Turns } from './turns.js';
 
 export interface EventConsumerOptions extends HandlerOptions {
   /** Consumer group, and the consumer's name in the inbox. Never rename it: a new name starts from the earliest event. */
@@ -29,10 +32,14 @@ export interface EventConsumerOptions extends HandlerOptions {
   readonly concurrency?: number;
   /** What bounds the events in hand besides. Default: 32 MiB, and fewer while many wait for a database connection. */
   readonly flow?: FlowOptions;
+  /** Of all consumers of the process. Default: its own. */
+  readonly turns?: Turns;
 }
 
 /** A retry that is further off waits in the database: in memory it would hold back the offset of its partition. */
 const storedFromMs = 10_000;
+
+const passed = Promise.resolve(done);
 
 /**
  * Reacts to single events of a topic, in whatever order; other types pass by untouched. The handler admits the event
@@ -42,6 +49,8 @@ export class EventReactor {
   private readonly dispatcher: Dispatcher;
   private readonly deadLetters: DeadLetterTable;
   private readonly scheduled: ScheduledEvents;
+  private readonly predecessors: Predecessors;
+  private readonly suspects: Suspects;
   private consumer: Consumer | undefined;
 
   constructor(private readonly options: EventConsumerOptions) {
@@ -51,10 +60,17 @@ export class EventReactor {
       discarded: (message, reason) =>
         inTransaction(dataSource, async (tx) => void (await recordDiscarded(tx, consumer, [{ message, reason }]))),
     });
+    this.predecessors = new Predecessors(options);
+    this.suspects = new Suspects({
+      ...{ turns: new Turns(), mostTogether: 50, ...options },
+      mayHaveDied: () => this.predecessors.mayHaveDied(),
+    });
     this.deadLetters = new DeadLetterTable({ ...options, kind: 'event' });
     this.scheduled = new ScheduledEvents({
       ...{ dataSource, consumer, logger: options.logger },
-      handler: options.monitor.watch(({ message, attempt }) => this.dispatcher.dispatch(message, attempt)),
+      handler: options.monitor.watch(
+        this.suspects.guard(({ message, attempt }) => this.dispatcher.dispatch(message, attempt)),
+      ),
     });
   }
 
@@ -73,12 +89,14 @@ export class EventReactor {
   async start(): Promise<void> {
     const { topic, consumer, transport, concurrency, dataSource, monitor } = this.options;
     const flow = withPoolPressure(dataSource, this.options.flow);
+    await this.predecessors.enter();
+    const handle = this.suspects.guard((delivery) => this.deliver(delivery));
     this.consumer = await transport.subscribe(
       {
         ...{ topic, group: consumer, flow, deadLetters: this.deadLetters.take },
         ...(concurrency === undefined ? {} : { concurrency }),
       },
-      monitor.watch((delivery) => this.deliver(delivery)),
+      monitor.watch((delivery) => (this.dispatcher.handles(delivery.message.type) ? handle(delivery) : passed)),
     );
     monitor.follow(this.consumer);
     this.scheduled.start();
@@ -103,11 +121,12 @@ export class EventReactor {
     this.deadLetters.stop();
     await Promise.all([this.consumer?.close(drainMs), this.scheduled.stop(drainMs)]);
     this.dispatcher.abandon();
+    await this.suspects.release();
+    await this.predecessors.leave();
   }
 
   private deliver(delivery: Delivery): Promise<Outcome> {
     const { message, attempt } = delivery;
-    if (!this.dispatcher.handles(message.type)) return Promise.resolve(done);
     return this.dispatcher.dispatch(message, attempt).then((outcome) => {
       if (outcome.kind !== 'retry' || outcome.afterMs < storedFromMs) return outcome;
       // The database that cannot take it now is what the transport's own retry is for.

@@ -304,6 +304,29 @@ it('tries a transient failure again, counts the attempts in the database, and gi
   );
 });
 
+it('holds failed attempts against nobody where a process may have died of an event', async () => {
+  const consumer = uniqueName('consumer');
+  // One that has never said that it ends.
+  const killed = 'INSERT INTO inbox_process (consumer, process) VALUES ($1, gen_random_uuid())';
+  await database.dataSource.query(killed, [consumer]);
+  const attempts = new Set<number>();
+  const { publish, effectsOf } = await consume({
+    consumer,
+    failurePolicy: { maxRetries: 10, backoff: { baseMs: 1, jitter: 0 } },
+    before: ({ attempt }) => {
+      attempts.add(attempt);
+      if (attempt < 9) throw new TransientError('busy');
+    },
+  });
+  await publish(event('flaky', 1), event('flaky', 2));
+  await eventually(async () => expect(await effectsOf('flaky')).toEqual([1, 2]));
+  expect(attempts.size).toBe(9);
+  await eventually(async () => {
+    const listed = 'SELECT message_id FROM inbox_suspect WHERE consumer = $1';
+    expect(await database.dataSource.query(listed, [consumer])).toEqual([]);
+  });
+});
+
 it('leaves a failed event to its own time when a second copy comes', async () => {
   const attempts: number[] = [];
   let broken = true;

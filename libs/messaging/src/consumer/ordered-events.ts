@@ -16,8 +16,10 @@ import { EventLane } from './event-lane.js';
 import type { EventConsumerOptions } from './event-reactor.js';
 import { resolveOptions } from './handler-options.js';
 import { Handlers } from './handlers.js';
+import { Predecessors } from './predecessors.js';
 import { SequenceWaiters, type WaitOptions } from './sequence-waiters.js';
 import { triage } from './triage.js';
+import { Turns } from './turns.js';
 
 export interface OrderedEventsOptions extends Omit<EventConsumerOptions, 'concurrency'>, ParkingLimits {
   /** Most events in one transaction; twice as many may be in memory. Default 4 000. */
@@ -42,6 +44,7 @@ export interface OrderedEventsOptions extends Omit<EventConsumerOptions, 'concur
 export class OrderedEvents {
   private readonly handlers: Handlers<RegisteredHandler>;
   private readonly ignored = new Set<string>();
+  private readonly predecessors: Predecessors;
   private readonly lane: EventLane;
   private readonly waiters: SequenceWaiters;
   private readonly maxBatch: number;
@@ -62,12 +65,17 @@ export class OrderedEvents {
     // What can be handled again is parked: only what has no place in the order comes here.
     this.deadLetters = new DeadLetterTable({ ...options, kind: 'event', redrivable: false });
     this.room = new ParkingRoom(options.dataSource, options.consumer, options);
+    this.predecessors = new Predecessors(options);
     this.lane = new EventLane({
+      turns: new Turns(),
       ...options,
+      predecessors: this.predecessors,
       room: this.room,
       maxBatch,
       open: ({ message, attempts }) =>
-        this.open(message, attempts + 1, true, (outcome) => options.monitor.count(message.type, outcome)),
+        this.open(message, { attempt: attempts + 1, fromParking: true, suspect: true }, (outcome) =>
+          options.monitor.count(message.type, outcome),
+        ),
       onHandled: (handled) => this.waiters.tell(handled),
     });
   }
@@ -94,7 +102,7 @@ export class OrderedEvents {
 
   async start(): Promise<void> {
     const { topic, consumer, transport, dataSource, sweepMs, monitor } = this.options;
-    await this.room.look();
+    await Promise.all([this.room.look(), this.predecessors.enter()]);
     // One batch under way and one that gathers meanwhile.
     const concurrency = 2 * this.maxBatch;
     const flow = withPoolPressure(dataSource, this.options.flow);
@@ -155,13 +163,17 @@ export class OrderedEvents {
     await this.consumer?.close(drainMs);
     await this.sweeping;
     await this.lane.follow([]);
+    await this.predecessors.leave();
     this.waiters.stop();
   }
 
   private deliver(delivery: Delivery): Promise<Outcome> {
     const { message } = delivery;
     return new Promise((resolve) => {
-      if (isSequenced(message)) return this.lane.add(this.open(message, 1, false, resolve));
+      if (isSequenced(message)) {
+        const from = { attempt: 1, fromParking: false, suspect: delivery.redelivered };
+        return this.lane.add(this.open(message, from, resolve));
+      }
       const what = `${delivery.origin} has no subject or no sequence; events of an ordered topic need both`;
       resolve(deadLetter(what, 'NotSequenced'));
     });
@@ -169,8 +181,7 @@ export class OrderedEvents {
 
   private open(
     message: SequencedMessage,
-    attempt: number,
-    fromParking: boolean,
+    from: Pick<OrderedEvent, 'attempt' | 'fromParking' | 'suspect'>,
     settle: OrderedEvent['settle'],
   ): OrderedEvent {
     const { unknownTypes } = this.options;
@@ -183,12 +194,12 @@ export class OrderedEvents {
         ({ handler, data } = this.handlers.open(message));
       } catch (error) {
         const policy = this.handlers.of(message.type)?.failurePolicy ?? this.options.failurePolicy;
-        const outcome = triage(error, attempt, policy);
+        const outcome = triage(error, from.attempt, policy);
         if (outcome.kind !== 'done') refusal = outcome;
       }
     }
     const kept = refusal?.kind === 'discard' ? this.handlers.redact(message) : message;
-    return { message: kept, attempt, fromParking, settle, data, handler, refusal };
+    return { message: kept, ...from, settle, data, handler, refusal };
   }
 
   private async sweep(): Promise<void> {

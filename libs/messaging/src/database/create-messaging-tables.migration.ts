@@ -113,7 +113,7 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
       );
       CREATE INDEX inbox_discarded_at ON inbox_discarded (discarded_at);
 
-      -- Commands that were in hand when a connection or a process ended, until they come to an end of their own.
+      -- Messages that may have been in hand when a connection or a process ended, until they come to an end of their own.
       CREATE TABLE inbox_suspect (
         consumer text NOT NULL,
         message_id text NOT NULL,
@@ -121,6 +121,14 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         starts integer NOT NULL DEFAULT 1,
         since timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (consumer, message_id)
+      );
+
+      -- Processes that consume events and have not said that they end.
+      CREATE TABLE inbox_process (
+        consumer text NOT NULL,
+        process uuid NOT NULL,
+        since timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (consumer, process)
       );
 
       -- Limits that were set at run time, such as 100/h, or none; they come before those in the code.
@@ -234,7 +242,7 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
     await runner.query(
       `DROP VIEW dead_letters;
        DROP TABLE outbox, outbox_relay, outbox_lease, inbox, inbox_sequence, inbox_parked, inbox_gap, inbox_skipped,
-                  inbox_discarded, inbox_suspect, dead_letter, rate_limit, rate_limit_slot, rate_limit_waiting, task`,
+                  inbox_discarded, inbox_suspect, inbox_process, dead_letter, rate_limit, rate_limit_slot, rate_limit_waiting, task`,
     );
   }
 }

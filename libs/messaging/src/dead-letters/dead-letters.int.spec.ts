@@ -207,6 +207,31 @@ describe('an event whose next attempt is far off', () => {
   });
 });
 
+it('forgets at a redrive that the process died of a message, of whatever kind, and of no other', async () => {
+  const { command, commands, publish, reactor, projection, queue, state, letters, effects } = await serve();
+  const [order, happened] = [command(1), event('a', 1)];
+  await commands.send(order);
+  await publish(happened);
+  await eventually(async () => expect(await ids(letters())).toHaveLength(3));
+  const listed = [
+    { consumer: queue, id: order.id },
+    { consumer: reactor, id: happened.id },
+    { consumer: projection, id: happened.id },
+  ];
+  const bystander = { consumer: queue, id: 'bystander' };
+  for (const { consumer, id } of [...listed, bystander]) {
+    await database.dataSource.query('INSERT INTO inbox_suspect (consumer, message_id, starts) VALUES ($1, $2, 5)', [
+      consumer,
+      id,
+    ]);
+  }
+  state.broken = () => false;
+  await letters().redrive('all');
+  for (const { consumer } of listed) await eventually(async () => expect(await effects(consumer)).toEqual([1]));
+  const left = 'SELECT consumer, message_id AS id FROM inbox_suspect WHERE consumer = ANY($1)';
+  expect(await database.dataSource.query(left, [listed.map(({ consumer }) => consumer)])).toEqual([bystander]);
+});
+
 it('runs once when two operators redrive at the same time', async () => {
   const { command, commands, queue, state, letters, effects } = await serve();
   const messages = Array.from({ length: 50 }, (_, n) => command(n));

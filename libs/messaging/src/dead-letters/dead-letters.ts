@@ -1,6 +1,7 @@
 import type { DataSource } from 'typeorm';
 import { handleBatch, type OrderedEvent } from '../consumer/event-batch.js';
 import { inTransaction, type Transaction } from '../database/transaction.js';
+import { acquitSuspects } from '../inbox/suspect-list.js';
 import { groupBy } from '../group-by.js';
 import { recordDiscarded } from '../inbox/discarded.js';
 import { defaultInboxRetentionMs } from '../inbox/retention.js';
@@ -109,6 +110,7 @@ export class DeadLetters {
     }
     const redriven = await this.inBatches(filter, before, true, async (tx, candidates) => {
       const stored = await redriveStored(tx, candidates);
+      await acquitSuspects(tx, candidates);
       await this.outbox.add(
         tx,
         stored.flatMap(({ kind, consumer, message, redrives }) =>

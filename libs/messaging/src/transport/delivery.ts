@@ -6,7 +6,10 @@ export interface Delivery {
   readonly message: Message;
   /** 1 for the first; counted by us in the message (commands) or in the consumer (events), never by the broker. */
   readonly attempt: number;
-  /** The broker says that it has delivered this message before. */
+  /**
+   * Somebody may have been given it before. A command: the broker says so. An event: it lay there before its partition came to
+   * this member, and not further behind the committed offset than a member has in hand.
+   */
   readonly redelivered: boolean;
   /** Queue name, or `topic[partition]@offset`: for logs and dead letters. */
   readonly origin: string;

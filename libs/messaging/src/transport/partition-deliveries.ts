@@ -24,6 +24,8 @@ export class PartitionDeliveries {
   private readonly abandoned = new AbortController();
   private unsettled = 0;
   private size = 0;
+  private readonly since = Date.now();
+  private older = 0;
 
   /** `onSettled` gets the new position whenever the settled prefix grew. It is not called once abandoned. */
   constructor(
@@ -63,12 +65,17 @@ export class PartitionDeliveries {
     const bytes = recordBytes(record);
     this.unsettled++;
     this.size += bytes;
-    settleRecord(record, this.context, this.abandoned.signal, (settled) => {
+    settleRecord(record, this.context, this.mayHaveBeenInHand(record), this.abandoned.signal, (settled) => {
       this.unsettled--;
       this.size -= bytes;
       if (!settled || this.abandoned.signal.aborted) return;
       if (this.window.settle(ticket) && this.window.position !== undefined) this.onSettled(this.window.position);
     });
+  }
+
+  /** Of the member that had the partition before: it had no more in hand than this one may have. */
+  private mayHaveBeenInHand({ timestamp }: StoredRecord): boolean {
+    return timestamp < this.since && this.older++ < this.limits().records;
   }
 
   /** The partition is another member's now: what settles from here on must not move its offset. */

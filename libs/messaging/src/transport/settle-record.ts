@@ -24,11 +24,12 @@ type DeadLetter = Extract<Outcome, { kind: 'dead-letter' }>;
 /**
  * Carries one record to its end: calls the handler until the outcome is final and writes the dead letter if it is one.
  * The caller has taken a slot; it is given back here, and not kept while a retry waits for its time.
- * `ended` is told false when `abandoned` was aborted first: whoever owns the partition next starts over.
+ * `redelivered` is passed on to it. `ended` is told false when `abandoned` was aborted first: whoever owns the partition next starts over.
  */
 export function settleRecord(
   record: StoredRecord,
   context: SettleContext,
+  redelivered: boolean,
   abandoned: AbortSignal,
   ended: (settled: boolean) => void,
 ): void {
@@ -39,9 +40,9 @@ export function settleRecord(
     return;
   }
   // Nearly every record ends here, after one promise; the functions for the others would make some more.
-  void callHandler(new RecordDelivery(message, record, context.topic), context).then((outcome) => {
+  void callHandler(new RecordDelivery(message, record, context.topic, redelivered), context).then((outcome) => {
     if (outcome.kind === 'retry' || outcome.kind === 'dead-letter') {
-      void carryOn(record, message, outcome, context, abandoned).then(ended);
+      void carryOn(record, message, redelivered, outcome, context, abandoned).then(ended);
     } else {
       context.slots.release();
       ended(true);
@@ -54,12 +55,9 @@ class RecordDelivery implements Delivery {
     readonly message: Message,
     private readonly record: StoredRecord,
     private readonly topic: string,
+    readonly redelivered: boolean,
     readonly attempt = 1,
   ) {}
-
-  get redelivered(): boolean {
-    return this.attempt > 1;
-  }
 
   get origin(): string {
     return originOf(this.record, this.topic);
@@ -71,6 +69,7 @@ const originOf = ({ partition, offset }: StoredRecord, topic: string): string =>
 async function carryOn(
   record: StoredRecord,
   message: Message,
+  redelivered: boolean,
   first: Outcome,
   context: SettleContext,
   abandoned: AbortSignal,
@@ -84,7 +83,7 @@ async function carryOn(
     if (outcome.kind !== 'retry') return true;
     attempt = nextAttempt(outcome, attempt);
 
-    const delivery = new RecordDelivery(message, record, context.topic, attempt);
+    const delivery = new RecordDelivery(message, record, context.topic, redelivered, attempt);
     context.logger.debug(`${delivery.origin} will be retried: ${outcome.reason}`, {
       attempt,
       afterMs: outcome.afterMs,
