@@ -22,15 +22,26 @@ beforeAll(async () => {
 });
 afterAll(() => Promise.all(databases.map((database) => database.close())));
 
+interface Search {
+  readonly among: readonly TestDataSource[];
+  readonly plant: Plant;
+  readonly patienceMs: number;
+  readonly problem: RegExp;
+}
+
 type Plant = (database: TestDataSource) => Partial<Parts>;
 
-/** Simulates these seeds, as many side by side as there are databases, until one fails. */
-async function simulateAll(seeds: readonly number[], among = databases, plant?: Plant, patienceMs?: number) {
+/** Simulates these seeds, as many side by side as there are databases, until one fails with the problem that is looked for. */
+async function simulateAll(
+  seeds: readonly number[],
+  { among = databases, plant, patienceMs, problem = /./ }: Partial<Search> = {},
+) {
   const left = [...seeds];
   const failures: string[] = [];
+  const found = () => failures.some((failure) => problem.test(failure));
   const totals = { runs: 0, faults: 0, crashes: 0 };
   const oneByOne = async (database: TestDataSource): Promise<void> => {
-    for (let seed = left.shift(); seed !== undefined && failures.length === 0; seed = left.shift()) {
+    for (let seed = left.shift(); seed !== undefined && !found(); seed = left.shift()) {
       const { problems, faults, crashes } = await simulate(seed, database, plant?.(database), patienceMs);
       totals.runs += 1;
       totals.faults += faults.length;
@@ -56,12 +67,13 @@ it(
   60_000 + 10_000 * runs,
 );
 
-/** The problems of the first seeds that find what is planted. */
-async function find(plant: Plant): Promise<string> {
+/** What is planted may show in other ways first: seeds are tried until it shows in this one. */
+async function expectToFind(plant: Plant, problem: RegExp): Promise<void> {
   const seeds = Array.from({ length: 20 }, (_, run) => firstSeed + run);
-  const { failures, totals } = await simulateAll(seeds, databases.slice(0, 2), plant, 3_000);
+  const among = databases.slice(0, 2);
+  const { failures, totals } = await simulateAll(seeds, { among, plant, patienceMs: 3_000, problem });
   console.info(totals);
-  return failures.join('\n\n');
+  expect(failures.join('\n\n')).toMatch(problem);
 }
 
 /** The same transport with other methods. */
@@ -77,16 +89,16 @@ const eagerRelay = (transport: EventTransport): EventTransport =>
   });
 
 // The simulation is worth only as much as the bugs that it finds.
-it.each<[string, Plant, string]>([
+it.each<[string, Plant, RegExp]>([
   [
     'an inbox that admits second copies',
     () => ({ admit: async (_, messages) => messages.map(() => true) }),
-    ': 2 effects',
+    /: 2 effects/,
   ],
   [
     'an inbox that commits before the effects',
     ({ dataSource }) => ({ admit: (_, messages) => inTransaction(dataSource, (tx) => admitOnce(tx, messages)) }),
-    ': 0 effects',
+    /: 0 effects/,
   ],
   [
     'an acknowledgement before the effects',
@@ -97,27 +109,26 @@ it.each<[string, Plant, string]>([
             transport.consume(queue, async (delivery) => (handler(delivery).catch(() => undefined), done), options),
         }),
     }),
-    ': 0 effects',
+    /: 0 effects/,
   ],
-  ['a relay that does not wait for the confirm', () => ({ events: eagerRelay }), ': 0 effects'],
+  // What is not waited for may be lost, or be overtaken.
+  ['a relay that does not wait for the confirm', () => ({ events: eagerRelay }), /: 0 effects|order of log/],
   [
     'a relay that loses the order',
     () => ({
       events: (transport) =>
         replace(transport, { publish: (topic, messages) => transport.publish(topic, messages.toReversed()) }),
     }),
-    'order of log',
+    /order of log/,
   ],
-])('finds %s', async (_, plant, problem) => {
-  expect(await find(plant)).toContain(problem);
-});
+])('finds %s', (_, plant, problem) => expectToFind(plant, problem));
 
 it('finds parking that does not keep what it parks', async () => {
   const sabotage = (sql: string) => Promise.all(databases.map(({ dataSource }) => dataSource.query(sql)));
   await sabotage(`CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
     CREATE TRIGGER forget BEFORE INSERT ON inbox_parked FOR EACH ROW EXECUTE FUNCTION forget()`);
   try {
-    expect(await find(() => ({}))).toMatch(/event of the ordered consumer .*: 0 effects/);
+    await expectToFind(() => ({}), /event of the ordered consumer .*: 0 effects/);
   } finally {
     await sabotage('DROP FUNCTION forget CASCADE');
   }
