@@ -18,7 +18,7 @@ const take: Statement = {
   text: `UPDATE dead_letter SET due_at = ${claim}
           WHERE (consumer, id) IN (
             SELECT consumer, id FROM dead_letter
-             WHERE consumer = $1 AND status = 'scheduled' AND due_at <= clock_timestamp()
+             WHERE consumer = $1 AND status = 'scheduled' AND due_at <= (SELECT clock_timestamp())
              ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
          RETURNING id, message, attempts, redrives`,
 };

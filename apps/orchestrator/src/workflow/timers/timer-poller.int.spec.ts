@@ -6,6 +6,7 @@ import { DataSource } from 'typeorm';
 import { z } from 'zod';
 import { orchestrator } from '../../index.js';
 import { chain, fixed, sleep, task, workflow, type AnyDraft } from '../definition/builder.js';
+import { anyDue, take } from './timer-poller.js';
 
 const Do = defineCommand('timers.do', { version: 1, owner: 'spec', schema: z.object({}) });
 let backends: ServiceBackends;
@@ -105,4 +106,34 @@ it('ignores a timer that comes twice, or for nobody', async () => {
   }
   await backends.commands.send(toMessage(TimerFired.of({ workflowId: id, timerId: 'sleep/0.1' }), { source: 'spec' }));
   await until(id, 'completed');
+});
+
+it('reads what is due, however many timers there are that are not', async () => {
+  const dataSource = service.app.get(DataSource);
+  const pagesOf = async (text: string, ...values: number[]) => {
+    const runner = dataSource.createQueryRunner();
+    try {
+      await runner.query('BEGIN');
+      await runner.query(`PREPARE measured AS ${text}`);
+      const call = values.length > 0 ? `measured(${values.join()})` : 'measured';
+      const [row] = await runner.query(`EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE ${call}`);
+      const { Plan: plan } = row['QUERY PLAN'][0];
+      return plan['Shared Hit Blocks'] + plan['Shared Read Blocks'];
+    } finally {
+      await runner.query('ROLLBACK');
+      await runner.query('DEALLOCATE ALL');
+      await runner.release();
+    }
+  };
+  await dataSource.query(
+    `INSERT INTO workflow_timer SELECT gen_random_uuid(), 'sleep/0', now() + interval '6 days' + n * interval '1 s'
+       FROM generate_series(1, 100000) AS n`,
+  );
+  try {
+    await dataSource.query('ANALYZE workflow_timer');
+    expect(await pagesOf(anyDue.text)).toBeLessThan(20);
+    expect(await pagesOf(take.text, 500)).toBeLessThan(20);
+  } finally {
+    await dataSource.query(`DELETE FROM workflow_timer WHERE due_at > now() + interval '5 days'`);
+  }
 });
