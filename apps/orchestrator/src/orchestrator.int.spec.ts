@@ -113,7 +113,7 @@ it('starts one workflow for an event, however often that is delivered', async ()
   const draft = UserRegistered.of(user);
   const event = toMessage(draft, { source: 'user-service', subject: `user-${user.userId}`, sequence: 1 });
   const before = (await get('/workflows?limit=100')).body.workflows.length;
-  const monitor = service.messaging.monitor.consumer('orchestrator.user-onboarding');
+  const monitor = service.messaging.monitor.consumer('orchestrator.workflows.user-service');
   const { duplicates } = monitor.totals;
   await backends.events.publish('user-service.events', [event, event]);
   await eventually(async () => {

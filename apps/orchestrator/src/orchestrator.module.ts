@@ -4,7 +4,9 @@ import { ActorModule, CommandFailed, CommandSucceeded } from '@starter/event-sou
 import { workflowReplies } from '@starter/contracts';
 import { Messaging } from '@starter/messaging';
 import { workflowDirectory } from './workflow/workflow-directory.js';
+import { WorkflowCommands } from './workflow/workflow-commands.js';
 import { WorkflowControl } from './workflow/workflow-control.js';
+import { WorkflowEvents } from './workflow/workflow-events.js';
 import { WorkflowRegistry } from './workflow/workflow-registry.js';
 import { WorkflowRequests } from './workflow/workflow-requests.js';
 import { WorkflowStarter } from './workflow/workflow-starter.js';
@@ -35,6 +37,8 @@ export const projections = { inline: [workflowDirectory, workflowTimers, workflo
     { provide: TimerPoller, inject: [Messaging], useFactory: (messaging: Messaging) => new TimerPoller(messaging) },
     WorkflowStarter,
     EventDeliveries,
+    WorkflowEvents,
+    WorkflowCommands,
     WorkflowRequests,
     WorkflowControl,
     WorkflowQueries,

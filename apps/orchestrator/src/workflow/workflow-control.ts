@@ -1,19 +1,21 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { CancelWorkflow, StartWorkflow, UnstickWorkflow, type DataOf } from '@starter/contracts';
 import { ActorRuntime } from '@starter/event-sourcing';
-import { inTransaction, Messaging, newMessageId, toMessage, type Draft } from '@starter/messaging';
+import { Messaging, newMessageId, type Draft } from '@starter/messaging';
 import { ProblemException } from '@starter/service';
 import { rootPath } from './definition/node-path.js';
 import { forkFrom, whyNotCancelled } from './engine/operations.js';
 import { readWorkflow } from './read-workflow.js';
-import { refuseTooLarge, type Accepted } from './workflow-requests.js';
+import { WorkflowCommands, type Accepted } from './workflow-commands.js';
+import { refuseTooLarge } from './workflow-requests.js';
 
-/** Accepts what an operator says to a workflow. What comes first is decided by the workflow, so a command may still be refused. */
+/** Has workflows do what an operator says. */
 @Injectable()
 export class WorkflowControl {
   constructor(
     @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
     @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(WorkflowCommands) private readonly commands: WorkflowCommands,
   ) {}
 
   /**
@@ -49,12 +51,10 @@ export class WorkflowControl {
     return this.send(workflowId, UnstickWorkflow.of({ workflowId, path, remedy }));
   }
 
-  private async send(workflowId: string, draft: Draft): Promise<Accepted> {
-    const { dataSource, outbox, service: source } = this.messaging;
-    const message = toMessage(draft, { source });
-    if (draft.definition === StartWorkflow) refuseTooLarge(message, outbox);
-    await inTransaction(dataSource, (tx) => outbox.add(tx, [{ channel: 'command', address: message.type, message }]));
-    return { workflowId, commandId: message.id };
+  private send(workflowId: string, draft: Draft): Promise<Accepted> {
+    const message = this.commands.messageOf(draft);
+    if (draft.definition === StartWorkflow) refuseTooLarge(message, this.messaging.outbox);
+    return this.commands.execute(workflowId, message);
   }
 }
 

@@ -1,11 +1,12 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { StartWorkflow } from '@starter/contracts';
-import { inTransaction, Messaging, newMessageId, toMessage, type Message, type Outbox } from '@starter/messaging';
+import { inTransaction, Messaging, newMessageId, type Message, type Outbox } from '@starter/messaging';
 import { earlierAnswer, ProblemException } from '@starter/service';
 import { z } from 'zod';
 import type { Json } from './definition/definition.js';
 import { defaultLimits } from './definition/limits.js';
 import { isDeeper } from './definition/size-problems.js';
+import { WorkflowCommands, type Accepted } from './workflow-commands.js';
 import { startOf, WorkflowRegistry } from './workflow-registry.js';
 
 export interface WorkflowRequest {
@@ -16,36 +17,32 @@ export interface WorkflowRequest {
   readonly idempotencyKey?: string;
 }
 
-export interface Accepted {
-  readonly workflowId: string;
-  readonly commandId: string;
-}
-
-/** Accepts requests for workflows: once accepted, the command is in the outbox and will be handled. */
+/** Starts the workflows that are asked for: once accepted, a workflow runs. */
 @Injectable()
 export class WorkflowRequests {
   constructor(
     @Inject(WorkflowRegistry) private readonly registry: WorkflowRegistry,
     @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(WorkflowCommands) private readonly commands: WorkflowCommands,
   ) {}
 
   /** @throws ProblemException 404 for an unknown workflow, 413 for one that is too large, 400 for a wrong definition or input, 422 for a key used otherwise */
-  start(request: WorkflowRequest): Promise<Accepted> {
-    const { dataSource, service: source, outbox } = this.messaging;
-    const { idempotencyKey: key } = request;
-    const accepted: Accepted = { workflowId: newMessageId(), commandId: newMessageId() };
-    const draft = this.draftOf(request, accepted.workflowId);
-    const message = toMessage(draft, { id: accepted.commandId, source });
-    refuseTooLarge(message, outbox);
-    return inTransaction(dataSource, async (tx) => {
-      const { workflow, definition, input } = draft.data;
-      // A workflow of this service is asked for by name, whichever definition that has at the time.
-      const asked = request.definition === undefined ? [workflow, input] : [workflow, definition, input];
-      const earlier = key === undefined ? undefined : await earlierAnswer(tx, key, asked, accepted);
-      if (earlier) return earlier;
-      await outbox.add(tx, [{ channel: 'command', address: StartWorkflow.type, message }]);
-      return accepted;
-    });
+  async start(request: WorkflowRequest): Promise<Accepted> {
+    const own: Accepted = { workflowId: newMessageId(), commandId: newMessageId() };
+    const { definition, data } = this.draftOf(request, own.workflowId);
+    refuseTooLarge(this.commands.messageOf({ definition, data }), this.messaging.outbox);
+    // A workflow of this service is asked for by name, whichever definition that has at the time.
+    const asked = [data.workflow, ...(request.definition === undefined ? [] : [data.definition]), data.input];
+    const { workflowId, commandId } = await this.accepted(request.idempotencyKey, asked, own);
+    const message = this.commands.messageOf({ definition, data: { ...data, workflowId } }, commandId);
+    return this.commands.execute(workflowId, message, HttpStatus.BAD_REQUEST);
+  }
+
+  /** The ids of the first request with this key: whether or not that got so far as to start it, it is the same workflow. */
+  private accepted(key: string | undefined, asked: unknown, own: Accepted): Promise<Accepted> {
+    if (key === undefined) return Promise.resolve(own);
+    const { dataSource } = this.messaging;
+    return inTransaction(dataSource, async (tx) => (await earlierAnswer(tx, key, asked, own)) ?? own);
   }
 
   private draftOf(request: WorkflowRequest, workflowId: string) {

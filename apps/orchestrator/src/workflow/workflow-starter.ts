@@ -1,13 +1,13 @@
 import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
-import { eventTopic, type ServiceName } from '@starter/contracts';
-import { ActorRuntime, outcomeOfExecution, type Execution } from '@starter/event-sourcing';
-import { causedBy, Messaging, toMessage, type Message, type MessageDefinition, type Outcome } from '@starter/messaging';
+import { ActorRuntime, outcomeOfExecution, type Executed } from '@starter/event-sourcing';
+import { causedBy, Messaging, toMessage, type Message, type ReceivedEvent } from '@starter/messaging';
 import type { Workflow } from './definition/builder.js';
 import { derivedId } from './engine/derived-id.js';
-import { startOf, WorkflowRegistry } from './workflow-registry.js';
 import { workflowInstance } from './engine/workflow.decider.js';
+import type { WorkflowState } from './engine/workflow.state.js';
+import { startOf, WorkflowRegistry } from './workflow-registry.js';
 
-/** Starts workflows on events and commands: one for each, whatever is delivered twice. */
+/** Starts workflows on commands and events: one for each, whatever is delivered twice. */
 @Injectable()
 export class WorkflowStarter implements OnModuleInit {
   constructor(
@@ -18,43 +18,34 @@ export class WorkflowStarter implements OnModuleInit {
 
   onModuleInit(): void {
     for (const workflow of this.registry.workflows) {
-      if (workflow.startsOn) this.startOn(workflow.startsOn, workflow);
-    }
-  }
-
-  private startOn(cause: MessageDefinition & { readonly kind: 'command' | 'event' }, workflow: Workflow): void {
-    const { messaging } = this;
-    if (cause.kind === 'command') {
+      if (workflow.startsOn?.kind !== 'command') continue;
       // It keeps the id of the command, which whoever waits for a reply knows.
-      messaging.commands.handle(cause, ({ data, message }) => {
+      this.messaging.commands.handle(workflow.startsOn, async ({ data, message }) => {
         const { id, replyTo } = message;
-        return this.start(workflow, { data, message, as: { id, ...(replyTo ? { replyTo } : {}) } });
+        const started = await this.start(workflow, data, message, { id, ...(replyTo ? { replyTo } : {}) });
+        return outcomeOfExecution(started);
       });
-      return;
     }
-    const consumer = `${messaging.service}.${workflow.name}`;
-    messaging
-      .reactTo(eventTopic(cause.owner as ServiceName), consumer)
-      .on(cause, ({ data, message }) =>
-        this.start(workflow, { data, message, once: { consumer, messageId: message.id } }),
-      );
   }
 
-  private async start(workflow: Workflow, { data, message: cause, as = {}, once }: Start): Promise<Outcome> {
-    const { messaging, runtime } = this;
-    const id = derivedId('workflow', workflow.name, cause.id);
+  /** One of this workflow for each of the events; they are stored when it resolves, in transactions of their own. */
+  async startOn(workflow: Workflow, events: readonly ReceivedEvent[]): Promise<void> {
+    await Promise.all(events.map(({ data, message }) => this.start(workflow, data, message)));
+  }
+
+  /** Its id follows from the cause: a second time it is the same workflow, which has started already. */
+  private start(
+    workflow: Workflow,
+    data: unknown,
+    cause: Message,
+    as: Pick<Partial<Message>, 'id' | 'replyTo'> = {},
+  ): Promise<Executed<WorkflowState>> {
+    const id = startedBy(workflow, cause);
     const draft = startOf(workflow, id, data as object);
-    const message = { ...toMessage(draft, { source: messaging.service, ...causedBy(cause) }), ...as };
-    const command = { data: draft.data, message };
-    return outcomeOfExecution(await runtime.execute(workflowInstance, { id, command, ...(once ? { once } : {}) }));
+    const message = { ...toMessage(draft, { source: this.messaging.service, ...causedBy(cause) }), ...as };
+    return this.runtime.execute(workflowInstance, { id, command: { data: draft.data, message } });
   }
 }
 
-interface Start {
-  readonly data: unknown;
-  readonly message: Message;
-  /** What the command that starts it takes over from the message. */
-  readonly as?: Pick<Partial<Message>, 'id' | 'replyTo'>;
-  /** Default: the command's own. */
-  readonly once?: Execution['once'];
-}
+/** Id of the workflow that a command or event starts. */
+export const startedBy = ({ name }: Workflow, cause: Message): string => derivedId('workflow', name, cause.id);

@@ -7,8 +7,9 @@ import type { Observable } from 'rxjs';
 import { z } from 'zod';
 import { definitionSchema } from './definition/definition.js';
 import { duration, durationMs } from './definition/duration.js';
+import type { Accepted } from './workflow-commands.js';
 import { WorkflowControl } from './workflow-control.js';
-import { WorkflowRequests, type Accepted } from './workflow-requests.js';
+import { WorkflowRequests } from './workflow-requests.js';
 import { WorkflowQueries, type WorkflowPage } from './workflow.queries.js';
 import { workflowStates } from './workflow.row.js';
 import {
@@ -72,7 +73,7 @@ export class WorkflowController {
     @Inject(Messaging) private readonly messaging: Messaging,
   ) {}
 
-  /** Accepts a request for a workflow. It appears under `GET /workflows/:id` a moment later. */
+  /** Starts a workflow: it is found under `GET /workflows/:id`, and expects its events from now on. */
   @Post()
   @HttpCode(202)
   @ApiBody({ schema: openApi(start) })

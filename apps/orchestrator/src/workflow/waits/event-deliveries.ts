@@ -1,11 +1,17 @@
-import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
-import { DeliverEvent, eventTopic, type ServiceName } from '@starter/contracts';
-import { causedBy, groupBy, Messaging, toMessage, type OrderedHandler, type Statement } from '@starter/messaging';
+import { Inject, Injectable } from '@nestjs/common';
+import { DeliverEvent } from '@starter/contracts';
+import {
+  causedBy,
+  Messaging,
+  toMessage,
+  type ReceivedEvent,
+  type Statement,
+  type Transaction,
+} from '@starter/messaging';
 import { z } from 'zod';
 import type { Contract } from '../definition/contract-problems.js';
 import type { Json } from '../definition/definition.js';
 import { derivedId } from '../engine/derived-id.js';
-import { WorkflowRegistry } from '../workflow-registry.js';
 
 interface Found extends Record<string, unknown> {
   readonly workflow_id: string;
@@ -27,42 +33,27 @@ const find: Statement = {
           ORDER BY event.position`,
 };
 
-/**
- * Hands events to the workflows that expect them: one query for those that come together, and the commands in the transaction
- * that advances the consumer.
- */
+/** Hands events to the workflows that expect them. */
 @Injectable()
-export class EventDeliveries implements OnModuleInit {
-  constructor(
-    @Inject(WorkflowRegistry) private readonly registry: WorkflowRegistry,
-    @Inject(Messaging) private readonly messaging: Messaging,
-  ) {}
+export class EventDeliveries {
+  constructor(@Inject(Messaging) private readonly messaging: Messaging) {}
 
-  onModuleInit(): void {
-    for (const [owner, events] of groupBy(this.registry.contracts.events, (event) => event.owner)) {
-      const topic = eventTopic(owner as ServiceName);
-      const consumer = this.messaging.inSequence(topic, `${this.messaging.service}.waits.${owner}`);
-      for (const event of events) consumer.on(event, this.deliver(event), { manyPerKey: true });
-    }
-  }
-
-  private deliver({ type, schema }: Contract): OrderedHandler<unknown> {
-    return async (events, tx) => {
-      const { outbox, service: source } = this.messaging;
-      const datas = events.map(({ data }) => z.encode(schema, data as never) as Json);
-      const found = await tx.query<Found>(find, [type, datas.map((data) => JSON.stringify(data))]);
-      const messages = found.flatMap(({ workflow_id: workflowId, correlation, position }) => {
-        const index = Number(position) - 1;
-        const cause = events[index]?.message;
-        if (!cause) return [];
-        const draft = DeliverEvent.of({ workflowId, correlation, data: datas[index] as Json });
-        const id = derivedId('delivery', workflowId, correlation, cause.id);
-        return [toMessage(draft, { source, ...causedBy(cause), id })];
-      });
-      await outbox.add(
-        tx,
-        messages.map((message) => ({ channel: 'command', address: message.type, message })),
-      );
-    };
+  /** One query for all of these events of a type; the commands are written in the transaction that advances their consumer. */
+  async deliver({ type, schema }: Contract, events: readonly ReceivedEvent[], tx: Transaction): Promise<void> {
+    const { outbox, service: source } = this.messaging;
+    const datas = events.map(({ data }) => z.encode(schema, data as never) as Json);
+    const found = await tx.query<Found>(find, [type, datas.map((data) => JSON.stringify(data))]);
+    const messages = found.flatMap(({ workflow_id: workflowId, correlation, position }) => {
+      const index = Number(position) - 1;
+      const cause = events[index]?.message;
+      if (!cause) return [];
+      const draft = DeliverEvent.of({ workflowId, correlation, data: datas[index] as Json });
+      const id = derivedId('delivery', workflowId, correlation, cause.id);
+      return [toMessage(draft, { source, ...causedBy(cause), id })];
+    });
+    await outbox.add(
+      tx,
+      messages.map((message) => ({ channel: 'command', address: message.type, message })),
+    );
   }
 }
