@@ -15,8 +15,8 @@ export const orchestrator: ServiceDefinition = {
   name: 'orchestrator',
   description: 'Runs workflows over the other services and tells where each of them is.',
   defaultPort: 3000,
-  // A definition of the largest size that is allowed, and as much input.
-  bodyLimit: 8 * 1024 * 1024,
+  // An event with definition and input has 1 MB (`EVENT_MAX_BYTES`); the rest is for line breaks and escapes.
+  bodyLimit: 1_500_000,
   settings: baseSettings,
   entities: [WorkflowRow],
   migrations: [

@@ -1,7 +1,8 @@
 import { services, StartWorkflow, type ServiceName } from '@starter/contracts';
+import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Workflow } from './definition/builder.js';
-import { problemsOf, readDefinition } from './definition/check-definition.js';
+import { problemsOf, readDefinition, toTell } from './definition/check-definition.js';
 import {
   contractProblems,
   inputProblems,
@@ -9,7 +10,7 @@ import {
   type Contracts,
 } from './definition/contract-problems.js';
 import type { Json, WorkflowNode } from './definition/definition.js';
-import { defaultLimits, type WorkflowLimits } from './definition/limits.js';
+import { defaultLimits, requestLimits, type WorkflowLimits } from './definition/limits.js';
 
 /** What can be started: by name, or as a definition over the known contracts. Everything is checked before it runs. */
 export class WorkflowRegistry {
@@ -38,13 +39,22 @@ export class WorkflowRegistry {
     return [...this.byName.keys()];
   }
 
-  /** A definition from outside, fit to run with this input; or what is wrong with it, each with its place. */
-  read(json: unknown, input: Json): { readonly definition: WorkflowNode } | { readonly problems: readonly string[] } {
-    const read = readDefinition(json, this.limits);
+  /**
+   * A definition from outside, fit to run with this input; or what is wrong with it, each with its place. Others have their
+   * turn between its parts, each of which takes some ten milliseconds for what is as large as it may be.
+   */
+  async read(
+    json: unknown,
+    input: Json,
+  ): Promise<{ readonly definition: WorkflowNode } | { readonly problems: readonly string[] }> {
+    const read = readDefinition(json, requestLimits);
     if ('problems' in read) return read;
+    await setImmediate();
     const unknown = contractProblems(read.definition, this.contracts);
-    const problems = unknown.length > 0 ? unknown : inputProblems(read.definition, input, this.contracts);
-    return problems.length > 0 ? { problems } : read;
+    if (unknown.length > 0) return { problems: toTell(unknown) };
+    await setImmediate();
+    const problems = inputProblems(read.definition, input, this.contracts, requestLimits.eventBytes);
+    return problems.length > 0 ? { problems: toTell(problems) } : read;
   }
 
   private problemsAtStart({ definition, startsOn, input }: Workflow): string[] {

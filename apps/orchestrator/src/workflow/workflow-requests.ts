@@ -4,7 +4,7 @@ import { inTransaction, Messaging, newMessageId, type Message, type Outbox } fro
 import { earlierAnswer, ProblemException } from '@starter/service';
 import { z } from 'zod';
 import type { Json } from './definition/definition.js';
-import { defaultLimits } from './definition/limits.js';
+import { requestLimits } from './definition/limits.js';
 import { isDeeper } from './definition/size-problems.js';
 import { WorkflowCommands, type Accepted } from './workflow-commands.js';
 import { startOf, WorkflowRegistry } from './workflow-registry.js';
@@ -29,7 +29,10 @@ export class WorkflowRequests {
   /** @throws ProblemException 404 for an unknown workflow, 413 for one that is too large, 400 for a wrong definition or input, 422 for a key used otherwise */
   async start(request: WorkflowRequest): Promise<Accepted> {
     const own: Accepted = { workflowId: newMessageId(), commandId: newMessageId() };
-    const { definition, data } = this.draftOf(request, own.workflowId);
+    // Sizes before contents: what is too large is read by nobody.
+    for (const field of ['definition', 'input'] as const) refuseTooDeep(field, request[field]);
+    refuseTooLarge({ data: request }, this.messaging.outbox);
+    const { definition, data } = await this.draftOf(request, own.workflowId);
     refuseTooLarge(this.commands.messageOf({ definition, data }), this.messaging.outbox);
     // A workflow of this service is asked for by name, whichever definition that has at the time.
     const asked = [data.workflow, ...(request.definition === undefined ? [] : [data.definition]), data.input];
@@ -45,10 +48,7 @@ export class WorkflowRequests {
     return inTransaction(dataSource, async (tx) => (await earlierAnswer(tx, key, asked, own)) ?? own);
   }
 
-  private draftOf(request: WorkflowRequest, workflowId: string) {
-    if (isDeeper(request.input, defaultLimits.jsonDepth)) {
-      throw refused('input', [`values are more than ${defaultLimits.jsonDepth} deep inside each other; flatten them`]);
-    }
+  private async draftOf(request: WorkflowRequest, workflowId: string) {
     return request.definition === undefined ? this.byName(request, workflowId) : this.byDefinition(request, workflowId);
   }
 
@@ -66,14 +66,14 @@ export class WorkflowRequests {
     });
   }
 
-  private byDefinition({ workflow, definition: json, input }: WorkflowRequest, workflowId: string) {
+  private async byDefinition({ workflow, definition: json, input }: WorkflowRequest, workflowId: string) {
     if (this.registry.find(workflow)) {
       throw refused('workflow', [
         `${workflow} is a workflow of this service; leave out the definition, or rename yours`,
       ]);
     }
     const given = input as Record<string, Json>;
-    const read = this.registry.read(json, given);
+    const read = await this.registry.read(json, given);
     if ('problems' in read) throw refused('definition', read.problems);
     return StartWorkflow.of({ workflowId, workflow, definition: read.definition, input: given });
   }
@@ -83,12 +83,19 @@ export class WorkflowRequests {
  * `workflow.started` carries what the command does.
  * @throws ProblemException 413
  */
-export function refuseTooLarge(start: Message, outbox: Outbox): void {
+export function refuseTooLarge(start: Pick<Message, 'data'>, outbox: Outbox): void {
   const { bytes, most } = outbox.sizeToPassOn(start);
   if (bytes <= most) return;
   const what = `Definition and input are ${bytes} bytes long, and ${most} are allowed.`;
   const advice = 'Pass less, for example references to large values; or raise EVENT_MAX_BYTES.';
   throw new ProblemException(HttpStatus.PAYLOAD_TOO_LARGE, `${what} ${advice}`);
+}
+
+function refuseTooDeep(field: string, value: unknown): void {
+  const { jsonDepth } = requestLimits;
+  if (isDeeper(value, jsonDepth)) {
+    throw refused(field, [`root: values are more than ${jsonDepth} deep inside each other; flatten them`]);
+  }
 }
 
 function refused(field: string, problems: readonly string[]): ProblemException {

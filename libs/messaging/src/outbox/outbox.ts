@@ -39,7 +39,7 @@ export class Outbox {
   constructor(readonly mostEventBytes = defaultMostEventBytes) {}
 
   /** Bytes of the message's data as JSON, and the most that they may be if an event is to pass all of it on. */
-  sizeToPassOn({ data }: Message): { readonly bytes: number; readonly most: number } {
+  sizeToPassOn({ data }: Pick<Message, 'data'>): { readonly bytes: number; readonly most: number } {
     return { bytes: Buffer.byteLength(JSON.stringify(data)), most: this.mostEventBytes - envelopeBytes };
   }
 

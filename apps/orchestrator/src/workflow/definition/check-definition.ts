@@ -17,7 +17,14 @@ import { BadReferenceError, referencesIn, targetOf, type Target } from './refere
 import { sizeProblems } from './size-problems.js';
 
 /** More would help nobody. */
-const mostProblems = 20;
+export const mostProblems = 20;
+
+/** Places are made of keys, which may be long. */
+const longestProblem = 1_000;
+
+/** What is worth telling of what is wrong. */
+export const toTell = (problems: readonly string[]): string[] =>
+  problems.slice(0, mostProblems).map((text) => text.slice(0, longestProblem));
 
 /** A definition from somewhere else, checked; or what is wrong with it, each with its place. */
 export function readDefinition(
@@ -27,10 +34,10 @@ export function readDefinition(
   const tooLarge = sizeProblems(json, limits);
   if (tooLarge.length > 0) return { problems: tooLarge };
   const parsed = workflowNode.safeParse(json);
-  const problems = parsed.success ? problemsOf(parsed.data, limits) : parsed.error.issues.map(textOf);
-  return parsed.success && problems.length === 0
-    ? { definition: parsed.data }
-    : { problems: problems.slice(0, mostProblems) };
+  const problems = parsed.success
+    ? problemsOf(parsed.data, limits)
+    : parsed.error.issues.slice(0, mostProblems).map(textOf);
+  return parsed.success && problems.length === 0 ? { definition: parsed.data } : { problems: toTell(problems) };
 }
 
 const textOf = ({ path, message }: z.core.$ZodIssue): string =>
@@ -46,6 +53,10 @@ export interface PlacedCommand {
 
 /** Every command that the definition may send. */
 export const commandsOf = (definition: WorkflowNode): PlacedCommand[] => [...nodesOf(definition)].flatMap(commandsAt);
+
+/** Not those of sub-workflows, whose input is another one. */
+export const ownCommandsOf = (definition: WorkflowNode): PlacedCommand[] =>
+  [...nodesInScope(definition)].flatMap(commandsAt);
 
 function commandsAt({ path, node }: PlacedNode): PlacedCommand[] {
   return [

@@ -1,9 +1,10 @@
 import type { MessageDefinition } from '@starter/messaging';
 import { z } from 'zod';
-import { allowsFields, commandsOf, type PlacedCommand } from './check-definition.js';
+import { allowsFields, commandsOf, mostProblems, ownCommandsOf, type PlacedCommand } from './check-definition.js';
 import type { Json, WorkflowNode } from './definition.js';
+import { sizeOf } from './json-size.js';
 import { nodesOf } from './node-path.js';
-import { BadReferenceError, mapReferences, referencesIn, resolve, targetOf } from './reference.js';
+import { BadReferenceError, mapReferences, referencesIn, refuseTooLarge, resolve, targetOf } from './reference.js';
 
 /** What workflows may send and wait for. */
 export interface Contracts {
@@ -34,15 +35,32 @@ export function inputSchemaProblems(definition: WorkflowNode, input: z.ZodType):
   );
 }
 
-/** What the services would refuse when the workflow runs with this input. */
-export function inputProblems(definition: WorkflowNode, input: Json, { commands }: Contracts): string[] {
+/** Bytes of commands that are looked at with the input in place; the services look at all of them when they arrive. */
+const mostLookedAt = 250_000;
+
+/**
+ * What the services would refuse when the workflow runs with this input. A value is put in the place of a reference without
+ * being copied, and what comes of it is weighed before anybody reads it: the work does not grow with references × input.
+ * @param mostBytes of one command
+ */
+export function inputProblems(
+  definition: WorkflowNode,
+  input: Json,
+  { commands }: Contracts,
+  mostBytes: number,
+): string[] {
+  let left = mostLookedAt;
+  const values = { definition, mostBytes, start: () => input };
   return ownCommandsOf(definition).flatMap(({ path, place, command }) => {
     try {
       const known = mapReferences(command.input, place, (reference, at) => {
         const target = targetOf(definition, reference, at);
-        const start = () => input;
-        return target.from === 'input' ? resolve({ $ref: reference }, at, { definition, start }) : { $ref: reference };
+        return target.from === 'input' ? resolve({ $ref: reference }, at, values) : { $ref: reference };
       });
+      refuseTooLarge(known, place, mostBytes);
+      const bytes = sizeOf(known);
+      if (bytes > left) return [];
+      left -= bytes;
       const given = { ...command, input: known as Record<string, Json> };
       return problemsOfCommand({ path, place, command: given }, commands);
     } catch (error) {
@@ -59,9 +77,13 @@ function problemsOfCommand({ place, command }: PlacedCommand, known: readonly Co
   if (contract.version !== version) return [`${place}: v${version} is unknown; the contract has v${contract.version}`];
   if (contract.key !== key) return [`${place}: its key is "${key}"; the contract says "${contract.key}"`];
   const { error } = z.safeDecode(contract.schema, input);
-  return (error?.issues ?? [])
-    .filter((issue) => !isOfReference(issue, input))
-    .map(({ path, message }) => `${[place, ...path.map(String)].join('.')}: ${message}`);
+  const problems: string[] = [];
+  for (const issue of error?.issues ?? []) {
+    if (problems.length === mostProblems) break;
+    if (isOfReference(issue, input)) continue;
+    problems.push(`${[place, ...issue.path.map(String)].join('.')}: ${issue.message}`);
+  }
+  return problems;
 }
 
 function problemsOfWait(
@@ -89,11 +111,11 @@ function isOfReference({ code, path }: z.core.$ZodIssue, input: Json): boolean {
   return code === 'unrecognized_keys' ? references.some(({ at }) => at === '') : references.length > 0;
 }
 
-/** Not those of sub-workflows, whose input is another one. */
-function ownCommandsOf(definition: WorkflowNode): PlacedCommand[] {
-  const inner = [...nodesOf(definition)].flatMap(({ path, node }) => (node.kind === 'subWorkflow' ? [`${path}.`] : []));
-  return commandsOf(definition).filter(({ path }) => !inner.some((prefix) => path.startsWith(prefix)));
-}
+const jsonSchemas = new WeakMap<z.ZodType, Json>();
 
-const jsonSchemaOf = (schema: z.ZodType): Json =>
-  z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as Json;
+/** Made once: a schema does not change. */
+function jsonSchemaOf(schema: z.ZodType): Json {
+  const made = jsonSchemas.get(schema) ?? (z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as Json);
+  jsonSchemas.set(schema, made);
+  return made;
+}

@@ -2,7 +2,7 @@
 export interface WorkflowLimits {
   /** Length of a definition as JSON, in characters. */
   readonly definitionSize: number;
-  /** Nodes of a definition. */
+  /** Nodes of a definition, and conditions in them. */
   readonly nodes: number;
   /** Nodes inside each other. */
   readonly depth: number;
@@ -14,6 +14,8 @@ export interface WorkflowLimits {
   readonly attempts: number;
   /** Events of one kind that are kept until a node waits for them. */
   readonly keptEvents: number;
+  /** Of one event, in bytes as JSON: so large may a command, the items of a forEach or the input of a sub-workflow become. */
+  readonly eventBytes: number;
   /** The longest sleep, timeout or backoff, in milliseconds. */
   readonly durationMs: number;
 }
@@ -26,5 +28,9 @@ export const defaultLimits: WorkflowLimits = {
   members: 10_000,
   attempts: 100,
   keptEvents: 1_000,
+  eventBytes: 990_000,
   durationMs: 366 * 86_400_000,
 };
+
+/** What comes by HTTP is checked while other requests wait: no step of it may take long. Large values go into the input. */
+export const requestLimits: WorkflowLimits = { ...defaultLimits, definitionSize: 250_000, nodes: 5_000 };

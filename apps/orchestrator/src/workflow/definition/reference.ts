@@ -1,4 +1,5 @@
 import type { Json, WorkflowNode } from './definition.js';
+import { sizeOf } from './json-size.js';
 import { anyItem, childAt, childPath, rootPath } from './node-path.js';
 
 /** What a `$ref` points at; paths are those of the definition that it stands in. */
@@ -11,26 +12,48 @@ export type Target =
 export interface Values {
   /** The definition that the references stand in. */
   readonly definition: WorkflowNode;
+  /** Of a template with its values. */
+  readonly mostBytes: number;
   /** The value whose fields a reference names; undefined while there is none. */
   start(target: Target): Json | undefined;
 }
 
+/** Longer ones name nothing. */
+const longestReference = 1_000;
+/** Places are made of the keys of values, which may be long. */
+const longestMessage = 1_000;
+
 /** A reference that is malformed or has no value; the message names its place in the definition. */
 export class BadReferenceError extends Error {
   override readonly name = 'BadReferenceError';
+
+  constructor(message: string) {
+    super(message.slice(0, longestMessage));
+  }
 }
 
 /**
- * Puts in a value for each reference of a template.
+ * Puts in a value for each reference of a template. The values are not copied, and what comes of it is weighed before anybody
+ * reads it.
  * @param place names the template in errors: `0.1 email.send`
- * @throws BadReferenceError at the first reference without a value
+ * @throws BadReferenceError at the first reference without a value, or when it becomes too large
  */
 export function resolve(template: Json, place: string, values: Values): Json {
-  return mapReferences(template, place, (reference, at) => {
+  const resolved = mapReferences(template, place, (reference, at) => {
     const target = targetOf(values.definition, reference, at);
     const start = values.start(target);
     return target.fields.reduce((value, field) => fieldOf(value, field, `${at}: "${reference}" has no value`), start);
   });
+  refuseTooLarge(resolved, place, values.mostBytes);
+  return resolved;
+}
+
+/** @throws BadReferenceError */
+export function refuseTooLarge(resolved: Json, place: string, mostBytes: number): void {
+  const bytes = sizeOf(resolved);
+  if (bytes <= mostBytes) return;
+  const what = `${place}: takes ${bytes} bytes with the values that it refers to, and ${mostBytes} are allowed`;
+  throw new BadReferenceError(`${what}; refer to less of them`);
 }
 
 /** Every reference in a template with its place. */
@@ -49,6 +72,10 @@ export function referencesIn(template: Json, place: string): { readonly referenc
  * @throws BadReferenceError
  */
 export function targetOf(definition: WorkflowNode, reference: string, at: string): Target {
+  if (reference.length > longestReference) {
+    const what = `${at}: a reference has ${reference.length} characters, and ${longestReference} are allowed`;
+    throw new BadReferenceError(`${what}; use shorter names`);
+  }
   const [from, ...rest] = reference.split('.');
   if (from === 'input') return { from, fields: rest };
   if ((from !== 'results' && from !== 'item') || rest.shift() !== rootPath) {

@@ -7,6 +7,7 @@ const values: Values = {
     kind: 'chain',
     steps: [step('a'), { kind: 'chain', steps: [step('b')] }, { kind: 'chain', steps: [] }],
   },
+  mostBytes: 1_000,
   start: (target) =>
     target.from === 'input'
       ? { email: 'ada@example.com', address: { lines: ['one', 'two'] }, nothing: null }

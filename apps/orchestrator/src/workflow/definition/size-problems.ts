@@ -1,3 +1,4 @@
+import { looksLikeCondition } from './condition.js';
 import type { WorkflowLimits } from './limits.js';
 import { childPath, rootPath } from './node-path.js';
 
@@ -24,6 +25,14 @@ export function sizeProblems(json: unknown, limits: WorkflowLimits): string[] {
     }
     if (nodes + children.length > limits.nodes) return [`${path}: more than ${limits.nodes} nodes; split the workflow`];
     left.push(...children.map((value, index) => ({ value, path: childPath(path, index), depth: depth + 1 })));
+    const conditions = conditionsIn(node);
+    if (!conditions.every(looksLikeCondition)) {
+      return [
+        `${path}: a condition has one field: equals or lessThan with two values, all or any with conditions, or not`,
+      ];
+    }
+    if (nodes + conditions.length > limits.nodes) return [`${path}: more than ${limits.nodes} nodes and conditions`];
+    left.push(...conditions.map((value) => ({ value, path, depth: depth + 1 })));
   }
   if (isDeeper(json, limits.jsonDepth)) {
     return [`root: values are more than ${limits.jsonDepth} deep inside each other; flatten them`];
@@ -33,11 +42,18 @@ export function sizeProblems(json: unknown, limits: WorkflowLimits): string[] {
   return [`root: ${length} characters as JSON, and ${limits.definitionSize} are allowed; pass large values as input`];
 }
 
+/** Of a `when`, or of a condition. */
+function conditionsIn(node: Readonly<Record<string, unknown>>): unknown[] {
+  const { condition, all, any, not } = node;
+  const lists = [all, any].flatMap((list): unknown[] => (Array.isArray(list) ? list : []));
+  return [...lists, ...[condition, not].filter((one) => one !== undefined)];
+}
+
 /** Whatever looks like a child: nothing is known about this JSON yet. */
 function childrenIn(node: Readonly<Record<string, unknown>>): unknown[] {
   const lists = [node['steps'], node['members']].flatMap((list): unknown[] => (Array.isArray(list) ? list : []));
-  const single = ['body', 'then', 'attempt', 'otherwise', 'definition'].flatMap((key) => node[key] ?? []);
-  return [...lists, ...single];
+  const single = ['body', 'then', 'attempt', 'otherwise', 'definition'].map((key) => node[key]);
+  return [...lists, ...single.filter((child) => child !== undefined)];
 }
 
 /** Told without recursion, which what is deep enough would exhaust. */
@@ -47,7 +63,9 @@ export function isDeeper(json: unknown, limit: number): boolean {
     const { value, depth } = next;
     if (typeof value !== 'object' || value === null) continue;
     if (depth >= limit) return true;
-    for (const part of Object.values(value)) left.push({ value: part, depth: depth + 1 });
+    for (const part of Object.values(value) as unknown[]) {
+      if (typeof part === 'object' && part !== null) left.push({ value: part, depth: depth + 1 });
+    }
   }
   return false;
 }

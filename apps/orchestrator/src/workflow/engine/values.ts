@@ -1,5 +1,6 @@
 import type { Json, WorkflowNode } from '../definition/definition.js';
 import { holds } from '../definition/condition.js';
+import { defaultLimits } from '../definition/limits.js';
 import { anyItem, childPath, nodeAt, nodesDownTo, rootPath, type PlacedNode } from '../definition/node-path.js';
 import { BadReferenceError, resolve, type Target, type Values } from '../definition/reference.js';
 import type { StartedWorkflow } from './workflow.state.js';
@@ -40,7 +41,7 @@ function scopeOf(state: StartedWorkflow, path: string, { definition, base, input
     const index = path.split('.')[place.split('.').length];
     return state.groups.get(place)?.items?.[Number(index)];
   };
-  return { definition, start };
+  return { definition, mostBytes: defaultLimits.eventBytes, start };
 }
 
 /** Result of a node that has ended; undefined when it has none yet. */
