@@ -1,4 +1,4 @@
-import { poolOptions } from '@starter/messaging';
+import { databaseOptions } from '@starter/messaging';
 import { Pool } from 'pg';
 import { DataSource, type EntitySchema, type MixedList } from 'typeorm';
 
@@ -17,8 +17,8 @@ export async function openDataSource(
   size: number,
   entities: MixedList<EntitySchema | (new () => object)> = [],
 ): Promise<DataSource> {
-  const extra = { idleTimeoutMillis: 0, ...poolOptions };
-  const dataSource = await new DataSource({ type: 'postgres', url, poolSize: size, extra, entities }).initialize();
+  const options = databaseOptions({ url, poolSize: size, extra: { idleTimeoutMillis: 0 } });
+  const dataSource = await new DataSource({ ...options, entities }).initialize();
   await fill((dataSource.driver as unknown as { readonly master: Pool }).master, size);
   return dataSource;
 }

@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings';
+import { databaseOptions } from '@starter/messaging';
 import { DataSource } from 'typeorm';
 import { services, type OperatedService } from './services.js';
 
@@ -36,11 +37,9 @@ export async function withDatabase<T>(
 ): Promise<T> {
   if (!databaseUrl) throw new Error(`set DATABASE_URL to the database of ${service}, or give --database-url`);
   const dataSource = new DataSource({
-    type: 'postgres',
-    url: databaseUrl,
-    applicationName: 'operator',
     // Times that PostgreSQL writes as text read the same wherever it runs.
-    extra: { options: '-c TimeZone=UTC', pipeline: true },
+    ...databaseOptions({ url: databaseUrl, extra: { options: '-c TimeZone=UTC' } }),
+    applicationName: 'operator',
   });
   await dataSource.initialize().catch((error: unknown) => {
     const what = `the database of ${service} cannot be reached: ${(error as Error).message}`;

@@ -1,4 +1,4 @@
-import { DatabaseUnavailableError, TransientError } from '@starter/messaging';
+import { DatabaseBusyError, outageOf, TransientError } from '@starter/messaging';
 
 export interface MailboxOptions {
   /** Most commands in one transaction. Default 100. */
@@ -100,7 +100,8 @@ export class Mailboxes<Work extends { readonly stream: string }, Result> {
       const results = await this.commit(batch.map(({ work }) => work));
       batch.forEach(({ resolve }, index) => resolve(results[index] as Result));
     } catch (error) {
-      if (batch.length === 1 || error instanceof DatabaseUnavailableError) {
+      const outage = outageOf(error);
+      if (batch.length === 1 || (outage && !(outage instanceof DatabaseBusyError))) {
         batch.forEach(({ reject }) => reject(error));
       } else {
         const middle = Math.ceil(batch.length / 2);

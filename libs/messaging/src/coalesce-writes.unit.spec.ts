@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, Socket, type AddressInfo } from 'node:net';
 import { coalesceWrites } from './coalesce-writes.js';
-import { poolOptions } from './database/pool-options.js';
+import { openSocket } from './database/database-options.js';
 
 describe('coalesceWrites', () => {
   it('hands over in one piece what is written in one turn of the event loop, in its order', async () => {
@@ -26,7 +26,7 @@ describe('coalesceWrites', () => {
 });
 
 it('coalesces what goes to PostgreSQL, although a socket that connects forgets how it was to write', async () => {
-  const socket = poolOptions.stream();
+  const socket = openSocket();
   const { writes, received, close } = await connected((given) => given, socket);
   socket.write('a');
   socket.write('b');

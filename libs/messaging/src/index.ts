@@ -23,9 +23,9 @@ export type {
   DeadLetterPage,
 } from './dead-letters/dead-letter-view.js';
 export { migrate } from './database/migrate.js';
-export { poolOptions } from './database/pool-options.js';
+export { DatabaseClient, type DatabaseLimits } from './database/database-client.js';
+export { databaseOptions, type DatabaseOptions } from './database/database-options.js';
 export {
-  DatabaseUnavailableError,
   inTransaction,
   runStatement,
   together,
@@ -33,6 +33,7 @@ export {
   type Statement,
   type Transaction,
 } from './database/transaction.js';
+export { DatabaseBusyError, DatabaseUnavailableError, outageOf } from './database/unavailable.js';
 export { decode, keyOf, toMessage, type DataOf, type Draft, type MessageDefinition } from './definition.js';
 export * from './errors.js';
 export { failpoint, failpoints, type Failpoint } from './failpoint.js';

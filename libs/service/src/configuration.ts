@@ -25,6 +25,8 @@ export const baseSettings = z.object({
   IDEMPOTENCY_KEY_RETENTION_DAYS: z.coerce.number().positive().max(3_650).default(7),
   /** Database connections of a service instance. */
   DATABASE_POOL: z.coerce.number().int().min(2).max(1_000).default(10),
+  /** Whether statements keep their names from one use to the next; not behind PgBouncer before 1.21. */
+  DATABASE_PREPARED_STATEMENTS: z.stringbool().default(true),
   /** Of an event with its headers; what would lead to a larger one is refused. Kafka's `message.max.bytes` must allow as many. */
   EVENT_MAX_BYTES: z.coerce.number().int().min(10_000).max(100_000_000).default(1_000_000),
   /** Past so many rows, or so old a row, in the outbox the HTTP edge answers 503 to what would write. */

@@ -6,9 +6,9 @@ import { TerminusModule } from '@nestjs/terminus';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import {
   CreateMessagingTables1760000000001,
+  databaseOptions,
   Messaging,
   MessagingModule,
-  poolOptions,
   type CommandTransport,
   type EventTransport,
 } from '@starter/messaging';
@@ -73,7 +73,7 @@ export async function startService<Settings extends BaseSettings>(
   });
   try {
     const [dataSource, connected] = await Promise.all([
-      startup.waitFor('PostgreSQL', () => openDatabase(databaseOptions(definition, settings))),
+      startup.waitFor('PostgreSQL', () => openDatabase(dataSourceOptions(definition, settings))),
       typeof transports === 'function' ? transports(startup) : transports,
     ]);
     const app = await createApp(definition, { settings, log, dataSource, transports: connected, http: server.http });
@@ -170,17 +170,18 @@ function retentionOf(settings: BaseSettings) {
   };
 }
 
-function databaseOptions(
+function dataSourceOptions(
   { entities, migrations }: Pick<ServiceDefinition, 'entities' | 'migrations'>,
   settings: BaseSettings,
 ): DataSourceOptions {
   return {
-    type: 'postgres',
-    url: settings.DATABASE_URL,
+    ...databaseOptions({
+      url: settings.DATABASE_URL,
+      poolSize: settings.DATABASE_POOL,
+      preparedStatements: settings.DATABASE_PREPARED_STATEMENTS,
+    }),
     entities,
     migrations: [CreateMessagingTables1760000000001, CreateIdempotencyKeys1760000000003, ...migrations],
-    poolSize: settings.DATABASE_POOL,
-    extra: poolOptions,
     logging: false,
   };
 }

@@ -1,4 +1,4 @@
-import { migrate, poolOptions } from '@starter/messaging';
+import { migrate, databaseOptions } from '@starter/messaging';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { createTestDatabase } from './test-database.js';
 
@@ -12,14 +12,13 @@ export interface TestDataSource {
 /** A migrated database of its own. */
 export async function openTestDataSource(
   migrations: Extract<NonNullable<DataSourceOptions['migrations']>, readonly unknown[]>,
+  more: Pick<DataSourceOptions, 'entities'> = {},
 ): Promise<TestDataSource> {
   const database = await createTestDatabase();
   const dataSource = await new DataSource({
-    type: 'postgres',
-    url: database.url,
+    ...databaseOptions({ url: database.url, poolSize: 20 }),
     migrations,
-    poolSize: 20,
-    extra: poolOptions,
+    ...more,
   }).initialize();
   await migrate(dataSource);
   return {

@@ -5,6 +5,7 @@ import {
   CreateMessagingTables1760000000001,
   CreatePersonalKeys1760000000004,
   createMessage,
+  DatabaseUnavailableError,
   inTransaction,
   keyTopic,
   MemoryCommandBroker,
@@ -207,7 +208,7 @@ describe('SendEmail', () => {
   it('waits for its outcome to be stored through an outage of the database, and sends no second copy', async () => {
     const instance = await startInstance();
     const terminated = Object.assign(new Error('terminating connection'), { code: '57P01' });
-    failFirstStoreOf('email.sent', instance.messaging, terminated);
+    failFirstStoreOf('email.sent', instance.messaging, new DatabaseUnavailableError(terminated));
     const command = sendEmail();
     await deliver(command);
     await eventually(() => expect(receivedReplies()).toHaveLength(1));

@@ -2,7 +2,8 @@ import { eventually, openTestDataSource, type TestDataSource } from '@starter/te
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
-import { DatabaseUnavailableError, inTransaction } from '../database/transaction.js';
+import { inTransaction } from '../database/transaction.js';
+import { DatabaseUnavailableError } from '../database/unavailable.js';
 import { TransientError } from '../errors.js';
 import { admitOnce } from '../inbox/inbox.js';
 import { silentLogger } from '../logger.js';

@@ -1,5 +1,6 @@
 import type { DataSource } from 'typeorm';
-import { DatabaseUnavailableError, inTransaction } from '../database/transaction.js';
+import { inTransaction } from '../database/transaction.js';
+import { DatabaseBusyError, outageOf } from '../database/unavailable.js';
 import { failpoint } from '../failpoint.js';
 import { readyOfKeys, type ParkedMessage } from '../inbox/parked.js';
 import type { ParkingRoom } from '../inbox/parking-room.js';
@@ -152,10 +153,11 @@ export class EventLane {
       });
     } catch (error) {
       const [first] = batch;
-      if (error instanceof DatabaseUnavailableError) {
+      const outage = outageOf(error);
+      if (outage && (batch.length === 1 || !(outage instanceof DatabaseBusyError))) {
         // The process lives: what failed with the database has not killed it.
         if (listed) await this.clear(batch).catch(() => undefined);
-        this.giveBack(batch, error);
+        this.giveBack(batch, outage);
       } else if (first && batch.length === 1) {
         await this.refuse(first, error, listed);
       } else {

@@ -1,4 +1,4 @@
-import { DatabaseUnavailableError } from '../database/transaction.js';
+import { outageOf } from '../database/unavailable.js';
 import { outcomeOf, retriesExhausted, type FailurePolicy } from '../failure-policy.js';
 import type { Logger } from '../logger.js';
 import type { Message } from '../message.js';
@@ -15,7 +15,8 @@ export const outageRetryMs = 2_000;
 
 /** What becomes of a message whose handler threw `error` at its `attempt`-th attempt (from 1). */
 export function triage(error: unknown, attempt: number, policy: FailurePolicy | undefined): Outcome {
-  if (error instanceof DatabaseUnavailableError) return retryBlameless(outageRetryMs, error.message);
+  const outage = outageOf(error);
+  if (outage) return retryBlameless(outageRetryMs, outage.message);
   return outcomeOf(error, attempt, policy);
 }
 

@@ -1,14 +1,9 @@
 import type { ClientBase, Pool, QueryResult, QueryResultRow } from 'pg';
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import { failpoint } from '../failpoint.js';
-
-/** The service's own database cannot be reached; no message is to blame, so it costs none an attempt. */
-export class DatabaseUnavailableError extends Error {
-  override readonly name = 'DatabaseUnavailableError';
-  constructor(cause: unknown) {
-    super(`the database cannot be reached: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-  }
-}
+import { DatabaseClient } from './database-client.js';
+import { TransactionConnection } from './transaction-connection.js';
+import { DatabaseUnavailableError, outageOf } from './unavailable.js';
 
 /** Prepared once per connection under its name; the parameters are `$1` … `$n`. */
 export interface Statement {
@@ -37,27 +32,36 @@ export interface Transaction {
   commitBehind(...statements: readonly Promise<unknown>[]): Promise<void>;
 }
 
+export interface TransactionLimits {
+  /** How long the answer to a statement may take, in milliseconds; 0 = without a limit. Default that of the connection. */
+  readonly statementMs?: number;
+}
+
 /**
  * Runs `work` in one transaction and commits; any throw rolls back and is rethrown. When the connection dies during the
  * commit the outcome is unknown: the caller's retry is made harmless by the inbox. Once the `fence` says that it is over, the
  * transaction is rolled back whatever `work` waits for: a next attempt would wait for its locks, and others for its connection.
+ * A transaction that has ended takes no more statements, whoever still works in it.
  *
  * Statements that do not need each other's answers are best sent {@link together}: on a connection with `pipeline` they share
  * a round trip, and so does the beginning of the transaction with the first of them, and its end with the last.
+ * @throws DatabaseUnavailableError when the database failed and not `work`
  */
 export async function inTransaction<T>(
   dataSource: DataSource,
   work: (tx: Transaction) => Promise<T>,
   fence?: Fence,
+  limits: TransactionLimits = {},
 ): Promise<T> {
-  const runner = dataSource.createQueryRunner();
+  const runner = dataSource.createQueryRunner() as PostgresRunner;
+  const client = await runner.connect().catch(unavailable);
+  if (client instanceof DatabaseClient) client.limitStatements(limits.statementMs);
+  const connection = new TransactionConnection(client);
+  runner.databaseConnection = connection.facade;
   const afterCommit: (() => void)[] = [];
-  let client: ClientBase | undefined;
-  let over = false;
+  let usable = true;
   try {
-    client = (await runner.connect()) as ClientBase;
-    const connection = client;
-    const begun = connection.query('BEGIN');
+    const begun = connection.begin();
     // Whatever follows fails as well, and tells.
     begun.catch(() => undefined);
     markOpen(runner, true);
@@ -66,15 +70,12 @@ export async function inTransaction<T>(
     const commit = async () => {
       fence?.throwIfOver();
       failpoint('transaction.before-commit');
-      return (committed = connection.query('COMMIT'));
+      return (committed = connection.commit());
     };
     const working = work({
       manager: runner.manager,
-      query: async <Row extends QueryResultRow>(statement: Statement, values: readonly unknown[] = []) => {
-        // The connection is somebody else's by now, who must not get the statements of work that was given up.
-        if (over) throw new Error(`the transaction is over; wait for ${statement.name} before it ends`);
-        return (await connection.query<Row>({ ...statement, values: values as unknown[] })).rows;
-      },
+      query: async <Row extends QueryResultRow>(statement: Statement, values: readonly unknown[] = []) =>
+        (await connection.query({ ...statement, values: values as unknown[] })).rows as Row[],
       afterCommit: (action) => afterCommit.push(action),
       commitBehind: async (...statements) => {
         let failed = false;
@@ -88,20 +89,45 @@ export async function inTransaction<T>(
     const result = await (fence?.over ? Promise.race([working, fence.over]) : working);
     await begun;
     const { command } = await (committed ?? commit());
-    if (command !== 'COMMIT')
-      throw new Error('a statement of the transaction failed, and the failure was not passed on');
+    if (command !== 'COMMIT') throw connection.hiddenOutage ?? new Error(hiddenFailure);
     markOpen(runner, false);
     failpoint('transaction.after-commit');
     afterCommit.forEach((action) => action());
     return result;
   } catch (error) {
-    // A roll-back on a dead connection fails as well; the first error is the one that tells what happened.
-    if (runner.isTransactionActive) await client?.query('ROLLBACK').catch(() => undefined);
+    // First of all: nothing that is still on its way here may be sent behind the ROLLBACK.
+    connection.close('was given up');
+    const failure = connection.meaningOf(error);
+    usable = await connection.rollBack(isOver(fence));
     markOpen(runner, false);
-    throw isOutage(error) ? new DatabaseUnavailableError(error) : error;
+    throw failure;
   } finally {
-    over = true;
-    await runner.release();
+    if (client instanceof DatabaseClient) client.limitStatements();
+    await runner.releasePostgresConnection(usable ? undefined : new Error('the connection is not usable any more'));
+  }
+}
+
+const hiddenFailure = 'a statement of the transaction failed, and the failure was not passed on';
+
+/** What TypeORM's query runner has and its interface does not tell. */
+interface PostgresRunner extends QueryRunner {
+  /** What all its statements are sent through. */
+  databaseConnection: ClientBase;
+  connect(): Promise<ClientBase>;
+  /** @param error why the pool must not use the connection again */
+  releasePostgresConnection(error?: Error): Promise<void>;
+}
+
+function unavailable(error: unknown): never {
+  throw outageOf(error) ?? new DatabaseUnavailableError(error);
+}
+
+function isOver(fence: Fence | undefined): boolean {
+  try {
+    fence?.throwIfOver();
+    return false;
+  } catch {
+    return true;
   }
 }
 
@@ -129,19 +155,5 @@ export async function runStatement<Row extends QueryResultRow>(
   values: readonly unknown[] = [],
 ): Promise<Row[]> {
   const { master } = dataSource.driver as unknown as { readonly master: Pool };
-  try {
-    return (await master.query<Row>({ ...statement, values: values as unknown[] })).rows;
-  } catch (error) {
-    throw isOutage(error) ? new DatabaseUnavailableError(error) : error;
-  }
-}
-
-const outageCodes = /^(08...|57P0[1-5]|53300|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND)$/;
-const outageTexts =
-  /Connection terminated|Client has encountered a connection error|timeout exceeded when trying to connect/;
-
-function isOutage(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const { code } = error as { code?: unknown };
-  return (typeof code === 'string' && outageCodes.test(code)) || outageTexts.test(error.message);
+  return (await master.query<Row>({ ...statement, values: values as unknown[] })).rows;
 }

@@ -287,6 +287,27 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
     expect([await effects(), (await tasks.find(message.id)).state]).toEqual([[], 'REVOKED']);
   });
 
+  it('commits nothing of a transaction in which it was terminated', async () => {
+    const branches: Promise<unknown>[] = [];
+    const { send, tasks } = await serve(({ complete }) =>
+      complete((tx) => {
+        const branch = (async () => {
+          await tx.query(effect, [1]);
+          await tx.query({ name: 'spec-sleep', text: 'SELECT pg_sleep(5)' }).catch(() => undefined);
+          await tx.query(effect, [2]);
+        })();
+        branches.push(branch);
+        return branch;
+      }),
+    );
+    const message = command(1);
+    await send(message);
+    await eventually(() => expect(branches).toHaveLength(1));
+    await tasks.revoke(message.id, { terminate: true, reason: 'stop it' });
+    await Promise.allSettled(branches);
+    expect([await effects(), (await tasks.find(message.id)).state]).toEqual([[], 'REVOKED']);
+  });
+
   describe('taken back by a command of its sender, under the address of the task', () => {
     const revocation = (taskId: string, terminate = false, type: string = definition().type) =>
       createMessage({

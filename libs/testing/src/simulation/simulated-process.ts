@@ -1,4 +1,10 @@
-import type { MemoryCommandBroker, MemoryEventLog, Message, Transaction } from '@starter/messaging';
+import {
+  databaseOptions,
+  type MemoryCommandBroker,
+  type MemoryEventLog,
+  type Message,
+  type Transaction,
+} from '@starter/messaging';
 import type { ClientBase, QueryResult } from 'pg';
 import type { Socket } from 'node:net';
 import { DataSource } from 'typeorm';
@@ -35,8 +41,8 @@ export class SimulatedProcess {
     readonly world: World,
     private readonly onLeave: () => void,
   ) {
-    const extra = { pipeline: true, stream: () => this.sockets.open() };
-    this.dataSource = new DataSource({ type: 'postgres', url: world.url, poolSize: 3, extra });
+    const stream = () => this.sockets.open();
+    this.dataSource = new DataSource(databaseOptions({ url: world.url, poolSize: 3, stream }));
   }
 
   get inFlight(): number {
@@ -64,17 +70,14 @@ export class SimulatedProcess {
     const fault = this.world.faults.at('commit', where, messages);
     if (fault === undefined) return;
     const client = (await tx.manager.queryRunner?.connect()) as Client;
-    const { query } = client;
-    const fail = (): never => {
-      if (fault === 'crashBefore' || fault === 'crashAfter') this.crash();
-      client.connection.stream.destroy();
-      throw new Error('Connection terminated by the simulation');
-    };
+    // As it is without the guard of the transaction.
+    const { query } = Object.getPrototypeOf(client) as Client;
     client.query = async (...request: [unknown, ...unknown[]]) => {
       if (request[0] !== 'COMMIT') return query.apply(client, request);
-      client.query = query;
       if (fault === 'unanswered' || fault === 'crashAfter') await query.call(client, 'COMMIT');
-      return fail();
+      if (fault === 'crashBefore' || fault === 'crashAfter') this.crash();
+      client.connection.stream.destroy();
+      return query.call(client, 'COMMIT');
     };
   }
 
