@@ -22,6 +22,7 @@ import { QueueMonitor } from './monitor/queue-monitor.js';
 import { Outbox } from './outbox/outbox.js';
 import type { OutboxMarks } from './outbox/outbox-backlog.js';
 import { OutboxRelay } from './outbox/outbox-relay.js';
+import { ownedTopics, type TopicOptions } from './owned-topics.js';
 import { KeyCreated, KeyErased, keyTopic } from './personal/key-messages.js';
 import { PersonalData } from './personal/personal-data.js';
 import { RateLimits } from './rate-limit/rate-limits.js';
@@ -30,15 +31,13 @@ import type { CommandTransport } from './transport/command-transport.js';
 import type { EventTransport, TopicDeclaration } from './transport/event-transport.js';
 
 /** The handlers of the service get its `failurePolicy` and `timeLimit` where they have none of their own. */
-export interface MessagingOptions extends HandlerOptions {
+export interface MessagingOptions extends HandlerOptions, TopicOptions {
   /** Names the command queue `<service>.commands`, the topic `<service>.events` and the source of every message. */
   readonly service: string;
   readonly dataSource: DataSource;
   readonly commands: CommandTransport;
   readonly events: EventTransport;
   readonly logger: Logger;
-  /** Partitions of the service's topic; it cannot be changed later. */
-  readonly partitions: number;
   /** Most commands of the service handled at the same time. Default 100. */
   readonly prefetch?: number;
   /** What else bounds the messages that each consumer has in hand: bytes, and a load besides that of the database pool. */
@@ -71,6 +70,7 @@ export interface MessagingOptions extends HandlerOptions {
 
 interface EventConsumer {
   readonly attached: boolean;
+  readonly problem?: string | undefined;
   redact(message: Message): Message;
   start(): Promise<void>;
   stop(drainMs?: number): Promise<void>;
@@ -113,19 +113,19 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   cutOff: Readonly<Record<string, number>> = {};
   private phase: 'starting' | 'running' | 'stopping' = 'starting';
   private stopped: Promise<void> | undefined;
-  private readonly topics = new Map<string, TopicDeclaration>();
+  private readonly topics: readonly TopicDeclaration[];
 
   constructor(private readonly options: MessagingOptions) {
     this.service = options.service;
     this.topic = `${options.service}.events`;
-    this.declareTopic({ name: this.topic });
     this.dataSource = options.dataSource;
     this.logger = options.logger;
     this.outbox = new Outbox(options.mostEventBytes);
     this.rateLimits = new RateLimits(options.dataSource);
     const { personalDataKey: masterKey } = options;
     this.personalData = new PersonalData({ ...options, outbox: this.outbox, ...(masterKey ? { masterKey } : {}) });
-    if (masterKey) this.declareTopic({ name: keyTopic(this.service), compacted: true });
+    const keys = masterKey ? [{ name: keyTopic(this.service), compacted: true }] : [];
+    this.topics = ownedTopics(this.service, [{ name: this.topic }, ...keys], options);
     this.relay = new OutboxRelay({
       ...options,
       commands: countedCommands(options.commands, this.monitor),
@@ -175,7 +175,6 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   /** The keys of another service's subjects come here: what that one has sealed can be opened. */
   followKeys(owner: string): void {
     const topic = keyTopic(owner);
-    this.declareTopic({ name: topic, compacted: true });
     this.personalData.follow(owner);
     const { keys } = this.personalData;
     this.reactTo(topic, `${this.service}.personal-keys`)
@@ -202,7 +201,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
 
   async onApplicationBootstrap(): Promise<void> {
     if (this.personalData.enabled) await this.personalData.keys.check();
-    await Promise.all([this.commands.declare(), this.options.events.declare([...this.topics.values()])]);
+    await Promise.all([this.commands.declare(), this.options.events.declare(this.topics)]);
     await Promise.all([this.commands.start(), ...this.eventConsumers.map(({ consumer }) => consumer.start())]);
     this.relay.start();
     this.retention.start();
@@ -257,13 +256,17 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       part,
       problem: 'the connection is lost and is being rebuilt: check that the broker runs and can be reached',
     });
-    const consumers = [{ name: this.commands.queue, consumer: this.commands }, ...this.eventConsumers];
+    const consumers: readonly { name: string; consumer: Pick<EventConsumer, 'attached' | 'problem'> }[] = [
+      { name: this.commands.queue, consumer: this.commands },
+      ...this.eventConsumers,
+    ];
     return [
       ...(commands.connected ? [] : [lost('command broker')]),
       ...(events.connected ? [] : [lost('event broker')]),
-      ...consumers
-        .filter(({ consumer }) => !consumer.attached)
-        .map(({ name }) => ({ part: name, problem: 'the consumer is not attached, and is being rebuilt: wait' })),
+      ...consumers.flatMap(({ name, consumer: { attached, problem } }) => {
+        if (problem !== undefined) return [{ part: name, problem }];
+        return attached ? [] : [{ part: name, problem: 'the consumer is not attached, and is being rebuilt: wait' }];
+      }),
     ];
   }
 
@@ -297,12 +300,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     return consumer;
   }
 
-  private declareTopic(topic: Omit<TopicDeclaration, 'partitions'>): void {
-    if (!this.topics.has(topic.name)) this.topics.set(topic.name, { ...topic, partitions: this.options.partitions });
-  }
-
   private eventOptions(topic: string, consumer: string) {
-    this.declareTopic({ name: topic });
     const { events: transport, ...options } = this.options;
     return { ...options, topic, consumer, transport, monitor: this.monitor.consumer(consumer) };
   }

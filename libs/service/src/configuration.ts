@@ -1,5 +1,10 @@
 import { z } from 'zod';
 
+const topicAndCount = (pair: string): [string, number][] => {
+  const [topic = '', count] = pair.trim().split('=');
+  return count === undefined ? [] : [[topic, Number(count)]];
+};
+
 /** What every service reads from its environment. */
 export const baseSettings = z.object({
   /** Address to listen on. */
@@ -13,8 +18,14 @@ export const baseSettings = z.object({
     .transform((list) => list.split(',').map((broker) => broker.trim()))
     .pipe(z.array(z.string().regex(/^[^:\s]+:\d+$/, 'must be HOST:PORT, or several separated by commas')).min(1)),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
-  /** Partitions of the service's topic, for good: another count would send the events of a key elsewhere. */
+  /** Partitions of the topics that the service owns. Those that exist may have more; with fewer the service does not start. */
   EVENT_PARTITIONS: z.coerce.number().int().min(1).max(1_000).default(4),
+  /** Of single topics that it owns, where it is another number: `user-service.keys=2`. */
+  TOPIC_PARTITIONS: z
+    .string()
+    .regex(/^(\s*[^=,\s]+=[1-9]\d{0,2}\s*(,|$))*$/, 'must be TOPIC=COUNT, or several separated by commas')
+    .default('')
+    .transform((list) => Object.fromEntries(list.split(',').flatMap(topicAndCount))),
   /** Most commands of a service instance handled at the same time. */
   COMMAND_PREFETCH: z.coerce.number().int().min(1).max(10_000).default(100),
   /** How long a message is known, so that a second copy has no effect; longer than any copy may be under way. */

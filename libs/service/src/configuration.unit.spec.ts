@@ -10,6 +10,7 @@ it('fills in defaults and takes an empty variable for one that is not set', () =
     KAFKA_BROKERS: ['a:1', 'b:2'],
     LOG_LEVEL: 'info',
     EVENT_PARTITIONS: 4,
+    TOPIC_PARTITIONS: {},
     COMMAND_PREFETCH: 100,
     INBOX_RETENTION_DAYS: 30,
     DISCARDED_RETENTION_DAYS: 90,
@@ -29,6 +30,15 @@ it('names every variable that is missing or wrong, without its value', () => {
     readSettings(baseSettings, { PORT: '99999', KAFKA_BROKERS: 'nowhere', RABBITMQ_URL: 'http://secret' });
   expect(read).toThrow(/PORT: .*\n.*DATABASE_URL: .*\n.*RABBITMQ_URL: .*\n.*KAFKA_BROKERS.*: must be HOST:PORT/);
   expect(read).not.toThrow(/secret/);
+});
+
+it('reads the partitions of single topics', () => {
+  const read = (TOPIC_PARTITIONS: string) => readSettings(baseSettings, { DATABASE_URL, TOPIC_PARTITIONS });
+  expect(read('user-service.keys=2, user-service.events=12')).toMatchObject({
+    TOPIC_PARTITIONS: { 'user-service.keys': 2, 'user-service.events': 12 },
+  });
+  for (const wrong of ['user-service.keys', 'a=0', 'a=b', 'a=1=2'])
+    expect(() => read(wrong)).toThrow(/TOPIC_PARTITIONS/);
 });
 
 it('gives the key of personal data only to services that ask for it, and says how to make one', () => {

@@ -130,6 +130,7 @@ async function createApp<Settings extends BaseSettings>(
         ...transports,
         logger,
         partitions: settings.EVENT_PARTITIONS,
+        topicPartitions: settings.TOPIC_PARTITIONS,
         prefetch: settings.COMMAND_PREFETCH,
         ...retentionOf(settings),
         mostEventBytes: settings.EVENT_MAX_BYTES,

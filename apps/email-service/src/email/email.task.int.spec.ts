@@ -58,6 +58,7 @@ let ada: Record<'to' | 'name', string>;
 beforeEach(async () => {
   [taken, asked, answers, running] = [[], 0, [], []];
   [broker, log] = [new MemoryCommandBroker(), new MemoryEventLog()];
+  log.declare([{ name: 'user-service.keys', partitions: 2, compacted: true }]);
   broker.declare({
     exchanges: [{ name: commandsExchange, type: 'direct' }],
     queues: [{ name: replies }],

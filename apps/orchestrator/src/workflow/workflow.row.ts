@@ -18,15 +18,7 @@ export class WorkflowRow {
   @Column('timestamptz', { name: 'started_at' })
   startedAt: Date;
 
-  /** When the row last changed. */
+  /** When the state last changed. */
   @Column('timestamptz', { name: 'updated_at' })
   updatedAt: Date;
-
-  /** When it was over; null while it is under way or stuck. */
-  @Column('timestamptz', { name: 'ended_at', nullable: true })
-  endedAt: Date | null;
-
-  /** The minute in which the oldest request was sent that nobody has answered. */
-  @Column('timestamptz', { name: 'oldest_request_at', nullable: true })
-  oldestRequestAt: Date | null;
 }

@@ -116,6 +116,10 @@ export class EventReactor {
     return this.consumer?.attached ?? false;
   }
 
+  get problem(): string | undefined {
+    return this.consumer?.problem;
+  }
+
   /** Stops taking and waits at most `drainMs` for what is in hand; the rest is delivered again. */
   async stop(drainMs?: number): Promise<void> {
     this.deadLetters.stop();

@@ -130,6 +130,10 @@ export class OrderedEvents {
     return this.consumer?.attached ?? false;
   }
 
+  get problem(): string | undefined {
+    return this.consumer?.problem;
+  }
+
   /** What waits, of all processes of the consumer as far as this one knows. */
   get metrics() {
     return {

@@ -40,6 +40,7 @@ async function serve(options: Partial<MessagingOptions> = {}) {
   const log = new MemoryEventLog();
   const [commands, events] = [new MemoryCommandTransport(broker), new MemoryEventTransport(log)];
   const { dataSource } = database;
+  await events.declare([{ name: topic, partitions: 2 }]);
   const messaging = new Messaging({
     service,
     dataSource,

@@ -2,16 +2,19 @@ import type { Consumer as KafkaJsConsumer, EachBatchPayload } from 'kafkajs';
 import { errorText, type Logger } from '../logger.js';
 import type { GroupMember } from '../transport/group-member.js';
 import { FetchedRecords } from './fetched-records.js';
-import { holdBeforeJoin } from './hold-before-join.js';
+import { holdBeforeJoin, type ConsumerCluster } from './hold-before-join.js';
 import { consumerGroupId } from './consumer-group-id.js';
 import { createClient, retryFor, type KafkaClient, type KafkaConnection } from './kafka-client.js';
 import { OffsetCommitter, type Positions } from './offset-committer.js';
+import { markOf, type Unreadable } from './read-fetch-response.js';
 
 export interface ConsumerTiming {
   /** A member that the broker does not hear of for so long loses its partitions, in milliseconds. */
   readonly sessionTimeoutMs: number;
   /** How long a rebalance waits for running handlers: less than the session timeout, as there are no heartbeats then. */
   readonly rebalanceDrainMs: number;
+  /** How often it is looked whether the topic has more partitions, in milliseconds. */
+  readonly lookMs: number;
 }
 
 export interface SessionOptions extends ConsumerTiming {
@@ -21,9 +24,13 @@ export interface SessionOptions extends ConsumerTiming {
   readonly member: GroupMember;
   readonly logger: Logger;
   readonly onJoined: () => void;
+  /** It has got something from the broker: records, or offsets that it may pass. */
+  readonly onProgress: () => void;
 }
 
 const rebalanceTimeoutMs = 15_000;
+/** How often a batch that could not be read is tried again, in milliseconds. */
+const unreadableRetryMs = 30_000;
 
 /**
  * One kafkajs consumer from its start to its end. `eachBatch` only takes over the records and returns, so that fetching
@@ -32,20 +39,25 @@ const rebalanceTimeoutMs = 15_000;
 export class ConsumerSession {
   /** Resolves with the reason when the consumer has crashed, stalled or been closed. */
   readonly ended: Promise<string>;
-  readonly committer: OffsetCommitter;
+  private readonly committer: OffsetCommitter;
   private readonly client: KafkaClient;
   private readonly consumer: KafkaJsConsumer;
+  /** The connection of the consumer itself. */
+  private cluster: ConsumerCluster | undefined;
   private buffers = new Map<number, FetchedRecords>();
+  /** Partitions that stand still because what comes next in them cannot be read. */
+  private readonly unreadable = new Map<number, Unreadable>();
   private memberId: string | undefined;
   private commitOffsets: EachBatchPayload['commitOffsetsIfNecessary'] | undefined;
   private joined = false;
-  private lastSign = Date.now();
+  private lastSign = performance.now();
   private readonly watchdog: NodeJS.Timeout;
+  private retry: NodeJS.Timeout | undefined;
   private end!: (why: string) => void;
   private closing: Promise<void> | undefined;
 
   constructor(private readonly options: SessionOptions) {
-    const { connection, topic, group, sessionTimeoutMs, logger } = options;
+    const { connection, topic, group, sessionTimeoutMs, lookMs, logger } = options;
     this.committer = new OffsetCommitter((positions) => this.commit(positions), logger);
     this.client = createClient(connection, logger);
     this.consumer = this.client.kafka.consumer({
@@ -58,8 +70,15 @@ export class ConsumerSession {
       maxWaitTimeInMs: 100,
       // Records that are decoded all at once live long enough to cost the garbage collector more than the requests saved.
       maxBytesPerPartition: 256 * 1024,
+      // With more partitions than before kafkajs joins again.
+      metadataMaxAge: lookMs,
       allowAutoTopicCreation: false,
-      partitionAssigners: [holdBeforeJoin(() => this.rest())],
+      partitionAssigners: [
+        holdBeforeJoin(
+          () => this.rest(),
+          (cluster) => (this.cluster = cluster),
+        ),
+      ],
       // One way to come back from every kind of crash, ours: kafkajs itself gives up on those that it calls non-retriable.
       retry: { ...retryFor(2), restartOnFailure: () => Promise.resolve(false) },
     });
@@ -70,12 +89,38 @@ export class ConsumerSession {
 
   get attached(): boolean {
     // After the session timeout without a sign of life the broker has given the partitions to others.
-    const alive = Date.now() - this.lastSign < this.options.sessionTimeoutMs;
+    const alive = performance.now() - this.lastSign < this.options.sessionTimeoutMs;
     return this.joined && alive && this.client.gate.connected;
   }
 
-  get partitions(): readonly number[] {
-    return [...this.buffers.keys()];
+  get problem(): string | undefined {
+    const problems = [...this.unreadable].map(([partition, batch]) => problemOf(this.options.topic, partition, batch));
+    return problems.length === 0 ? undefined : problems.join('; ');
+  }
+
+  /** All records of the partition before `position` have settled. */
+  settled(partition: number, position: bigint): void {
+    this.committer.note(partition, this.buffers.get(partition)?.settle(position) ?? position);
+  }
+
+  /** Resolves when what has settled is committed, or after `ms` milliseconds. */
+  flush(ms: number): Promise<void> {
+    return this.committer.flush(ms);
+  }
+
+  /** Offsets of its partitions that the group has not committed, up to the first transaction that has not ended. */
+  async lag(): Promise<number> {
+    const { topic, group } = this.options;
+    const { cluster } = this;
+    const partitions = [...this.buffers.keys()].map((partition) => ({ partition }));
+    if (!cluster || partitions.length === 0) return 0;
+    const [ends] = await cluster.fetchTopicsOffset([{ topic, partitions, fromBeginning: false }]);
+    const committed = cluster.committedOffsets({ groupId: consumerGroupId(topic, group) })[topic] ?? {};
+    return (ends?.partitions ?? []).reduce((sum, { partition, offset }) => {
+      // Not known until it has begun to fetch.
+      const next = Number(committed[partition] ?? -1);
+      return sum + (next < 0 ? 0 : Math.max(0, Number(offset) - next));
+    }, 0);
   }
 
   /** Ends it for this reason, so that another is built. */
@@ -105,6 +150,7 @@ export class ConsumerSession {
 
   private async leave(): Promise<void> {
     clearInterval(this.watchdog);
+    clearTimeout(this.retry);
     this.joined = false;
     this.giveUpPartitions();
     const deadline = setTimeout(() => this.client.gate.cut(), 2_000);
@@ -122,7 +168,7 @@ export class ConsumerSession {
 
   private listen(): void {
     const { consumer } = this;
-    const alive = (): void => void (this.lastSign = Date.now());
+    const alive = (): void => void (this.lastSign = performance.now());
     consumer.on(consumer.events.FETCH, alive);
     consumer.on(consumer.events.HEARTBEAT, alive);
     consumer.on(consumer.events.CRASH, ({ payload }) => this.end(errorText(payload.error)));
@@ -136,9 +182,9 @@ export class ConsumerSession {
   private async rest(): Promise<void> {
     if (!this.joined) return;
     this.joined = false;
-    const since = Date.now();
+    const since = performance.now();
     await this.options.member.hold(this.options.rebalanceDrainMs);
-    await this.committer.flush(Math.max(500, this.options.rebalanceDrainMs - (Date.now() - since)));
+    await this.committer.flush(Math.max(500, this.options.rebalanceDrainMs - (performance.now() - since)));
   }
 
   private begin(memberId: string, partitions: number[]): void {
@@ -147,6 +193,9 @@ export class ConsumerSession {
     if (memberId !== this.memberId) this.giveUpPartitions();
     this.memberId = memberId;
     this.buffers = new Map(partitions.map((partition) => [partition, this.bufferOf(partition)]));
+    for (const partition of [...this.unreadable.keys()]) {
+      if (!this.buffers.has(partition)) this.unreadable.delete(partition);
+    }
     for (const [partition, buffer] of this.buffers) this.letFetch(partition, !buffer.full);
     this.committer.own(partitions);
     member.assign(partitions, (partition) => this.bufferOf(partition));
@@ -161,14 +210,41 @@ export class ConsumerSession {
   }
 
   private async take({ batch, resolveOffset, commitOffsetsIfNecessary, isRunning, isStale }: EachBatchPayload) {
-    const buffer = this.buffers.get(batch.partition);
-    const last = batch.messages.at(-1);
+    const { partition, messages } = batch;
+    const buffer = this.buffers.get(partition);
+    const last = messages.at(-1);
     if (!isRunning() || isStale() || !buffer || !last) return;
     this.commitOffsets = commitOffsetsIfNecessary;
-    buffer.add(batch.messages);
-    resolveOffset(last.offset);
-    if (buffer.full) this.letFetch(batch.partition, false);
+    const mark = markOf(last);
+    const records = mark ? messages.slice(0, -1) : messages;
+    buffer.add(records, BigInt(batch.highWatermark));
+    if (mark?.unreadable) {
+      this.stop(partition, mark.unreadable);
+      const lastRead = records.at(-1);
+      if (lastRead) resolveOffset(lastRead.offset);
+    } else {
+      resolveOffset(last.offset);
+      const position = mark && buffer.pass(mark.offset + 1n);
+      if (position !== undefined) this.committer.note(partition, position);
+      this.unreadable.delete(partition);
+      if (buffer.full) this.letFetch(partition, false);
+    }
+    if (records.length > 0 || !mark?.unreadable) this.options.onProgress();
     this.options.member.wake();
+  }
+
+  /** The other partitions go on. */
+  private stop(partition: number, batch: Unreadable): void {
+    const { topic, group, logger } = this.options;
+    if (this.unreadable.get(partition)?.from !== batch.from) {
+      logger.error(problemOf(topic, partition, batch), { topic, group, partition, offset: String(batch.from) });
+    }
+    this.unreadable.set(partition, batch);
+    this.letFetch(partition, false);
+    this.retry ??= setTimeout(() => {
+      this.retry = undefined;
+      for (const one of this.unreadable.keys()) this.letFetch(one, true);
+    }, unreadableRetryMs).unref();
   }
 
   private letFetch(partition: number, on: boolean): void {
@@ -193,6 +269,10 @@ export class ConsumerSession {
 
   private endIfStalled(): void {
     const patienceMs = rebalanceTimeoutMs + this.options.sessionTimeoutMs;
-    if (Date.now() - this.lastSign > patienceMs) this.end(`no sign of life for ${patienceMs} ms`);
+    if (performance.now() - this.lastSign > patienceMs) this.end(`no sign of life for ${patienceMs} ms`);
   }
 }
+
+const problemOf = (topic: string, partition: number, { from, to, codec, why }: Unreadable): string =>
+  `${topic}[${partition}] stands still: the batch of the offsets ${from} to ${to} (compression: ${codec}) cannot be read ` +
+  `(${why}). Have its events published again, then remove it with kafka-delete-records.sh up to offset ${to + 1n}`;

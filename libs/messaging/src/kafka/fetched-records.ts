@@ -17,7 +17,12 @@ export class FetchedRecords implements RecordSource {
   private index = 0;
   private size = 0;
   private bytes = 0;
-  private nextOffset = 0n;
+  /** Of what comes next from the broker; undefined before anything has come. */
+  private nextOffset: bigint | undefined;
+  /** Ranges without records: their first offset, and the one behind them. */
+  private readonly passed: { readonly from: bigint; readonly to: bigint }[] = [];
+  private settledTo: bigint | undefined;
+  private firstEnd: bigint | undefined;
   private wasFull = false;
 
   /** `onRoom` is called when the queue, having been full, can take more. */
@@ -35,9 +40,19 @@ export class FetchedRecords implements RecordSource {
     return message && recordBytes(message);
   }
 
-  /** After a rebalance kafkajs fetches again from the committed offset; what this member already has is left out. */
-  add(messages: readonly KafkaMessage[]): void {
-    const fresh = messages.findIndex(({ offset }) => BigInt(offset) >= this.nextOffset);
+  /** End of the log when the first records came. */
+  get end(): bigint {
+    return this.firstEnd ?? 0n;
+  }
+
+  /**
+   * After a rebalance kafkajs fetches again from the committed offset; what this member already has is left out.
+   * `end` is that of the log.
+   */
+  add(messages: readonly KafkaMessage[], end: bigint): void {
+    this.firstEnd ??= end;
+    const read = this.nextOffset ?? 0n;
+    const fresh = messages.findIndex(({ offset }) => BigInt(offset) >= read);
     const last = messages.at(-1);
     if (fresh < 0 || !last) return;
     const batch = fresh === 0 ? messages : messages.slice(fresh);
@@ -46,6 +61,28 @@ export class FetchedRecords implements RecordSource {
     this.size += batch.length;
     for (const message of batch) this.bytes += recordBytes(message);
     this.wasFull = this.full;
+  }
+
+  /**
+   * Up to the offset `to` there is nothing more for us: control records, aborted transactions, what compaction has removed.
+   * @returns the position to commit when nothing before it is in hand
+   */
+  pass(to: bigint): bigint | undefined {
+    const from = this.nextOffset;
+    if (from !== undefined && to <= from) return undefined;
+    this.nextOffset = to;
+    if (from !== undefined && from !== this.settledTo) return void this.passed.push({ from, to });
+    return (this.settledTo = to);
+  }
+
+  /** All records before `position` have settled. @returns the position to commit: behind what holds no records, too */
+  settle(position: bigint): bigint {
+    let settled = position;
+    for (let first = this.passed[0]; first && first.from <= settled; first = this.passed[0]) {
+      if (first.to > settled) settled = first.to;
+      this.passed.shift();
+    }
+    return (this.settledTo = settled);
   }
 
   next(): StoredRecord | undefined {

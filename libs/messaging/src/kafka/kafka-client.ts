@@ -1,6 +1,8 @@
 import kafkajs, { type Kafka, type KafkaConfig, type logCreator } from 'kafkajs';
 import type { Logger } from '../logger.js';
+import './codecs.js';
 import './fresh-connection.js';
+import './read-fetch-response.js';
 import './request-queue-delay.js';
 import { SocketGate } from './socket-gate.js';
 

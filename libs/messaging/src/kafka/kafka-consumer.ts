@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Flow } from '../flow/flow-gate.js';
 import type { Logger } from '../logger.js';
 import type { Consumer } from '../transport/delivery.js';
+import { absentTopic } from '../transport/topic-problems.js';
 import { GroupMember, type GroupMemberOptions } from '../transport/group-member.js';
 import { ConsumerSession, type ConsumerTiming } from './consumer-session.js';
 import type { KafkaConnection } from './kafka-client.js';
@@ -9,11 +10,13 @@ import type { KafkaConnection } from './kafka-client.js';
 export interface KafkaConsumerOptions extends ConsumerTiming, Omit<GroupMemberOptions, 'onSettled'> {
   readonly connection: KafkaConnection;
   readonly logger: Logger;
-  /** How many records of these partitions the group has not committed. */
-  readonly lagOf: (partitions: readonly number[]) => Promise<number>;
+  /** Resolves when the topic exists, or when the signal aborts; tells when it has found that it does not. */
+  readonly topicIsThere: (signal: AbortSignal, onMissing: () => void) => Promise<void>;
 }
 
-const longestDelayMs = 2_000;
+const longestDelayMs = 5_000;
+/** A session that lasted for so long has got on, though nothing may have come. */
+const lastingMs = 60_000;
 
 /** A member of a group that outlives its kafkajs consumers: when one ends, the next is built. */
 export class KafkaConsumer implements Consumer {
@@ -25,19 +28,24 @@ export class KafkaConsumer implements Consumer {
   private readonly closed = new AbortController();
   private readonly running: Promise<void>;
   private delayMs = 0;
+  private waitsForTopic = false;
   private markJoined!: () => void;
 
   constructor(private readonly options: KafkaConsumerOptions) {
     this.firstJoin = new Promise((resolve) => (this.markJoined = resolve));
     this.member = new GroupMember({
       ...options,
-      onSettled: (partition, position) => this.session?.committer.note(partition, position),
+      onSettled: (partition, position) => this.session?.settled(partition, position),
     });
     this.running = this.keepRunning();
   }
 
   get attached(): boolean {
     return this.session?.attached ?? false;
+  }
+
+  get problem(): string | undefined {
+    return this.waitsForTopic ? absentTopic(this.options.topic) : this.session?.problem;
   }
 
   get inFlight(): number {
@@ -49,7 +57,7 @@ export class KafkaConsumer implements Consumer {
   }
 
   async backlog(): Promise<number> {
-    return this.options.lagOf(this.session?.partitions ?? []);
+    return (await this.session?.lag()) ?? 0;
   }
 
   rebuild(why: string): void {
@@ -63,7 +71,7 @@ export class KafkaConsumer implements Consumer {
 
   private async drainAndLeave(drainMs: number): Promise<void> {
     await this.member.stop(drainMs);
-    await this.session?.committer.flush(2_000);
+    await this.session?.flush(2_000);
     this.closed.abort();
     await this.session?.close();
     await this.running;
@@ -72,19 +80,33 @@ export class KafkaConsumer implements Consumer {
   private async keepRunning(): Promise<void> {
     const { topic, group, logger } = this.options;
     while (!this.closed.signal.aborted) {
-      this.session = new ConsumerSession({ ...this.options, member: this.member, onJoined: () => this.joined() });
+      await this.untilTopicIsThere();
+      if (this.closed.signal.aborted) return;
+      this.session = new ConsumerSession({
+        ...this.options,
+        member: this.member,
+        onJoined: this.markJoined,
+        onProgress: () => void (this.delayMs = 0),
+      });
+      const since = performance.now();
       void this.session.start();
       const why = await this.session.ended;
       await this.session.close();
       if (this.closed.signal.aborted) return;
+      if (performance.now() - since > lastingMs) this.delayMs = 0;
       logger.warn(`the consumer of ${topic} as ${group} ended, building it anew`, { why, inMs: this.delayMs });
       await sleep(this.delayMs, undefined, { signal: this.closed.signal }).catch(() => undefined);
       this.delayMs = Math.min(longestDelayMs, 2 * this.delayMs + 100);
     }
   }
 
-  private joined(): void {
-    this.delayMs = 0;
-    this.markJoined();
+  private async untilTopicIsThere(): Promise<void> {
+    const { topic, group, topicIsThere, logger } = this.options;
+    await topicIsThere(this.closed.signal, () => {
+      if (!this.waitsForTopic) logger.warn(absentTopic(topic), { group });
+      this.waitsForTopic = true;
+    });
+    if (this.waitsForTopic) logger.info(`topic ${topic} is there`);
+    this.waitsForTopic = false;
   }
 }

@@ -13,11 +13,11 @@ import {
 } from '../transport/event-transport.js';
 import { partitionOfKey } from '../transport/partition-of-key.js';
 import { encodeCloudEvent } from './cloud-event.js';
-import { consumerGroupId } from './consumer-group-id.js';
 import type { KafkaConnection } from './kafka-client.js';
 import { KafkaConsumer } from './kafka-consumer.js';
 import { KafkaProducer } from './kafka-producer.js';
 import { sizeOf, type PartitionedRecord } from './publication.js';
+import { SharedAdmin } from './shared-admin.js';
 import { TopicCatalog } from './topic-catalog.js';
 
 export interface KafkaOptions extends KafkaConnection {
@@ -36,6 +36,8 @@ export interface KafkaOptions extends KafkaConnection {
   readonly replicationFactor?: number;
   /** Largest record: the `max.message.bytes` of the topics less 5 %. Default 1 000 000. */
   readonly maxRecordBytes?: number;
+  /** How often it is looked whether topics have more partitions than before. Default 10 000. */
+  readonly lookMs?: number;
 }
 
 /**
@@ -51,15 +53,19 @@ export async function connectKafka(options: KafkaOptions): Promise<EventTranspor
 class KafkaEventTransport implements EventTransport {
   private readonly logger: Logger;
   private readonly startTimeoutMs: number;
+  private readonly lookMs: number;
+  private readonly admin: SharedAdmin;
   private readonly topics: TopicCatalog;
   private readonly producer: KafkaProducer;
   private readonly consumers = new Set<KafkaConsumer>();
 
   constructor(private readonly options: KafkaOptions) {
-    const { logger = silentLogger, startTimeoutMs = 30_000, publishTimeoutMs = 10_000 } = options;
+    const { logger = silentLogger, startTimeoutMs = 30_000, publishTimeoutMs = 10_000, lookMs = 10_000 } = options;
     this.logger = logger;
     this.startTimeoutMs = startTimeoutMs;
-    this.topics = new TopicCatalog(options, options.replicationFactor, logger);
+    this.lookMs = lookMs;
+    this.admin = new SharedAdmin(options, logger);
+    this.topics = new TopicCatalog(this.admin, { replicationFactor: options.replicationFactor, lookMs }, logger);
     this.producer = new KafkaProducer(options, publishTimeoutMs, logger);
   }
 
@@ -71,7 +77,7 @@ class KafkaEventTransport implements EventTransport {
     try {
       await this.inTime(this.producer.connect(), 'did not accept a connection');
     } catch (error) {
-      await this.producer.close();
+      await this.close();
       throw error;
     }
   }
@@ -91,17 +97,19 @@ class KafkaEventTransport implements EventTransport {
 
   async subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer> {
     const { topic, group, concurrency = 100, flow = {} } = options;
-    await this.topics.partitionsOf(topic);
+    const isThere = await this.topics.exists(topic);
     const keepDeadLetter = options.deadLetters ?? (await this.deadLetterTopic(topic, group));
     const { sessionTimeoutMs = 6_000 } = this.options;
     const consumer = new KafkaConsumer({
       connection: this.options,
       ...{ topic, group, concurrency, flow, handler, keepDeadLetter, sessionTimeoutMs },
       rebalanceDrainMs: sessionTimeoutMs / 2,
-      lagOf: (partitions) => this.topics.lagOf(topic, consumerGroupId(topic, group), partitions),
+      lookMs: this.lookMs,
+      topicIsThere: (signal, onMissing) => this.topics.untilThere(topic, signal, onMissing),
       logger: this.logger,
     });
     this.consumers.add(consumer);
+    if (!isThere) return consumer;
     try {
       await this.inTime(consumer.firstJoin, `did not let this member join the group "${group}"`);
     } catch (error) {
@@ -116,6 +124,8 @@ class KafkaEventTransport implements EventTransport {
   async close(): Promise<void> {
     await Promise.all([...this.consumers].map((consumer) => consumer.close()));
     await this.producer.close();
+    this.topics.close();
+    this.admin.close();
   }
 
   private async deadLetterTopic(topic: string, group: string): Promise<DeadLetterHandler> {

@@ -1,13 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Admin, ITopicConfig } from 'kafkajs';
-import { TerminalError, TransientError } from '../errors.js';
+import { TerminalError } from '../errors.js';
 import { errorText, type Logger } from '../logger.js';
-import { missingTopic, partitionCountMismatch } from '../transport/topic-problems.js';
+import { missingTopic, tooFewPartitions } from '../transport/topic-problems.js';
 import type { TopicDeclaration } from '../transport/event-transport.js';
-import { createClient, type KafkaConnection } from './kafka-client.js';
-
-/** How long an administrative request is tried, in milliseconds. */
-const patienceMs = 15_000;
+import type { SharedAdmin } from './shared-admin.js';
 
 /** A dead letter waits for a human, so it never expires, and it is a little larger than the record that it was. */
 const deadLetterConfig = [
@@ -26,50 +23,91 @@ const compactedConfig = [
   { name: 'min.cleanable.dirty.ratio', value: '0.01' },
 ];
 
-/** Which topics there are and with how many partitions. Connects only while it asks. */
+/** How often a topic that is missing is looked for, in milliseconds. */
+const missingLookMs = 1_000;
+
+export interface TopicCatalogOptions {
+  /** Replicas of the topics created here; undefined = the broker's default. */
+  readonly replicationFactor: number | undefined;
+  /** How often the partitions of the known topics are counted again, in milliseconds. */
+  readonly lookMs: number;
+}
+
+/** Which topics there are and with how many partitions. Their number can grow at any time: who publishes follows it. */
 export class TopicCatalog {
+  /** Of the topics that somebody has asked for, and that exist. */
   private readonly counts = new Map<string, number>();
   private readonly lookups = new Map<string, Promise<number>>();
+  private readonly timer: NodeJS.Timeout;
+  private looking = false;
 
   constructor(
-    private readonly connection: KafkaConnection,
-    /** Replicas of the topics created here; undefined = the broker's default. */
-    private readonly replicationFactor: number | undefined,
+    private readonly admin: SharedAdmin,
+    private readonly options: TopicCatalogOptions,
     private readonly logger: Logger,
-  ) {}
+  ) {
+    this.timer = setInterval(() => void this.lookAgain(), options.lookMs).unref();
+  }
 
-  /** @throws TerminalError when a topic exists with another partition count; nothing is created then */
+  close(): void {
+    clearInterval(this.timer);
+  }
+
+  /**
+   * Creates what is missing; a topic with more partitions is taken as it is.
+   * @throws TerminalError when one exists with fewer; nothing is created then
+   */
   async declare(topics: readonly TopicDeclaration[]): Promise<void> {
-    const unknown = topics.filter(({ name, partitions }) => this.counts.get(name) !== partitions);
-    if (unknown.length === 0) return;
-    await this.withAdmin(async (admin) => {
-      const before = await this.refresh(admin);
-      assertCounts(unknown, before);
+    if (topics.length === 0) return;
+    await this.admin.use(async (admin) => {
+      await this.look(
+        admin,
+        topics.map(({ name }) => name),
+      );
+      this.assertCounts(topics);
+      const missing = topics.filter(({ name }) => !this.counts.has(name));
       await this.create(
         admin,
-        unknown
-          .filter(({ name }) => !before.has(name))
-          .map(({ name, partitions, compacted }) => ({
-            topic: name,
-            numPartitions: partitions,
-            ...(compacted ? { configEntries: compactedConfig } : {}),
-          })),
+        missing.map(({ name, partitions, compacted }) => ({
+          topic: name,
+          numPartitions: partitions,
+          ...(compacted ? { configEntries: compactedConfig } : {}),
+        })),
       );
-      // Another service may have created one at the same time, with a count of its own.
-      assertCounts(unknown, this.counts);
+      // Another instance may have created one at the same time, with a count of its own.
+      this.assertCounts(topics);
     });
   }
 
   async ensureDeadLetterTopic(name: string): Promise<void> {
-    if (this.counts.has(name)) return;
-    await this.withAdmin(async (admin) => {
-      if ((await this.refresh(admin)).has(name)) return;
-      await this.create(admin, [{ topic: name, numPartitions: 1, configEntries: deadLetterConfig }]);
-    });
+    if (await this.exists(name)) return;
+    await this.admin.use((admin) =>
+      this.create(admin, [{ topic: name, numPartitions: 1, configEntries: deadLetterConfig }]),
+    );
+  }
+
+  async exists(name: string): Promise<boolean> {
+    if (!this.counts.has(name)) await this.admin.use((admin) => this.look(admin, [name]));
+    return this.counts.has(name);
+  }
+
+  /** Resolves when the topic is there, or when `signal` aborts; never rejects. Each time that it is not, it tells so. */
+  async untilThere(name: string, signal: AbortSignal, onMissing: () => void): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        if (await this.exists(name)) return;
+        onMissing();
+      } catch (error) {
+        this.logger.debug(`it is not known whether topic ${name} exists; it is asked again`, {
+          error: errorText(error),
+        });
+      }
+      await sleep(missingLookMs, undefined, { signal }).catch(() => undefined);
+    }
   }
 
   /**
-   * One promise per topic, for ever: publications that wait for it go on in the order in which they came.
+   * Settled once the topic is known: publications that wait for it go on in the order in which they came.
    * @throws TerminalError when the topic does not exist
    */
   partitionsOf(name: string): Promise<number> {
@@ -82,92 +120,76 @@ export class TopicCatalog {
   }
 
   private async lookUp(name: string): Promise<number> {
-    const count = this.counts.get(name) ?? (await this.withAdmin((admin) => this.refresh(admin))).get(name);
+    await this.exists(name);
+    const count = this.counts.get(name);
     if (count === undefined) throw new TerminalError(missingTopic(name));
     return count;
   }
 
-  /** How many records of these partitions the group has not committed: the end of the log less the committed offset. */
-  async lagOf(topic: string, groupId: string, partitions: readonly number[]): Promise<number> {
-    if (partitions.length === 0) return 0;
-    return this.withAdmin(async (admin) => {
-      const [ends, groups] = await Promise.all([
-        admin.fetchTopicOffsets(topic),
-        admin.fetchOffsets({ groupId, topics: [topic] }),
-      ]);
-      const committed = new Map(groups[0]?.partitions.map(({ partition, offset }) => [partition, Number(offset)]));
-      return ends
-        .filter(({ partition }) => partitions.includes(partition))
-        .reduce((sum, { partition, high, low }) => {
-          const next = committed.get(partition) ?? -1;
-          return sum + Math.max(0, Number(high) - (next < 0 ? Number(low) : next));
-        }, 0);
-    });
+  private assertCounts(declared: readonly TopicDeclaration[]): void {
+    for (const { name, partitions } of declared) {
+      const count = this.counts.get(name) ?? partitions;
+      if (count < partitions) throw new TerminalError(tooFewPartitions(name, count, partitions));
+    }
   }
 
   private async create(admin: Admin, topics: ITopicConfig[]): Promise<void> {
     if (topics.length === 0) return;
-    const { replicationFactor } = this;
+    const { replicationFactor } = this.options;
     await admin.createTopics({
       topics: topics.map((topic) => (replicationFactor === undefined ? topic : { ...topic, replicationFactor })),
-      // Its own wait fails on a topic that the broker's metadata does not show yet; refresh() below is ours.
+      // Its own wait fails on a topic that the broker's metadata does not show yet; the look below is ours.
       waitForLeaders: false,
     });
-    while (!topics.every(({ topic }) => this.counts.has(topic))) {
+    const names = topics.map(({ topic }) => topic);
+    for (;;) {
+      await this.look(admin, names);
+      if (names.every((name) => this.counts.has(name))) break;
       await sleep(20);
-      await this.refresh(admin);
     }
     for (const { topic, numPartitions } of topics) {
       this.logger.info(`created topic ${topic}`, { partitions: numPartitions });
     }
   }
 
+  private async lookAgain(): Promise<void> {
+    if (this.counts.size === 0 || this.looking) return;
+    this.looking = true;
+    try {
+      await this.admin.use((admin) => this.look(admin, [...this.counts.keys()]));
+    } catch (error) {
+      this.logger.debug('the topics could not be looked at; it is tried again', { error: errorText(error) });
+    } finally {
+      this.looking = false;
+    }
+  }
+
   /** A topic counts as existing when all its partitions have leaders, so that it can be used at once. */
-  private async refresh(admin: Admin): Promise<ReadonlyMap<string, number>> {
-    const { topics } = await admin.fetchTopicMetadata();
-    for (const { name, partitions } of topics) {
-      if (partitions.every(({ leader }) => leader >= 0)) this.counts.set(name, partitions.length);
-    }
-    return this.counts;
-  }
-
-  private async withAdmin<T>(work: (admin: Admin) => Promise<T>): Promise<T> {
-    const deadline = Date.now() + patienceMs;
-    for (;;) {
-      const { kafka, gate } = createClient(this.connection, this.logger);
-      const admin = kafka.admin();
-      const expiry = setTimeout(() => gate.cut(), deadline - Date.now());
-      try {
-        await admin.connect();
-        return await work(admin);
-      } catch (error) {
-        if (error instanceof TerminalError) throw error;
-        if (Date.now() + 500 > deadline) {
-          throw new TransientError(
-            `Kafka at ${this.connection.brokers.join(', ')} did not do it within ${patienceMs} ms ` +
-              `(${reasonOf(error)}): check that it runs and that this client may administer topics`,
-            { cause: error },
-          );
-        }
-        this.logger.debug('an administrative request failed, trying again', { error: reasonOf(error) });
-        await sleep(300);
-      } finally {
-        clearTimeout(expiry);
-        gate.cut();
+  private async look(admin: Admin, names: readonly string[]): Promise<void> {
+    try {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [...names] });
+      for (const { name, partitions } of topics) {
+        if (partitions.every(({ leader }) => leader >= 0)) this.note(name, partitions.length);
       }
+    } catch (error) {
+      if ((error as { readonly type?: string }).type !== 'UNKNOWN_TOPIC_OR_PARTITION') throw error;
+      // It does not say which one.
+      if (names.length > 1) for (const name of names) await this.look(admin, [name]);
+      else for (const name of names) this.forget(name);
     }
   }
-}
 
-function assertCounts(declared: readonly TopicDeclaration[], existing: ReadonlyMap<string, number>): void {
-  for (const { name, partitions } of declared) {
-    const count = existing.get(name) ?? partitions;
-    if (count !== partitions) throw new TerminalError(partitionCountMismatch(name, count, partitions));
+  private note(name: string, count: number): void {
+    const before = this.counts.get(name);
+    if (before === count) return;
+    this.counts.set(name, count);
+    if (before === undefined) return;
+    this.logger.info(`topic ${name} has another number of partitions`, { before, now: count });
+    if (this.lookups.has(name)) this.lookups.set(name, Promise.resolve(count));
   }
-}
 
-/** createTopics fails with one error per topic. */
-function reasonOf(error: unknown): string {
-  const { errors = [] } = error as { readonly errors?: readonly Error[] };
-  return [error, ...errors].map(errorText).join('; ');
+  private forget(name: string): void {
+    this.counts.delete(name);
+    this.lookups.delete(name);
+  }
 }

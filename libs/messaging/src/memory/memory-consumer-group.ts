@@ -59,6 +59,7 @@ export class MemoryConsumerGroup {
 
   reassemble(): Promise<void> {
     this.suspended = false;
+    while (this.committed.length < this.partitions.length) this.committed.push(0);
     return this.rebalance();
   }
 
@@ -100,12 +101,14 @@ export class MemoryConsumerGroup {
   private readFromCommitted(partition: number): RecordSource {
     const records = this.partitions[partition] ?? [];
     let position = this.committed[partition] ?? 0;
+    const end = BigInt(records.length);
     const first = (): StoredRecord | undefined => {
       // Holes of a compacted topic.
       while (position < records.length && !records[position]) position += 1;
       return records[position];
     };
     return {
+      end,
       get nextBytes() {
         const record = first();
         return record && recordBytes(record);
@@ -119,7 +122,7 @@ export class MemoryConsumerGroup {
   }
 
   private takeAway(member: GroupMember): void {
-    member.assign([], () => ({ next: () => undefined, nextBytes: undefined }));
+    member.assign([], () => ({ next: () => undefined, nextBytes: undefined, end: 0n }));
     for (const [partition, owner] of this.owners.entries()) if (owner === member) this.owners[partition] = undefined;
   }
 }

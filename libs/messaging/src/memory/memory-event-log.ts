@@ -1,7 +1,7 @@
 import { TerminalError } from '../errors.js';
 import type { EventRecord, StoredRecord } from '../transport/event-record.js';
 import { deadLetterTopic, type TopicDeclaration } from '../transport/event-transport.js';
-import { missingTopic, partitionCountMismatch } from '../transport/topic-problems.js';
+import { missingTopic, tooFewPartitions } from '../transport/topic-problems.js';
 import { MemoryConsumerGroup } from './memory-consumer-group.js';
 
 interface Topic {
@@ -31,17 +31,35 @@ export class MemoryEventLog {
     return this.up;
   }
 
-  /** @throws TerminalError when a topic exists with another partition count; nothing is created then */
+  /** @throws TerminalError when a topic exists with fewer partitions; nothing is created then */
   declare(topics: readonly TopicDeclaration[]): void {
     for (const { name, partitions } of topics) {
       const existing = this.topics.get(name)?.partitions.length ?? partitions;
-      if (existing !== partitions) throw new TerminalError(partitionCountMismatch(name, existing, partitions));
+      if (existing < partitions) throw new TerminalError(tooFewPartitions(name, existing, partitions));
     }
     for (const { name, partitions, compacted } of topics) {
       if (this.topics.has(name)) continue;
       const latest = compacted ? { latest: new Map<string, bigint>() } : {};
       this.topics.set(name, { partitions: Array.from({ length: partitions }, () => []), groups: new Map(), ...latest });
     }
+    this.tellListeners();
+  }
+
+  has(topic: string): boolean {
+    return this.topics.has(topic);
+  }
+
+  /** As an administrator raises the partitions of a topic: what is there stays where it is, keys move. */
+  raisePartitions(name: string, partitions: number): void {
+    const topic = this.topic(name);
+    while (topic.partitions.length < partitions) topic.partitions.push([]);
+    if (this.up) for (const group of topic.groups.values()) void group.reassemble();
+  }
+
+  /** Calls `listener` when topics have been declared or the log is up again, until the function returned is called. */
+  onChange(listener: () => void): () => void {
+    this.listeners.add(listener);
+    return () => void this.listeners.delete(listener);
   }
 
   /** @throws TerminalError when the topic has not been declared */
@@ -103,7 +121,7 @@ export class MemoryEventLog {
   start(): void {
     this.up = true;
     for (const { groups } of this.topics.values()) for (const group of groups.values()) void group.reassemble();
-    for (const listener of [...this.listeners]) listener();
+    this.tellListeners();
   }
 
   /** @returns false when the broker is not back after `ms` milliseconds */
@@ -112,13 +130,17 @@ export class MemoryEventLog {
     await new Promise<void>((resolve) => {
       const end = (): void => {
         clearTimeout(deadline);
-        this.listeners.delete(end);
+        forget();
         resolve();
       };
       const deadline = setTimeout(end, ms);
-      this.listeners.add(end);
+      const forget = this.onChange(() => this.up && end());
     });
     return this.up;
+  }
+
+  private tellListeners(): void {
+    for (const listener of [...this.listeners]) listener();
   }
 
   private topic(name: string): Topic {

@@ -15,6 +15,7 @@ import {
 } from '../transport/event-transport.js';
 import { GroupMember } from '../transport/group-member.js';
 import { partitionOfKey } from '../transport/partition-of-key.js';
+import { absentTopic } from '../transport/topic-problems.js';
 import type { MemoryConsumerGroup } from './memory-consumer-group.js';
 import { MemoryEventLog } from './memory-event-log.js';
 
@@ -57,7 +58,6 @@ export class MemoryEventTransport implements EventTransport {
   async subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer> {
     const { topic, group, concurrency = 100, flow = {} } = options;
     await this.untilConnected();
-    const coordinator = this.log.group(topic, group);
     const member: GroupMember = new GroupMember({
       topic,
       group,
@@ -67,12 +67,12 @@ export class MemoryEventTransport implements EventTransport {
       keepDeadLetter:
         options.deadLetters ??
         ((letter) => this.writeDeadLetter(deadLetterTopic(topic, group), deadLetterRecord(letter, group))),
-      onSettled: (partition, position) => coordinator.commit(member, partition, position),
+      onSettled: (partition, position) => consumer.commit(partition, position),
       logger: this.options.logger ?? silentLogger,
     });
-    const consumer = new MemoryConsumer(member, coordinator, () => this.connected);
+    const consumer: MemoryConsumer = new MemoryConsumer(this.log, topic, group, member, () => this.connected);
     this.consumers.add(consumer);
-    await coordinator.join(member);
+    await consumer.join();
     return consumer;
   }
 
@@ -108,15 +108,39 @@ export class MemoryEventTransport implements EventTransport {
 class MemoryConsumer implements Consumer {
   private closing: Promise<void> | undefined;
   private left = false;
+  private group: MemoryConsumerGroup | undefined;
+  private stopWaiting = (): void => undefined;
 
   constructor(
+    private readonly log: MemoryEventLog,
+    private readonly topic: string,
+    private readonly groupName: string,
     private readonly member: GroupMember,
-    private readonly group: MemoryConsumerGroup,
     private readonly isConnected: () => boolean,
   ) {}
 
+  /** Resolves when it has its partitions; at once when the topic is not there yet, and it joins when that is. */
+  async join(): Promise<void> {
+    this.stopWaiting();
+    if (this.log.has(this.topic)) {
+      this.group = this.log.group(this.topic, this.groupName);
+      return this.group.join(this.member);
+    }
+    this.stopWaiting = this.log.onChange(() => {
+      if (this.log.has(this.topic)) void this.join();
+    });
+  }
+
+  commit(partition: number, position: bigint): void {
+    this.group?.commit(this.member, partition, position);
+  }
+
   get attached(): boolean {
-    return this.isConnected() && !this.left && this.group.isStable;
+    return this.isConnected() && !this.left && (this.group?.isStable ?? false);
+  }
+
+  get problem(): string | undefined {
+    return this.group ? undefined : absentTopic(this.topic);
   }
 
   get inFlight(): number {
@@ -128,12 +152,12 @@ class MemoryConsumer implements Consumer {
   }
 
   async backlog(): Promise<number> {
-    return this.group.waitingFor(this.member);
+    return this.group?.waitingFor(this.member) ?? 0;
   }
 
   /** Nothing in this process goes silent: the partitions are dealt again. */
   rebuild(): void {
-    void this.group.reassemble();
+    void this.group?.reassemble();
   }
 
   close(drainMs = 10_000): Promise<void> {
@@ -143,7 +167,8 @@ class MemoryConsumer implements Consumer {
 
   crash(): void {
     this.left = true;
-    this.group.leave(this.member);
+    this.stopWaiting();
+    this.group?.leave(this.member);
   }
 
   private async drainAndLeave(drainMs: number): Promise<void> {

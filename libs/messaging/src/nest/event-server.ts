@@ -3,15 +3,15 @@ import { lastValueFrom } from 'rxjs';
 import { outcomeOf, type FailurePolicy } from '../failure-policy.js';
 import { done, type Outcome } from '../outcome.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
-import type { EventTransport, TopicDeclaration } from '../transport/event-transport.js';
+import type { EventTransport } from '../transport/event-transport.js';
 import { DeliveryContext } from './delivery-context.js';
 import { isMasked } from './keep-errors.filter.js';
 
 export interface EventServerOptions {
   /** Stays open when the server closes: whoever opened it closes it. */
   readonly transport: EventTransport;
-  /** Declared and consumed when the server starts to listen. */
-  readonly topics: readonly TopicDeclaration[];
+  /** Consumed from when the server starts to listen, or from when their owners have declared them. */
+  readonly topics: readonly string[];
   /** Consumer group on each topic: instances of the service share the partitions. */
   readonly group: string;
   /** Most handlers per topic at once. Default 100. */
@@ -67,14 +67,11 @@ export class EventServer extends Server {
 
   private async start(): Promise<void> {
     const { transport, topics, group, concurrency = 100 } = this.options;
-    await transport.declare(topics);
     this.consumers = await Promise.all(
-      topics.map(({ name: topic }) =>
-        transport.subscribe({ topic, group, concurrency }, (delivery) => this.deliver(delivery)),
-      ),
+      topics.map((topic) => transport.subscribe({ topic, group, concurrency }, (delivery) => this.deliver(delivery))),
     );
     const types = [...this.messageHandlers].filter(([, handler]) => handler.isEventHandler).map(([type]) => type);
-    this.logger.log(`${group} handles ${types.join(', ')} of ${topics.map(({ name }) => name).join(', ')}`);
+    this.logger.log(`${group} handles ${types.join(', ')} of ${topics.join(', ')}`);
   }
 
   private async deliver(delivery: Delivery): Promise<Outcome> {

@@ -25,6 +25,8 @@ export type DeliveryHandler = (delivery: Delivery) => Promise<Outcome>;
 export interface Consumer {
   /** Attached to the broker and able to receive now; false while a connection is being rebuilt. */
   readonly attached: boolean;
+  /** What keeps it from its messages, and what to do; undefined when nothing does, or only a connection that is being rebuilt. */
+  readonly problem?: string | undefined;
   /** Deliveries that have not settled yet; events that wait for their next attempt in memory are among them. */
   readonly inFlight: number;
   readonly flow: Flow;

@@ -40,6 +40,7 @@ interface TestLog {
     publishTimeoutMs?: number;
     sessionTimeoutMs?: number;
     maxRecordBytes?: number;
+    lookMs?: number;
   }): Promise<EventTransport>;
   put(topic: string, record: { key: string | null; value: Buffer; headers: Record<string, string> }): Promise<void>;
   /** All records of the topic, in the order of offsets within each partition. */
@@ -47,6 +48,8 @@ interface TestLog {
   /** Committed offset per partition, 0 where there is none. */
   committed(topic: string, group: string): Promise<number[]>;
   victim(topic: string, group: string): Promise<Victim>;
+  /** As an administrator does it. */
+  raise(topic: string, partitions: number): Promise<void>;
   /** Whether the broker compacts the topic, sooner or later. */
   compacts(topic: string): Promise<boolean>;
   remove(topics: readonly string[]): Promise<void>;
@@ -87,6 +90,7 @@ function memoryLog(): CrashingLog {
       });
       return { received, kill: async () => transport.crash() };
     },
+    raise: async (topic, partitions) => log.raisePartitions(topic, partitions),
     compacts: async (topic) => {
       const keys = log.read(topic).map(({ key }) => String(key));
       return new Set(keys).size === keys.length;
@@ -154,6 +158,8 @@ function kafkaLog(brokers: string): TestLog {
       return partitions.map(({ offset }) => Math.max(0, Number(offset)));
     },
     victim: (topic, group) => startVictimProcess(brokers, topic, group),
+    raise: (topic, count) =>
+      withAdmin(async (admin) => void (await admin.createPartitions({ topicPartitions: [{ topic, count }] }))),
     compacts: (topic) =>
       withAdmin(async (admin) => {
         const resource = { type: kafkajs.ConfigResourceTypes.TOPIC, name: topic, configNames: ['cleanup.policy'] };
@@ -274,7 +280,7 @@ describe.each(adapters)('event transport: $name', ({ open, openCrashing }) => {
 
   beforeAll(async () => {
     log = await open();
-    transport = await log.connect({ sessionTimeoutMs: 6_000 });
+    transport = await log.connect({ sessionTimeoutMs: 6_000, lookMs: 500 });
   });
   afterEach(async () => {
     await Promise.all(consumers.splice(0).map((consumer) => consumer.close(0)));
@@ -437,7 +443,19 @@ describe.each(adapters)('event transport: $name', ({ open, openCrashing }) => {
       await other.declare([{ name, partitions: 3 }]);
     });
 
-    it('rejects another partition count, and creates nothing of that declaration', async () => {
+    it('takes a topic that has more partitions than are declared as it is', async () => {
+      const name = await newTopic(3);
+      const other = await connectAnother();
+      await other.declare([{ name, partitions: 2 }]);
+      const keys = keysOf(3);
+      const positions = await other.publish(
+        name,
+        keys.map((key) => event(key)),
+      );
+      expect(positions.map(({ partition }) => partition)).toEqual([0, 1, 2]);
+    });
+
+    it('rejects a topic with fewer partitions, says how to raise it, and creates nothing of that declaration', async () => {
       const name = await newTopic(3);
       const other = await connectAnother();
       const fresh = `conformance-${randomUUID()}`;
@@ -445,8 +463,36 @@ describe.each(adapters)('event transport: $name', ({ open, openCrashing }) => {
         { name: fresh, partitions: 1 },
         { name, partitions: 4 },
       ]);
-      await expect(declared).rejects.toThrow(`topic "${name}" has 3 partitions but 4 are declared`);
+      await expect(declared).rejects.toThrow(
+        `topic "${name}" has 3 partitions, fewer than the 4 that are declared. Raise it first ` +
+          `(kafka-topics.sh --alter --topic ${name} --partitions 4)`,
+      );
       await expect(other.publish(fresh, [event('a')])).rejects.toThrow(TerminalError);
+    });
+
+    it('follows a raise while it runs: publishes to the new partitions and reads them, what it has not settled included', async () => {
+      const name = await newTopic(2);
+      const consumer = await consume(name, newGroup(name));
+      await transport.publish(name, numbered('a', 3));
+      await until(() => consumer.deliveries.length === 3);
+      await log.raise(name, 8);
+      const keys = keysOf(8);
+      let n = 10;
+      // A send may fail while the producer learns of it, as in every change of the cluster: whoever publishes sends again.
+      const seen = new Set<number>();
+      await until(async () => {
+        const sent = await transport
+          .publish(
+            name,
+            keys.map((key) => event(key, { n: n++ })),
+          )
+          .catch(() => []);
+        for (const { partition } of sent) seen.add(partition);
+        return seen.size === 8;
+      });
+      const partitionsRead = () => new Set(consumer.deliveries.map(({ origin }) => /\[(\d+)\]/.exec(origin)?.[1]));
+      await until(() => partitionsRead().size === 8);
+      await consumer.consumer.close();
     });
 
     it('compacts a topic that is declared so, and hands over the latest record of each key, and what comes later', async () => {
@@ -467,12 +513,31 @@ describe.each(adapters)('event transport: $name', ({ open, openCrashing }) => {
       expect(await log.compacts(kept)).toBe(false);
     });
 
-    it('says what to do about a topic that does not exist', async () => {
+    it('says what to do about a topic to publish to that does not exist', async () => {
       const missing = `conformance-${randomUUID()}`;
       await expect(transport.publish(missing, [event('a')])).rejects.toThrow(/does not exist: call declare/);
-      await expect(transport.subscribe({ topic: missing, group: 'g' }, async () => done)).rejects.toThrow(
-        TerminalError,
-      );
+    });
+
+    it('waits for a topic to consume that does not exist yet, says so, and reads it from its beginning', async () => {
+      const late = `conformance-${randomUUID()}`;
+      topics.push(late);
+      const { deliveries, consumer } = await consume(late, newGroup(late));
+      expect(consumer.attached).toBe(false);
+      await until(() => consumer.problem?.includes(`topic "${late}" does not exist yet`) ?? false);
+      expect(await consumer.backlog()).toBe(0);
+      const owner = await connectAnother();
+      await owner.declare([{ name: late, partitions: 2 }]);
+      await owner.publish(late, numbered('a', 2));
+      await until(() => deliveries.length === 2);
+      expect(consumer.problem).toBeUndefined();
+      expect(consumer.attached).toBe(true);
+    });
+
+    it('can be closed while it waits for a topic', async () => {
+      const never = `conformance-${randomUUID()}`;
+      const { consumer } = await consume(never, newGroup(never));
+      await consumer.close();
+      expect(consumer.attached).toBe(false);
     });
   });
 

@@ -12,7 +12,10 @@ export interface RecordPosition {
 
 export interface TopicDeclaration {
   readonly name: string;
-  /** Changing it would remap keys: an existing topic with another count is an error. */
+  /**
+   * What a new topic gets. An existing one may have more, which is how it is raised; with fewer it is an error. Keys of a raised
+   * topic move to other partitions: consumers in sequence keep their order, others may see the old and the new at once.
+   */
   readonly partitions: number;
   /** Only the latest record of each key is kept, and that one for ever. Fixed when the topic is created. Default: all are. */
   readonly compacted?: boolean;
@@ -32,7 +35,7 @@ export interface SubscribeOptions {
 
 /** Moves events: a partitioned log with consumer groups. */
 export interface EventTransport {
-  /** Creates missing topics; rejects when an existing one has another partition count. */
+  /** Creates missing topics; rejects when an existing one has fewer partitions. Only the owner of a topic declares it. */
   declare(topics: readonly TopicDeclaration[]): Promise<void>;
   /**
    * Appends in the given order and resolves once all in-sync replicas have every message; the key is the message's subject.
@@ -44,7 +47,8 @@ export interface EventTransport {
   /**
    * Handlers start in offset order within a partition and run side by side; the committed offset only ever covers what
    * has settled without a gap. `retry` calls the handler again in place (later records go on meanwhile), `dead-letter`
-   * has it kept before its offset may be committed.
+   * has it kept before its offset may be committed. A topic that does not exist yet is waited for by the consumer, which is
+   * not attached until then; partitions that are added later are read from their beginning.
    */
   subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer>;
   readonly connected: boolean;

@@ -9,6 +9,8 @@ export interface RecordSource {
   next(): StoredRecord | undefined;
   /** Bytes of that record, undefined when there is none. */
   readonly nextBytes: number | undefined;
+  /** End of the partition's log about when this member got it: what lies before may have been in hand of another. */
+  readonly end: bigint;
 }
 
 export interface PartitionLimits {
@@ -24,7 +26,6 @@ export class PartitionDeliveries {
   private readonly abandoned = new AbortController();
   private unsettled = 0;
   private size = 0;
-  private readonly since = Date.now();
   private older = 0;
 
   /** `onSettled` gets the new position whenever the settled prefix grew. It is not called once abandoned. */
@@ -74,8 +75,8 @@ export class PartitionDeliveries {
   }
 
   /** Of the member that had the partition before: it had no more in hand than this one may have. */
-  private mayHaveBeenInHand({ timestamp }: StoredRecord): boolean {
-    return timestamp < this.since && this.older++ < this.limits().records;
+  private mayHaveBeenInHand({ offset }: StoredRecord): boolean {
+    return offset < this.source.end && this.older++ < this.limits().records;
   }
 
   /** The partition is another member's now: what settles from here on must not move its offset. */

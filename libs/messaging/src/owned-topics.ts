@@ -1,0 +1,29 @@
+import { TerminalError } from './errors.js';
+import type { TopicDeclaration } from './transport/event-transport.js';
+
+export interface TopicOptions {
+  /** Partitions of the topics that the service owns; those that exist may have more. */
+  readonly partitions: number;
+  /** Of single topics, by name, where it is another number. */
+  readonly topicPartitions?: Readonly<Record<string, number>>;
+}
+
+/**
+ * The topics that a service declares: its own.
+ * @throws TerminalError when `topicPartitions` names another
+ */
+export function ownedTopics(
+  service: string,
+  topics: readonly Omit<TopicDeclaration, 'partitions'>[],
+  { partitions, topicPartitions = {} }: TopicOptions,
+): TopicDeclaration[] {
+  const names = topics.map(({ name }) => name);
+  const foreign = Object.keys(topicPartitions).filter((name) => !names.includes(name));
+  if (foreign.length > 0) {
+    throw new TerminalError(
+      `${service} does not own ${foreign.join(', ')}, and so cannot say how many partitions it has: ` +
+        `take it out of TOPIC_PARTITIONS, where it may name ${names.join(', ')}`,
+    );
+  }
+  return topics.map((topic) => ({ ...topic, partitions: topicPartitions[topic.name] ?? partitions }));
+}
