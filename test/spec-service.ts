@@ -31,12 +31,20 @@ export class SpecService {
 
   private constructor(
     readonly name: string,
+    /** Of its health. */
     private readonly port: number,
     environment: Readonly<Record<string, string>>,
   ) {
     const script = new URL('spec-service.main.mjs', import.meta.url).pathname;
     const child = spawn(process.execPath, [script], {
-      env: { PATH: process.env['PATH'], HOST: '127.0.0.1', PORT: String(port), SERVICE_NAME: name, ...environment },
+      env: {
+        PATH: process.env['PATH'],
+        HOST: '127.0.0.1',
+        PORT: '0',
+        MANAGEMENT_PORT: String(port),
+        SERVICE_NAME: name,
+        ...environment,
+      },
     });
     createInterface(child.stdout).on('line', (line) => this.log.push(JSON.parse(line) as LogLine));
     createInterface(child.stderr).on('line', (line) => this.complaints.push(line));
@@ -56,7 +64,7 @@ export class SpecService {
     this.child.kill(signal);
   }
 
-  async probe(name: 'live' | 'ready' | 'startup'): Promise<Probe> {
+  async probe(name: 'live' | 'ready' | 'progress' | 'startup'): Promise<Probe> {
     const response = await fetch(`http://127.0.0.1:${this.port}/health/${name}`);
     return { status: response.status, body: (await response.json()) as Probe['body'] };
   }

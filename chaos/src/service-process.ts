@@ -11,6 +11,7 @@ export interface ServiceProcessOptions {
   readonly environment: Readonly<Record<string, string>>;
   readonly logFile: string;
   readonly port: number;
+  readonly managementPort: number;
 }
 
 /** Where memory is plenty a process takes it, whether it needs it or not; what needs more than this ends. */
@@ -26,6 +27,7 @@ export class ServiceProcess {
   readonly service: ServiceName;
   readonly name: string;
   readonly url: string;
+  private readonly managementUrl: string;
   private child: ChildProcess | undefined;
   private ended: Promise<void> = Promise.resolve();
   private readonly log: WriteStream;
@@ -46,6 +48,7 @@ export class ServiceProcess {
     this.service = options.service;
     this.name = options.name;
     this.url = `http://127.0.0.1:${options.port}`;
+    this.managementUrl = `http://127.0.0.1:${options.managementPort}`;
     this.log = createWriteStream(options.logFile, { flags: 'a' });
   }
 
@@ -83,9 +86,10 @@ export class ServiceProcess {
     clearTimeout(late);
   }
 
+  /** It has started, and gets on with its work. */
   async ready(): Promise<boolean> {
     try {
-      return (await fetch(`${this.url}/health/ready`, { signal: AbortSignal.timeout(3_000) })).ok;
+      return (await fetch(`${this.managementUrl}/health/progress`, { signal: AbortSignal.timeout(3_000) })).ok;
     } catch {
       return false;
     }
@@ -113,17 +117,18 @@ export class ServiceProcess {
   }
 
   private async read(path: string): Promise<string> {
-    return (await fetch(`${this.url}/${path}`, { signal: AbortSignal.timeout(1_000) })).text();
+    return (await fetch(`${this.managementUrl}/${path}`, { signal: AbortSignal.timeout(1_000) })).text();
   }
 
   private spawn(): void {
     const failpoint = this.plan.shift() ?? this.everyLife;
-    const { main, environment, port } = this.options;
+    const { main, environment, port, managementPort } = this.options;
     const child = spawn(process.execPath, [`--max-old-space-size=${heapMiB}`, '--enable-source-maps', main], {
       env: {
         PATH: process.env['PATH'],
         ...environment,
         PORT: String(port),
+        MANAGEMENT_PORT: String(managementPort),
         ...(failpoint === undefined ? {} : { FAILPOINT: failpoint }),
       },
       stdio: ['ignore', 'pipe', 'pipe'],

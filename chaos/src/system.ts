@@ -39,7 +39,7 @@ export async function startSystem(folder: string): Promise<System> {
 
   const instances: ServiceProcess[] = [];
   const another = async (service: ServiceName): Promise<ServiceProcess> => {
-    const [port = 0] = await freePorts(1);
+    const [port = 0, managementPort = 0] = await freePorts(2);
     const number = instances.filter((one) => one.service === service).length + 1;
     const name = number === 1 ? service : `${service}-${number}`;
     const instance = new ServiceProcess({
@@ -47,6 +47,7 @@ export async function startSystem(folder: string): Promise<System> {
       name,
       main: mainOf(service),
       port,
+      managementPort,
       logFile: join(folder, `${name}.log`),
       environment: {
         HOST: '127.0.0.1',

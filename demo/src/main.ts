@@ -46,7 +46,9 @@ async function main(): Promise<number> {
 }
 
 function announce(services: Services): void {
-  for (const { name, url } of services.all) say(`${name.padEnd(14)} ${url}  (API: ${url}/docs)`);
+  for (const { name, url, managementUrl } of services.all) {
+    say(`${name.padEnd(14)} ${url}  (API: ${managementUrl}/docs)`);
+  }
   say();
 }
 

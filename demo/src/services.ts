@@ -1,6 +1,7 @@
 import { emailService } from '@starter/email-service';
 import { orchestrator } from '@starter/orchestrator';
 import {
+  demoKey,
   readSettings,
   startService,
   type BaseSettings,
@@ -18,9 +19,6 @@ export interface Services {
   stop(): Promise<void>;
 }
 
-/** No secret, so that `--data-dir` can be read again by the next run. */
-const demoKey = Buffer.alloc(32, 'demo').toString('base64');
-
 /** All three services in this process, each with its own database and its own connections. */
 export async function startServices(backends: Backends, smtpUrl: string): Promise<Services> {
   const stops: (() => Promise<void>)[] = [];
@@ -37,7 +35,9 @@ export async function startServices(backends: Backends, smtpUrl: string): Promis
       PORT: process.env[portVariable],
       DATABASE_URL,
       SMTP_URL: smtpUrl,
+      // No secret, so that `--data-dir` can be read again by the next run.
       PERSONAL_DATA_KEY: process.env['PERSONAL_DATA_KEY'] ?? demoKey,
+      EXAMPLE_SECRETS: 'allowed',
     });
     const service = await startService(definition, { settings, transports, portVariable });
     stops.unshift(() => service.stop());

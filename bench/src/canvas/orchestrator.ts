@@ -36,21 +36,23 @@ export class Orchestrator implements CanvasSystem {
       fileURLToPath(new URL('./main.js', import.meta.resolve('@starter/orchestrator'))),
       fileURLToPath(new URL('./worker.main.js', import.meta.url)),
     ];
-    const ports = await freePorts(mains.length);
+    const ports = await freePorts(2 * mains.length);
     const databases = [await servers.createDatabase([]), await servers.createDatabase([])];
     const children = await Promise.all(
       mains.map((main, index) => {
+        const managementPort = ports[mains.length + index];
         const environment = {
           DATABASE_URL: databases[index]?.url,
           RABBITMQ_URL: rabbitMq,
           KAFKA_BROKERS: brokers.join(','),
           HOST: '127.0.0.1',
           PORT: String(ports[index]),
+          MANAGEMENT_PORT: String(managementPort),
           LOG_LEVEL: 'warn',
         };
         const profiling = profile ? ['--cpu-prof', '--cpu-prof-dir', join('data', 'bench')] : [];
         const child = new Child([process.execPath, ...profiling, main], environment);
-        const health = `http://127.0.0.1:${ports[index]}/health/ready`;
+        const health = `http://127.0.0.1:${managementPort}/health/progress`;
         return child.ready(main, async () => (await fetch(health)).ok);
       }),
     );

@@ -76,7 +76,7 @@ interface EventConsumer {
   stop(drainMs?: number): Promise<void>;
 }
 
-/** Why a service is not ready. */
+/** What keeps a service from its work. */
 export interface Problem {
   /** What it is about: a consumer's name, `outbox`, `RabbitMQ`, … */
   readonly part: string;
@@ -182,17 +182,12 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       .on(KeyErased, ({ data }) => keys.learnErased({ owner, ...data }));
   }
 
-  /** Attached to the brokers, and getting on with the work. */
-  get ready(): boolean {
-    return this.problems().length === 0;
-  }
-
   /** Everything is declared and has been attached once. */
   get started(): boolean {
     return this.phase !== 'starting';
   }
 
-  /** Why it is not ready; none when it is. */
+  /** Why it does not get on with its work; none when it does. */
   problems(): Problem[] {
     if (this.phase === 'starting') return [{ part: this.service, problem: 'it is starting: wait' }];
     if (this.phase === 'stopping') return [{ part: this.service, problem: 'it shuts down: use another instance' }];

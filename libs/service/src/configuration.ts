@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { exampleSecretProblem, exampleSecretsIn } from './example-secrets.js';
 
 const topicAndCount = (pair: string): [string, number][] => {
   const [topic = '', count] = pair.trim().split('=');
@@ -7,9 +8,22 @@ const topicAndCount = (pair: string): [string, number][] => {
 
 /** What every service reads from its environment. */
 export const baseSettings = z.object({
-  /** Address to listen on. */
-  HOST: z.string().default('0.0.0.0'),
+  /** Address to listen on. Default: with access configured all of this machine, else 127.0.0.1 and no other. */
+  HOST: z.string().optional(),
+  /** Of the product. */
   PORT: z.coerce.number().int().min(0).max(65_535).optional(),
+  /** Of health, metrics, tasks and the description of the API; not to be open to the world. Default: PORT + 100. */
+  MANAGEMENT_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
+  /** Who has which token: see docs/access.md. */
+  ACCESS_TOKENS_FILE: z.string().optional(),
+  /** Where an identity provider publishes the keys of its JWTs; with the two that follow. */
+  ACCESS_JWKS_URL: z.url({ protocol: /^https?$/ }).optional(),
+  ACCESS_ISSUER: z.string().optional(),
+  ACCESS_AUDIENCE: z.string().optional(),
+  /** Where in a JWT the roles are, such as `realm_access.roles`. */
+  ACCESS_ROLE_CLAIM: z.string().default('roles'),
+  /** `allowed` in a demo: secrets that stand in the template, and so are none. */
+  EXAMPLE_SECRETS: z.enum(['refused', 'allowed']).default('refused'),
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
   RABBITMQ_URL: z.url({ protocol: /^amqps?$/ }).default('amqp://guest:guest@127.0.0.1:5672'),
   KAFKA_BROKERS: z
@@ -62,12 +76,14 @@ export const personalDataSettings = baseSettings.extend({
 
 /**
  * Reads the settings from environment variables; an empty one counts as not set.
- * @throws Error naming every variable that is missing or wrong
+ * @throws Error naming every variable that is missing or wrong, or holds a secret that everybody knows
  */
 export function readSettings<Settings>(schema: z.ZodType<Settings>, environment: NodeJS.ProcessEnv): Settings {
   const present = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
   const parsed = schema.safeParse(present);
-  if (parsed.success) return parsed.data;
-  const lines = parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`);
-  throw new Error(`the environment is not complete; set these variables (see .env.example):\n${lines.join('\n')}`);
+  const lines = parsed.success
+    ? exampleSecretsIn(parsed.data as object).map((name) => `  ${name}: ${exampleSecretProblem}`)
+    : parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`);
+  if (parsed.success && lines.length === 0) return parsed.data;
+  throw new Error(`the environment is not as it must be; set these variables (see .env.example):\n${lines.join('\n')}`);
 }

@@ -1,10 +1,13 @@
+import { randomBytes } from 'node:crypto';
 import { baseSettings, personalDataSettings, readSettings } from './configuration.js';
+import { demoKey } from './example-secrets.js';
 
 const DATABASE_URL = 'postgresql://user:secret@db:5432/users';
 
 it('fills in defaults and takes an empty variable for one that is not set', () => {
   expect(readSettings(baseSettings, { DATABASE_URL, LOG_LEVEL: '', KAFKA_BROKERS: 'a:1, b:2' })).toEqual({
-    HOST: '0.0.0.0',
+    ACCESS_ROLE_CLAIM: 'roles',
+    EXAMPLE_SECRETS: 'refused',
     DATABASE_URL,
     RABBITMQ_URL: 'amqp://guest:guest@127.0.0.1:5672',
     KAFKA_BROKERS: ['a:1', 'b:2'],
@@ -50,4 +53,19 @@ it('gives the key of personal data only to services that ask for it, and says ho
     expect(read).toThrow(wrong === '' ? /PERSONAL_DATA_KEY: / : /PERSONAL_DATA_KEY: .*openssl rand -base64 32/);
     expect(read).not.toThrow(/c2hvcnQ/);
   }
+});
+
+it.each([
+  ['DATABASE_URL', 'postgresql://user:change-me-postgres@db:5432/users'],
+  ['DATABASE_URL', 'postgresql://user:change%2Dme-postgres@db:5432/users'],
+  ['RABBITMQ_URL', 'amqp://starter:change-me-rabbitmq@rabbitmq:5672'],
+  ['PERSONAL_DATA_KEY', 'Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUtISE='],
+  ['PERSONAL_DATA_KEY', demoKey],
+])('refuses %s=%s, which everybody knows, outside a demo', (name, value) => {
+  const PERSONAL_DATA_KEY = randomBytes(32).toString('base64');
+  const environment = { DATABASE_URL, PERSONAL_DATA_KEY, [name]: value };
+  const read = (more = {}) => readSettings(personalDataSettings, { ...environment, ...more });
+  expect(read).toThrow(new RegExp(`\\n  ${name}: is a secret of the template.*make one of your own`));
+  expect(read).not.toThrow(value);
+  expect(read({ EXAMPLE_SECRETS: 'allowed' })).toMatchObject({ [name]: value });
 });

@@ -2,6 +2,7 @@ import { Controller, Get, Inject } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
 import { HealthCheck, HealthCheckService, HealthIndicatorService, TypeOrmHealthIndicator } from '@nestjs/terminus';
 import { Messaging } from '@starter/messaging';
+import { Access } from './access/access.js';
 
 @ApiTags('health')
 @Controller('health')
@@ -15,17 +16,42 @@ export class HealthController {
 
   /** The process answers. No answer means that its event loop hangs, and that a restart helps. */
   @Get('live')
+  @Access('public', { management: true })
   @HealthCheck()
   live() {
     return this.health.check([]);
   }
 
-  /** The database answers, every consumer is attached to its broker, and all of them get on with their work. */
+  /**
+   * This instance can take requests: for load balancers. They need its database and room in the outbox, and no broker: what
+   * is accepted meanwhile waits in the outbox.
+   */
   @Get('ready')
+  @Access('public', { management: true })
   @HealthCheck()
   ready() {
     return this.health.check([
       () => this.database.pingCheck('database', { timeout: 2_000 }),
+      () => {
+        const indicator = this.indicators.check('outbox');
+        const { high, rows } = this.messaging.relay.backlog;
+        return high
+          ? indicator.down(`${rows} messages wait to be sent: look what /health/progress says`)
+          : indicator.up();
+      },
+      () => {
+        const indicator = this.indicators.check('service');
+        return this.messaging.stopping ? indicator.down('it shuts down: use another instance') : indicator.up();
+      },
+    ]);
+  }
+
+  /** It gets on with its work: for alerts and roll-outs. Every consumer is attached to its broker, and nothing is stalled. */
+  @Get('progress')
+  @Access('public', { management: true })
+  @HealthCheck()
+  progress() {
+    return this.health.check([
       () => {
         const indicator = this.indicators.check('messaging');
         const problems = this.messaging.problems();
@@ -37,6 +63,7 @@ export class HealthController {
 
   /** Migrated, declared and attached once: before, `StartupServer` answers. It stays so, whatever happens later. */
   @Get('startup')
+  @Access('public', { management: true })
   @HealthCheck()
   startup() {
     return this.health.check([

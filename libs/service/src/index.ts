@@ -1,4 +1,8 @@
+export { Access, type Audience, type Caller, type Role } from './access/access.js';
+export { RouteGuard, type Route } from './access/route-guard.js';
+export { makeToken, TokenFile } from './access/token-file.js';
 export { baseSettings, personalDataSettings, readSettings, type BaseSettings } from './configuration.js';
+export { demoKey } from './example-secrets.js';
 export { readCursor, writeCursor } from './cursor.js';
 export { messagingLogger, createPino } from './logging.js';
 export { earlierAnswer, givenAnswer, idempotencyKeyOf } from './idempotency-key.js';

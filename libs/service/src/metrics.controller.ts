@@ -2,6 +2,7 @@ import { Controller, Get, Inject, Res } from '@nestjs/common';
 import { ApiExcludeController } from '@nestjs/swagger';
 import { Messaging } from '@starter/messaging';
 import type { FastifyReply } from 'fastify';
+import { Access } from './access/access.js';
 import { ServiceMetrics } from './prometheus.js';
 
 @ApiExcludeController()
@@ -15,6 +16,7 @@ export class MetricsController {
 
   /** For Prometheus; `docs/metrics.md` says what there is. */
   @Get()
+  @Access('viewer', { management: true })
   async read(@Res() reply: FastifyReply): Promise<void> {
     await reply.type(this.metrics.contentType).send(await this.metrics.text());
   }

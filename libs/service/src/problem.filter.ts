@@ -15,8 +15,10 @@ export class ProblemFilter implements ExceptionFilter {
   catch(error: unknown, host: ArgumentsHost): void {
     const problem = this.toProblem(error);
     const reply = host.switchToHttp().getResponse<FastifyReply>();
-    if (error instanceof ProblemException && error.retryAfter !== undefined) {
-      void reply.header('retry-after', String(error.retryAfter));
+    if (error instanceof ProblemException) {
+      const { retryAfter, authenticate } = error;
+      if (retryAfter !== undefined) void reply.header('retry-after', String(retryAfter));
+      if (authenticate !== undefined) void reply.header('www-authenticate', authenticate);
     }
     void reply.status(problem.status).type('application/problem+json; charset=utf-8').send(problem);
   }

@@ -16,11 +16,18 @@ export interface Problem {
 export class ProblemException extends HttpException {
   /** Seconds after which it is worth asking again; sent as `Retry-After`. */
   readonly retryAfter: number | undefined;
+  /** What would be accepted instead; sent as `WWW-Authenticate`. */
+  readonly authenticate: string | undefined;
 
-  constructor(status: HttpStatus, detail: string, more: Pick<Problem, 'errors'> & { retryAfter?: number } = {}) {
-    const { retryAfter, ...rest } = more;
+  constructor(
+    status: HttpStatus,
+    detail: string,
+    more: Pick<Problem, 'errors'> & { retryAfter?: number; authenticate?: string } = {},
+  ) {
+    const { retryAfter, authenticate, ...rest } = more;
     super({ type: 'about:blank', title: titleOf(status), status, detail, ...rest } satisfies Problem, status);
     this.retryAfter = retryAfter;
+    this.authenticate = authenticate;
   }
 }
 

@@ -26,7 +26,8 @@ export class ServiceMetrics {
   /** The families are read as a whole at the moment of the question, so each metric only hands over what was read. */
   private readMessaging(): void {
     const { monitor, backlog, relay } = this.messaging;
-    for (const { name, help, type, samples } of metricFamilies(monitor, backlog.latest, relay.metrics)) {
+    const problems = this.messaging.problems().length;
+    for (const { name, help, type, samples } of metricFamilies(monitor, backlog.latest, relay.metrics, problems)) {
       const values = samples.map(({ name: metricName, ...sample }) => ({ ...sample, metricName }));
       const object = { name, help, type, aggregator: 'sum', values };
       this.registry.removeSingleMetric(name);

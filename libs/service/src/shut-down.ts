@@ -1,7 +1,7 @@
-import type { Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { Messaging } from '@starter/messaging';
+import type { StartupServer } from './startup-server.js';
 
 export interface ShutDownOptions {
   /** Between "not ready" and the first refused request, in milliseconds. */
@@ -14,7 +14,11 @@ export interface ShutDownOptions {
  * Takes nothing new, finishes what is in hand, and only then closes what that needs. Each step is logged before it begins, so
  * that the last line tells where a shutdown hangs.
  */
-export async function shutDown(app: NestFastifyApplication, { delayMs, drainMs }: ShutDownOptions): Promise<void> {
+export async function shutDown(
+  app: NestFastifyApplication,
+  servers: StartupServer,
+  { delayMs, drainMs }: ShutDownOptions,
+): Promise<void> {
   const messaging = app.get(Messaging);
   const { logger } = messaging;
   logger.info('stopping: not ready any more', { delayMs });
@@ -22,21 +26,25 @@ export async function shutDown(app: NestFastifyApplication, { delayMs, drainMs }
   await sleep(delayMs);
   logger.info('stopping: takes nothing new, finishes what is in hand', { drainMs, ...messaging.inHand });
   // Requests only write to the outbox, so they and the consumers need not wait for each other.
-  await Promise.all([closeHttp(app, drainMs), messaging.beforeApplicationShutdown()]);
+  await Promise.all([closeHttp(app, servers, drainMs), messaging.beforeApplicationShutdown()]);
   logger.info('stopping: closes the database');
   await app.close();
   logger.info('stopped');
 }
 
 /** Requests in hand are answered, at most for `drainMs` milliseconds; later ones are refused. */
-async function closeHttp(app: NestFastifyApplication, drainMs: number): Promise<void> {
-  const server: Server = app.getHttpServer();
+async function closeHttp(
+  app: NestFastifyApplication,
+  { product, management }: StartupServer,
+  drainMs: number,
+): Promise<void> {
+  const servers = [product, management];
   // Connections that are kept alive after their last answer would keep the server open for more than a minute.
-  const idle = setInterval(() => server.closeIdleConnections(), 50);
-  const deadline = setTimeout(() => server.closeAllConnections(), drainMs);
-  // Fastify refuses requests on the connections that there are; the server, which is ours, refuses new connections.
-  const closed = new Promise((resolve) => server.close(resolve));
-  await Promise.all([app.getHttpAdapter().close(), closed]);
+  const idle = setInterval(() => servers.forEach((server) => server.closeIdleConnections()), 50);
+  const deadline = setTimeout(() => servers.forEach((server) => server.closeAllConnections()), drainMs);
+  // Fastify refuses requests on the connections that there are; the servers, which are ours, refuse new connections.
+  const closed = servers.map((server) => new Promise((resolve) => server.close(resolve)));
+  await Promise.all([app.getHttpAdapter().close(), ...closed]);
   clearInterval(idle);
   clearTimeout(deadline);
 }

@@ -15,6 +15,7 @@ import {
 import { createTestDatabase, eventually, type TestDatabase } from '@starter/testing';
 import { DataSource } from 'typeorm';
 import { z } from 'zod';
+import { Access } from './access/access.js';
 import { baseSettings, readSettings } from './configuration.js';
 import { startService, type RunningService } from './start-service.js';
 
@@ -31,6 +32,7 @@ let answerSlowly = (): Promise<void> => Promise.resolve();
 @Controller('slow')
 class SlowController {
   @Get()
+  @Access('public')
   async get(): Promise<string> {
     await answerSlowly();
     return 'answered';
@@ -99,8 +101,12 @@ const start = async (
 const send = async (n: number) =>
   new MemoryCommandTransport(broker).send(toMessage({ definition: DoIt, data: { n } }, { source: 'spec' }));
 const health = async (probe: string) => {
-  const response = await fetch(`${service?.url}/health/${probe}`);
+  const response = await fetch(`${service?.managementUrl}/health/${probe}`);
   return { status: response.status, body: (await response.json()) as Record<string, Record<string, unknown>> };
+};
+const metric = async (name: string) => {
+  const text = await (await fetch(`${service?.managementUrl}/metrics`)).text();
+  return Number(new RegExp(`^${name}\\{[^}]*\\} (\\d+)$`, 'm').exec(text)?.[1]);
 };
 const holdable = () => {
   let release!: () => void;
@@ -151,13 +157,13 @@ it('stops in order: not ready, takes nothing new, finishes and acknowledges what
   // Still listening, so that the load balancer learns it.
   expect(await health('ready')).toMatchObject({
     status: 503,
-    body: { details: { messaging: { spec: 'it shuts down: use another instance' } } },
+    body: { details: { service: { message: 'it shuts down: use another instance' } } },
   });
   expect((await health('live')).status).toBe(200);
   expect(steps).toEqual(['begins 1']);
   await eventually(() => expect(steps).toContain('takes nothing new'));
   await send(2);
-  await eventually(() => expect(fetch(`${service?.url}/health/live`)).rejects.toThrow());
+  await eventually(() => expect(fetch(`${service?.managementUrl}/health/live`)).rejects.toThrow());
   release();
   await stopped;
   expect(steps).toEqual([
@@ -183,25 +189,25 @@ it('gives back what is not finished in time, and ends all the same', async () =>
 
 it('finishes requests in hand and refuses later ones', async () => {
   const { release, released } = holdable();
-  const { stop, url } = await start();
+  const { stop, url, managementUrl } = await start();
   let begun = false;
   answerSlowly = () => ((begun = true), released);
   const inHand = fetch(`${url}/slow`);
   await eventually(() => expect(begun).toBe(true));
   const stopped = stop();
-  await eventually(() => expect(fetch(`${url}/health/live`)).rejects.toThrow());
+  await eventually(() => expect(fetch(`${managementUrl}/health/live`)).rejects.toThrow());
   release();
   expect((await inHand).status).toBe(200);
   await stopped;
 });
 
-it('says which part is not ready and what to do', async () => {
+it('takes requests while its brokers are away, and says that it gets nowhere and what to do', async () => {
   const { messaging } = await start();
-  expect(await health('ready')).toMatchObject({ status: 200, body: { details: { messaging: { status: 'up' } } } });
+  expect(await health('progress')).toMatchObject({ status: 200, body: { details: { messaging: { status: 'up' } } } });
   expect((await health('startup')).status).toBe(200);
   broker.stop();
   log.stop();
-  const { status, body } = await health('ready');
+  const { status, body } = await health('progress');
   expect(status).toBe(503);
   expect(body['details']?.['messaging']).toMatchObject({
     status: 'down',
@@ -209,29 +215,31 @@ it('says which part is not ready and what to do', async () => {
     'event broker': expect.stringMatching(/check that the broker runs/),
     'spec.commands': expect.stringMatching(/not attached/),
   });
-  expect((await health('live')).status).toBe(200);
-  expect((await health('startup')).status).toBe(200);
+  expect(await metric('messaging_problems')).toBeGreaterThanOrEqual(3);
+  for (const probe of ['ready', 'live', 'startup']) expect((await health(probe)).status).toBe(200);
   broker.start();
   log.start();
-  await eventually(async () => expect((await health('ready')).status).toBe(200));
-  expect(messaging.ready).toBe(true);
+  await eventually(async () => expect((await health('progress')).status).toBe(200));
+  expect(messaging.problems()).toEqual([]);
+  expect(await metric('messaging_problems')).toBe(0);
 });
 
-it('is not ready while a consumer has work in hand and gets nowhere', async () => {
+it('does not progress while a consumer has work in hand and gets nowhere', async () => {
   const { release, released } = holdable();
   await start(() => released, { STALLED_AFTER_MS: '1000' });
   await send(1);
   await eventually(async () =>
-    expect((await health('ready')).body['details']?.['messaging']).toMatchObject({
+    expect((await health('progress')).body['details']?.['messaging']).toMatchObject({
       status: 'down',
       'spec.commands': expect.stringMatching(/1 deliveries are in hand and none has ended/),
     }),
   );
+  expect((await health('ready')).status).toBe(200);
   release();
-  await eventually(async () => expect((await health('ready')).status).toBe(200));
+  await eventually(async () => expect((await health('progress')).status).toBe(200));
 });
 
-it('is not ready while the outbox waits although the brokers are there', async () => {
+it('does not progress while the outbox waits although the brokers are there', async () => {
   const { app } = await start(undefined, { STALLED_AFTER_MS: '1000' });
   const unknown = createMessage({ type: 'nobody.knows', version: 1, source: 'spec', subject: 'a', data: {} });
   await app.get(DataSource).query(
@@ -240,15 +248,32 @@ it('is not ready while the outbox waits although the brokers are there', async (
     [JSON.stringify(unknown)],
   );
   await eventually(async () => {
-    expect((await health('ready')).body['details']?.['messaging']).toMatchObject({
+    expect((await health('progress')).body['details']?.['messaging']).toMatchObject({
       outbox: expect.stringMatching(/the oldest message waits for 36\d\d s/),
     });
   });
+  expect((await health('ready')).status).toBe(200);
   await new MemoryCommandTransport(broker).declare({
     queues: [{ name: 'late' }],
     bindings: [{ exchange: commandsExchange, queue: 'late', routingKey: 'nobody.knows' }],
   });
   await eventually(async () => {
-    expect((await health('ready')).status).toBe(200);
+    expect((await health('progress')).status).toBe(200);
   });
+});
+
+it('takes no requests while its outbox is past the mark, nor without its database', async () => {
+  const { app, messaging } = await start();
+  expect((await health('ready')).status).toBe(200);
+  await messaging.relay.backlog.stop();
+  messaging.relay.backlog.high = true;
+  expect(await health('ready')).toMatchObject({
+    status: 503,
+    body: { details: { outbox: { status: 'down', message: expect.stringMatching(/wait to be sent/) } } },
+  });
+  messaging.relay.backlog.high = false;
+  expect((await health('ready')).status).toBe(200);
+  await app.get(DataSource).destroy();
+  expect(await health('ready')).toMatchObject({ status: 503, body: { details: { database: { status: 'down' } } } });
+  await app.get(DataSource).initialize();
 });

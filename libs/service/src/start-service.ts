@@ -13,9 +13,11 @@ import {
   type EventTransport,
 } from '@starter/messaging';
 import { Logger as NestPino, LoggerModule } from 'nestjs-pino';
-import type { Server } from 'node:http';
 import type { Logger as Pino } from 'pino';
 import type { DataSource, DataSourceOptions } from 'typeorm';
+import { addressesOf, readCredentials } from './access/read-access.js';
+import { RouteGuard } from './access/route-guard.js';
+import type { Credentials } from './access/credentials.js';
 import type { BaseSettings } from './configuration.js';
 import { CreateIdempotencyKeys1760000000003 } from './create-idempotency-keys.migration.js';
 import { HealthController } from './health.controller.js';
@@ -27,7 +29,7 @@ import { ProblemFilter } from './problem.filter.js';
 import type { ServiceDefinition } from './service-definition.js';
 import { shutDown } from './shut-down.js';
 import { Startup } from './startup.js';
-import { StartupServer } from './startup-server.js';
+import { StartupServer, type Addresses } from './startup-server.js';
 import { TaskController } from './task.controller.js';
 
 export interface Transports {
@@ -45,7 +47,10 @@ export interface StartOptions<Settings> {
 
 export interface RunningService {
   readonly name: string;
+  /** Of the product. */
   readonly url: string;
+  /** Of health, metrics, tasks and the description of the API. */
+  readonly managementUrl: string;
   readonly messaging: Messaging;
   readonly app: NestFastifyApplication;
   /** Takes nothing new, finishes what is in hand, closes the database. */
@@ -67,20 +72,22 @@ export async function startService<Settings extends BaseSettings>(
   const { settings, transports } = options;
   const log = createPino(name, settings.LOG_LEVEL);
   const startup = new Startup(messagingLogger(log));
-  const address = { HOST: settings.HOST, PORT: settings.PORT ?? defaultPort };
-  const server = await StartupServer.listen(startup, address).catch((error: unknown) => {
-    throw portError(error, name, options.portVariable ?? 'PORT');
+  const credentials = await readCredentials(settings);
+  const addresses = addressesOf(settings, defaultPort, credentials === undefined);
+  const server = await StartupServer.listen(startup, addresses).catch((error: unknown) => {
+    throw portError(error, name, addresses, options.portVariable ?? 'PORT');
   });
   try {
     const [dataSource, connected] = await Promise.all([
       startup.waitFor('PostgreSQL', () => openDatabase(dataSourceOptions(definition, settings))),
       typeof transports === 'function' ? transports(startup) : transports,
     ]);
-    const app = await createApp(definition, { settings, log, dataSource, transports: connected, http: server.http });
+    const app = await createApp(definition, { settings, log, dataSource, transports: connected, server, credentials });
     const fastify = app.getHttpAdapter().getInstance();
     try {
       await app.init();
       await fastify.ready();
+      app.get(RouteGuard).check();
     } catch (error) {
       await app.close();
       throw error;
@@ -91,9 +98,10 @@ export async function startService<Settings extends BaseSettings>(
     return {
       name,
       url: `http://127.0.0.1:${server.port}`,
+      managementUrl: `http://127.0.0.1:${server.managementPort}`,
       messaging: app.get(Messaging),
       app,
-      stop: () => (stopping ??= shutDown(app, stopOptions)),
+      stop: () => (stopping ??= shutDown(app, server, stopOptions)),
     };
   } catch (error) {
     startup.end();
@@ -108,15 +116,17 @@ interface AppParts<Settings> {
   /** Closed with the application. */
   readonly dataSource: DataSource;
   readonly transports: Transports;
-  readonly http: Server;
+  readonly server: StartupServer;
+  readonly credentials: Credentials | undefined;
 }
 
 async function createApp<Settings extends BaseSettings>(
   definition: ServiceDefinition<Settings>,
-  { settings, log, dataSource, transports, http }: AppParts<Settings>,
+  { settings, log, dataSource, transports, server, credentials }: AppParts<Settings>,
 ): Promise<NestFastifyApplication> {
   const { bodyLimit = 64 * 1024 } = definition;
   const logger = messagingLogger(log);
+  const guard = new RouteGuard({ credentials, logger, isManagement: server.isManagement });
   const root: DynamicModule = {
     module: ServiceModule,
     imports: [
@@ -143,8 +153,10 @@ async function createApp<Settings extends BaseSettings>(
       definition.module(settings),
     ],
     controllers: [HealthController, MetricsController, TaskController],
+    providers: [{ provide: RouteGuard, useValue: guard }],
   };
-  const adapter = new FastifyAdapter({ bodyLimit, serverFactory: () => http });
+  const adapter = new FastifyAdapter({ bodyLimit, serverFactory: () => server.product });
+  guard.install(adapter.getInstance());
   const app = await NestFactory.create<NestFastifyApplication>(root, adapter, {
     bufferLogs: true,
     abortOnError: false,
@@ -155,8 +167,14 @@ async function createApp<Settings extends BaseSettings>(
   app.useLogger(app.get(NestPino));
   app.useGlobalFilters(new ProblemFilter(logger, bodyLimit));
   refuseWhileOutboxIsHigh(app.getHttpAdapter().getInstance(), app.get(Messaging).relay.backlog);
-  const document = new DocumentBuilder().setTitle(definition.name).setDescription(definition.description).build();
-  SwaggerModule.setup('docs', app, () => SwaggerModule.createDocument(app, document));
+  const document = new DocumentBuilder()
+    .setTitle(definition.name)
+    .setDescription(definition.description)
+    .addBearerAuth()
+    .build();
+  // No "try it out": the page is on another port than the product, which no page may call.
+  const swaggerOptions = { supportedSubmitMethods: [] };
+  SwaggerModule.setup('docs', app, () => SwaggerModule.createDocument(app, document), { swaggerOptions });
   return app;
 }
 
@@ -187,8 +205,9 @@ function dataSourceOptions(
   };
 }
 
-function portError(error: unknown, service: string, variable: string): unknown {
+function portError(error: unknown, service: string, { managementPort }: Addresses, variable: string): unknown {
   if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') return error;
   const { port } = error as { port?: number };
-  return new Error(`port ${port ?? ''} of ${service} is in use; set ${variable} to a free one`, { cause: error });
+  const toSet = port === managementPort ? variable.replace(/PORT$/, 'MANAGEMENT_PORT') : variable;
+  return new Error(`port ${port ?? ''} of ${service} is in use; set ${toSet} to a free one`, { cause: error });
 }

@@ -61,7 +61,7 @@ afterAll(async () => {
 const ask = async (path: string, body?: object) => {
   const headers = { 'content-type': 'application/json' };
   const post = { method: 'POST', headers, body: JSON.stringify(body) };
-  const response = await fetch(`${service.url}/tasks${path}`, body ? post : {});
+  const response = await fetch(`${service.managementUrl}/tasks${path}`, body ? post : {});
   return { status: response.status, body: await response.json() };
 };
 const send = async (n: number, { type }: { readonly type: string } = DoIt) => {
@@ -76,7 +76,7 @@ it('tells how tasks stand, ends one, and streams the progress of another until i
   await eventually(async () => expect((await ask(`/${one}`)).body).toMatchObject({ state: 'PROGRESS', progress }));
   expect((await ask('/active')).body).toHaveLength(2);
   expect((await ask(`/${one}/result?timeout=0s`)).body).toMatchObject({ state: 'PROGRESS' });
-  const events = fetch(`${service.url}/tasks/${one}/events`).then((response) => response.text());
+  const events = fetch(`${service.managementUrl}/tasks/${one}/events`).then((response) => response.text());
   const revoked = await ask(`/${other}/revoke`, { terminate: true, reason: 'a mistake' });
   expect(revoked).toMatchObject({ status: 200, body: { state: 'REVOKED', error: 'a mistake' } });
   gate.abort();

@@ -3,6 +3,7 @@ import { ApiBody, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagg
 import { Messaging, TaskEndedError, taskStates, TimeoutError, type ScheduledTask, type Task } from '@starter/messaging';
 import type { Observable } from 'rxjs';
 import { z } from 'zod';
+import { Access } from './access/access.js';
 import { ProblemException } from './problem.js';
 import { openApi, SchemaPipe } from './schema.pipe.js';
 import { changes, type ServerSentEvent } from './server-sent-events.js';
@@ -63,6 +64,7 @@ export class TaskController {
 
   /** Newest first. The id of the last one, passed as `after`, reads on. */
   @Get()
+  @Access('viewer', { management: true })
   @ApiQuery({ name: 'limit', schema: openApi(listing.shape.limit), required: false })
   @ApiQuery({ name: 'after', schema: openApi(listing.shape.after), required: false })
   @ApiQuery({ name: 'state', schema: openApi(listing.shape.state), required: false })
@@ -74,6 +76,7 @@ export class TaskController {
 
   /** Those that run, in all processes of the service. */
   @Get('active')
+  @Access('viewer', { management: true })
   @ApiResponse({ status: 200, schema: openApi(z.array(view)) })
   active(): Promise<Task[]> {
     return this.tasks.active();
@@ -81,6 +84,7 @@ export class TaskController {
 
   /** Those that wait for their next attempt, and all commands that wait for their rate limit. */
   @Get('scheduled')
+  @Access('viewer', { management: true })
   @ApiResponse({ status: 200, schema: openApi(z.array(scheduled)) })
   scheduled(): Promise<ScheduledTask[]> {
     return this.tasks.scheduled();
@@ -88,6 +92,7 @@ export class TaskController {
 
   /** How a task stands; PENDING when nothing is known of it, which may lie in the queue or never come. */
   @Get(':id')
+  @Access('viewer', { management: true })
   @ApiParam({ name: 'id', schema: openApi(taskId.shape.id) })
   @ApiResponse({ status: 200, schema: openApi(view) })
   byId(@Param(new SchemaPipe(taskId)) { id }: z.output<typeof taskId>): Promise<Task> {
@@ -96,6 +101,7 @@ export class TaskController {
 
   /** Waits until the task is over, at most for the timeout, and answers how it stands then. */
   @Get(':id/result')
+  @Access('viewer', { management: true })
   @ApiParam({ name: 'id', schema: openApi(taskId.shape.id) })
   @ApiQuery({ name: 'timeout', schema: openApi(waiting.shape.timeout), required: false })
   @ApiResponse({ status: 200, schema: openApi(view) })
@@ -114,6 +120,7 @@ export class TaskController {
 
   /** Keeps a task from starting, or ends it. An id that is not known yet is revoked beforehand. */
   @Post(':id/revoke')
+  @Access('operator', { management: true })
   @HttpCode(200)
   @ApiParam({ name: 'id', schema: openApi(taskId.shape.id) })
   @ApiBody({ schema: openApi(revocation) })
@@ -133,6 +140,7 @@ export class TaskController {
 
   /** Server-sent events: how the task stands, whenever that has changed, until it is over or the service stops. */
   @Sse(':id/events')
+  @Access('viewer', { management: true })
   @ApiParam({ name: 'id', schema: openApi(taskId.shape.id) })
   @ApiResponse({ status: 200, description: 'Events of type `task`, each with the same object as `GET /tasks/:id`.' })
   events(@Param(new SchemaPipe(taskId)) { id }: z.output<typeof taskId>): Promise<Observable<ServerSentEvent>> {

@@ -3,7 +3,7 @@ import { ApiParam, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { EmailSent } from '@starter/contracts';
 import { ActorRuntime } from '@starter/event-sourcing';
 import { Messaging } from '@starter/messaging';
-import { openApi, ProblemException, SchemaPipe } from '@starter/service';
+import { Access, openApi, ProblemException, SchemaPipe } from '@starter/service';
 import { z } from 'zod';
 import { emailDelivery } from './email.decider.js';
 
@@ -33,6 +33,7 @@ export class EmailController {
 
   /** The state of one e-mail; its id is the id of the command that asked for it. */
   @Get(':id')
+  @Access('operator')
   @ApiParam({ name: 'id', schema: openApi(emailId.shape.id) })
   @ApiResponse({ status: 200, schema: openApi(email) })
   @ApiResponse({ status: 400, description: 'The id is no UUID.' })

@@ -1,7 +1,7 @@
 import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query, Sse } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { UnstickWorkflow } from '@starter/contracts';
-import { changes, idempotencyKeyOf, openApi, SchemaPipe, type ServerSentEvent } from '@starter/service';
+import { Access, changes, idempotencyKeyOf, openApi, SchemaPipe, type ServerSentEvent } from '@starter/service';
 import { Messaging } from '@starter/messaging';
 import type { Observable } from 'rxjs';
 import { z } from 'zod';
@@ -75,6 +75,7 @@ export class WorkflowController {
 
   /** Starts a workflow: it is found under `GET /workflows/:id`, and expects its events from now on. */
   @Post()
+  @Access('operator')
   @HttpCode(202)
   @ApiBody({ schema: openApi(start) })
   @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'The same key gets the same answer.' })
@@ -96,6 +97,7 @@ export class WorkflowController {
 
   /** The JSON schema of a definition. */
   @Get('definition-schema')
+  @Access('viewer')
   @ApiResponse({ status: 200, schema: { type: 'object' } })
   definitionSchema(): object {
     return schemaOfDefinitions;
@@ -103,6 +105,7 @@ export class WorkflowController {
 
   /** Ends a workflow as if it had failed: what was done is undone. */
   @Post(':id/cancel')
+  @Access('operator')
   @HttpCode(202)
   @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
   @ApiBody({ schema: openApi(cancellation) })
@@ -118,6 +121,7 @@ export class WorkflowController {
 
   /** Starts another workflow that goes on at a step of this one, with the results of the steps before it. */
   @Post(':id/fork')
+  @Access('operator')
   @HttpCode(202)
   @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
   @ApiBody({ schema: openApi(fork) })
@@ -133,6 +137,7 @@ export class WorkflowController {
 
   /** Says what to do about the compensation at which a workflow is stuck. */
   @Post(':id/unstick')
+  @Access('operator')
   @HttpCode(202)
   @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
   @ApiBody({ schema: openApi(unsticking) })
@@ -148,6 +153,7 @@ export class WorkflowController {
 
   /** Where a workflow is, what it has done, and the definition that it follows. */
   @Get(':id')
+  @Access('viewer')
   @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
   @ApiResponse({ status: 200, schema: openApi(workflowView) })
   @ApiResponse({ status: 400, description: 'The id is no UUID.' })
@@ -158,6 +164,7 @@ export class WorkflowController {
 
   /** What came of a workflow: waits until it is over or stuck, at most for the timeout, and answers how it stands then. */
   @Get(':id/result')
+  @Access('viewer')
   @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
   @ApiQuery({ name: 'timeout', schema: openApi(waiting.shape.timeout), required: false })
   @ApiResponse({ status: 200, schema: openApi(workflowResult) })
@@ -172,6 +179,7 @@ export class WorkflowController {
 
   /** Server-sent events: how far a workflow has come, whenever that has changed, until it is over or the service stops. */
   @Sse(':id/events')
+  @Access('viewer')
   @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
   @ApiResponse({ status: 200, schema: openApi(workflowProgress), description: 'Events of type `progress`.' })
   @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
@@ -185,6 +193,7 @@ export class WorkflowController {
 
   /** Newest first. */
   @Get()
+  @Access('viewer')
   @ApiQuery({ name: 'limit', schema: openApi(listing.shape.limit), required: false })
   @ApiQuery({ name: 'after', schema: openApi(listing.shape.after), required: false })
   @ApiQuery({ name: 'state', schema: openApi(listing.shape.state), required: false })

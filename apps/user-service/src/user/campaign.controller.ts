@@ -1,7 +1,7 @@
 import { Body, Controller, Headers, HttpCode, Inject, Post } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { StartCampaign } from '@starter/contracts';
-import { idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
+import { Access, idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
 import { z } from 'zod';
 import { Campaigns, type AcceptedCampaign } from './campaigns.js';
 
@@ -19,6 +19,7 @@ export class CampaignController {
 
   /** Accepts a campaign: an e-mail to every active user who has registered in that time, which is all of them by default. */
   @Post()
+  @Access('operator')
   @HttpCode(202)
   @ApiBody({ schema: openApi(campaign) })
   @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'The same key gets the same answer.' })

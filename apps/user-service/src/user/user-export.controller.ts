@@ -1,7 +1,7 @@
 import { Body, Controller, Get, Header, HttpCode, Inject, Param, Post, StreamableFile } from '@nestjs/common';
 import { ApiBody, ApiParam, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { ExportUsers } from '@starter/contracts';
-import { openApi, SchemaPipe } from '@starter/service';
+import { Access, openApi, SchemaPipe } from '@starter/service';
 import { Readable } from 'node:stream';
 import { z } from 'zod';
 import { UserExport } from './user-export.task.js';
@@ -16,6 +16,7 @@ export class UserExportController {
 
   /** Asks for an export. `GET /tasks/:id` tells how far it is. */
   @Post()
+  @Access('operator')
   @HttpCode(202)
   @ApiBody({ schema: openApi(ExportUsers.schema) })
   @ApiResponse({ status: 202, schema: openApi(accepted) })
@@ -28,6 +29,7 @@ export class UserExportController {
 
   /** The export as CSV, for 7 days. */
   @Get(':id')
+  @Access('operator')
   @Header('content-disposition', 'attachment; filename="users.csv"')
   @ApiParam({ name: 'id', schema: openApi(exportId.shape.id) })
   @ApiResponse({ status: 200, content: { 'text/csv': { schema: { type: 'string' } } } })

@@ -24,7 +24,7 @@ afterAll(async () => {
 });
 
 const headers = { 'content-type': 'application/json' };
-const get = (path: string) => fetch(service.url + path);
+const get = (path: string, url = service.url) => fetch(url + path);
 const json = async (response: Response) => (await response.json()) as Record<string, unknown>;
 const post = async (path: string, body: object) =>
   json(await fetch(service.url + path, { method: 'POST', headers, body: JSON.stringify(body) }));
@@ -38,7 +38,7 @@ it('exports the directory as CSV, and goes on where an attempt has ended', async
      SELECT gen_random_uuid(), d.email, d.name, 'registered', now(), 1 FROM user_directory d, generate_series(1, 2500)`,
   );
   const { taskId } = await post('/users/exports', {});
-  const ended = await json(await get(`/tasks/${String(taskId)}/result?timeout=60s`));
+  const ended = await json(await get(`/tasks/${String(taskId)}/result?timeout=60s`, service.managementUrl));
   expect(ended).toMatchObject({ name: 'user.export', state: 'SUCCESS', result: { users: 2_501 } });
   const response = await get(`/users/exports/${String(taskId)}`);
   expect(response.headers.get('content-type')).toContain('text/csv');

@@ -1,7 +1,7 @@
 import { Body, Controller, Delete, Get, Headers, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { plain, RegisterUser } from '@starter/contracts';
-import { idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
+import { Access, idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
 import { z } from 'zod';
 import { Registration, type Accepted } from './registration.js';
 import { Verification } from './verification.js';
@@ -45,6 +45,7 @@ export class UserController {
 
   /** Accepts a registration. The user appears under `GET /users/:id` a moment later. */
   @Post()
+  @Access('client')
   @HttpCode(202)
   @ApiBody({ schema: openApi(registration) })
   @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'The same key gets the same answer.' })
@@ -62,6 +63,7 @@ export class UserController {
 
   /** Accepts the verification of a user's e-mail address with the token of the welcome e-mail; a second one changes nothing. */
   @Post(':id/verification')
+  @Access('public')
   @HttpCode(202)
   @ApiParam({ name: 'id', schema: openApi(userId.shape.id) })
   @ApiBody({ schema: openApi(verification) })
@@ -79,6 +81,7 @@ export class UserController {
 
   /** Accepts the erasure of a user's personal data, here and in every other service; a second request changes nothing. */
   @Delete(':id')
+  @Access('operator')
   @HttpCode(202)
   @ApiParam({ name: 'id', schema: openApi(userId.shape.id) })
   @ApiResponse({ status: 202, schema: openApi(accepted) })
@@ -89,6 +92,7 @@ export class UserController {
 
   /** With `atLeastVersion` it waits until the directory contains that event of the user: read your writes. */
   @Get(':id')
+  @Access('client')
   @ApiParam({ name: 'id', schema: openApi(userId.shape.id) })
   @ApiQuery({ name: 'atLeastVersion', schema: openApi(freshness.shape.atLeastVersion), required: false })
   @ApiResponse({ status: 200, schema: openApi(user) })
@@ -103,6 +107,7 @@ export class UserController {
 
   /** Newest first. */
   @Get()
+  @Access('operator')
   @ApiQuery({ name: 'limit', schema: openApi(paging.shape.limit), required: false })
   @ApiQuery({ name: 'after', schema: openApi(paging.shape.after), required: false })
   @ApiResponse({ status: 200, schema: openApi(z.object({ users: z.array(user), next: z.string().optional() })) })

@@ -33,6 +33,7 @@ export function metricFamilies(
   monitor: QueueMonitor,
   { parked, deadLetters, waiting }: Backlog,
   outbox: OutboxMetrics,
+  problems: number,
 ): MetricFamily[] {
   const consumers = [...monitor.byConsumer];
   const types = consumers.flatMap(([consumer, { types }]) =>
@@ -115,6 +116,7 @@ export function metricFamilies(
     family('messaging_outbox_shards', 'gauge', 'Shards of the outbox that this instance relays, of 16 in all.', [
       [{}, outbox.shards],
     ]),
+    family('messaging_problems', 'gauge', 'Parts that do not get on with their work.', [[{}, problems]]),
   ];
 }
 
