@@ -79,7 +79,8 @@ export class ActorModule implements OnModuleInit {
 }
 
 /** @throws Error at the start rather than rows that lack something later on */
-function checkTypes({ name, handlers }: Projection, { name: actor, evolve }: Actor<unknown>): void {
+function checkTypes({ name, handlers, states }: Projection, { name: actor, evolve }: Actor<unknown>): void {
+  if (states) return;
   const unknown = [...evolve.keys()].filter((type) => !handlers.has(type));
   if (unknown.length === 0) return;
   const what = `projection ${name} does not say what it does with ${unknown.join(', ')} of actor ${actor}`;

@@ -15,7 +15,7 @@ import { appendEvents, type NewEvent } from './event-store.js';
 import type { Verdict, Work } from './execution.js';
 import { loadActors } from './load-actors.js';
 import { outgoing } from './outgoing.js';
-import { projectAll, type Projection } from './projection.js';
+import { projectAll, type Projection, type StateChange } from './projection.js';
 import { sealCommands } from './seal-commands.js';
 import type { Snapshots } from './snapshots.js';
 import { withinTime } from './time-limit.js';
@@ -95,13 +95,22 @@ export class CommandBatch {
       messaging.outbox.write(tx, leaving),
       // 7. What will never take effect is kept with its reason.
       recordDiscarded(tx, messaging.commands.queue, verdicts.flatMap(refusals)),
+      // 8. What the actors are now.
+      ...this.projectStates(tx, verdicts),
     ];
     await (projections.length === 0 ? tx.commitBehind(...written) : together(...written));
-    // 8. Rows that must never lag behind the events.
+    // 9. Rows that must never lag behind the events.
     const refusing = await projectAll(tx, projections, eventsOfStreams(verdicts));
     if (refusing) throw new RefusedByProjectionError(refusing.rejected);
     const byWork = new Map(verdicts.map((verdict) => [verdict.work, verdict]));
     return batch.map((work) => byWork.get(sealedAs.get(work) ?? work) ?? { work, kind: 'duplicate' });
+  }
+
+  private projectStates(tx: Transaction, verdicts: readonly Verdict[]): Promise<void>[] {
+    return this.context.projections.flatMap(({ states }) => {
+      const changes = states ? changesOf(states.actor.name, verdicts) : [];
+      return changes.length > 0 ? [states?.write(tx, changes as StateChange<never>[]) as Promise<void>] : [];
+    });
   }
 
   private async admit(tx: Transaction, batch: readonly Work[]): Promise<Work[]> {
@@ -169,6 +178,18 @@ const newEvents = (verdict: Verdict): NewEvent[] => {
   const command = verdict.work.execution.command.message.type;
   return verdict.messages.map((message) => ({ message, command }));
 };
+
+/** Of the actors of this kind that have moved, each once. */
+function changesOf(actor: string, verdicts: readonly Verdict[]): StateChange<unknown>[] {
+  const changes = new Map<string, StateChange<unknown>>();
+  for (const verdict of verdicts) {
+    if (verdict.kind !== 'applied' || verdict.work.actor.name !== actor || verdict.events.length === 0) continue;
+    const { stream } = verdict.work;
+    const before = changes.get(stream)?.before ?? verdict.before;
+    changes.set(stream, { stream, before, state: verdict.loaded.state });
+  }
+  return [...changes.values()];
+}
 
 const refusals = (verdict: Verdict): Discarded[] =>
   verdict.kind === 'rejected' ? [{ message: verdict.work.execution.command.message, reason: verdict.reason }] : [];

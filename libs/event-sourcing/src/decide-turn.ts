@@ -27,7 +27,7 @@ function decideOne(work: Work, before: Loaded<unknown>, source: string): Verdict
     const state = events.reduce((current, event) => evolve(actor, current, event), before.state);
     const last = messages.at(-1);
     const loaded = last ? { ...before, state, sequence: last.sequence ?? 0, eventId: last.id } : before;
-    return { work, kind: 'applied', messages, events, loaded };
+    return { work, kind: 'applied', messages, events, before: before.state, loaded };
   } catch (error) {
     return { work, kind: 'failed', error };
   }

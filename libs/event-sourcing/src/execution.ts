@@ -31,6 +31,8 @@ export type Verdict = { readonly work: Work } & (
       readonly kind: 'applied';
       readonly messages: readonly Message[];
       readonly events: readonly RecordedEvent[];
+      /** The actor's state before. */
+      readonly before: unknown;
       /** The actor afterwards. */
       readonly loaded: Loaded<unknown>;
     }

@@ -31,7 +31,15 @@ export { MailboxFullError } from './mailboxes.js';
 export { ProjectionModule } from './projection.module.js';
 export { Projections } from './projections.js';
 export { projectionStatus, type FollowedProjection, type ProjectionStatus } from './projection-status.js';
-export { consumerOf, defineProjection, project, projectAll, type Projection } from './projection.js';
+export {
+  consumerOf,
+  defineProjection,
+  defineStateProjection,
+  project,
+  projectAll,
+  type Projection,
+  type StateChange,
+} from './projection.js';
 export { rebuildProjection, type RebuildOptions, type RebuildProgress } from './rebuild.js';
 export { restoreStreams, type Restored, type RestoreOptions } from './restore.js';
 export type { SnapshotPolicy } from './snapshots.js';

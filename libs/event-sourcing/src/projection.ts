@@ -1,5 +1,5 @@
 import { TerminalError, waves, type DataOf, type MessageDefinition, type Transaction } from '@starter/messaging';
-import type { RecordedEvent, Rejection } from './actor.js';
+import type { Actor, RecordedEvent, Rejection } from './actor.js';
 
 type Write<Data> = (tx: Transaction, events: readonly RecordedEvent<Data>[]) => Promise<Rejection | void>;
 
@@ -38,7 +38,41 @@ export interface Projection extends ProjectionOptions {
   /** Part of the consumer group's name of an asynchronous projection: never rename it. */
   readonly name: string;
   readonly tables: readonly string[];
+  /** Of one that writes what actors are instead of what has happened to them; it has no handlers then. */
+  readonly states?: StateWriter;
 }
+
+/** An actor that a transaction has changed. */
+export interface StateChange<State> {
+  readonly stream: string;
+  /** Before the transaction; none when it is not known, as in a rebuild. */
+  readonly before?: State;
+  /** After the last of its decisions. */
+  readonly state: State;
+}
+
+interface StateWriter {
+  readonly actor: Actor<unknown>;
+  // A method, so that a projection of any actor fits in a list of projections.
+  write(tx: Transaction, changes: readonly StateChange<never>[]): Promise<void>;
+}
+
+/**
+ * Rows that say what actors are, written in the transaction of their decisions: they are true of the state by construction,
+ * whatever event has led there. Inline only. `write` gets each actor once, all that share the transaction together.
+ */
+export const defineStateProjection = <State>(
+  name: string,
+  {
+    tables,
+    actor,
+    write,
+  }: {
+    readonly tables: readonly string[];
+    readonly actor: Actor<State>;
+    readonly write: (tx: Transaction, changes: readonly StateChange<State>[]) => Promise<void>;
+  },
+): Projection => ({ name, tables, handlers: new Map(), states: { actor: actor, write } });
 
 export function defineProjection(name: string, { tables = [], handlers }: ProjectionOptions): Projection {
   return { name, tables, handlers };

@@ -12,6 +12,9 @@ export class Projections {
   /** Call it before the application has started. */
   follow(projection: Projection): void {
     const { messaging } = this;
+    if (projection.states) {
+      throw new Error(`${projection.name} writes states and follows no topic; list it in ActorModule.forFeature`);
+    }
     const consumer = consumerOf(messaging.service, projection);
     const events = messaging.inSequence(messaging.topic, consumer, { unknownTypes: 'hold' });
     for (const { definition, ignored, write, manyPerStream = false } of projection.handlers.values()) {

@@ -1,12 +1,20 @@
-import { groupBy, holdConsumer, inTransaction, type Statement, type Transaction } from '@starter/messaging';
+import {
+  groupBy,
+  holdConsumer,
+  inTransaction,
+  silentLogger,
+  type Statement,
+  type Transaction,
+} from '@starter/messaging';
 import type { DataSource } from 'typeorm';
 import type { RecordedEvent } from './actor.js';
 import { alone } from './alone.js';
 import { archivedStreams } from './archived-stream.js';
 import type { StoredEvent, StreamPosition } from './event-store.js';
-import { decodeStored } from './load-actors.js';
-import { mustNotRefuse, projectAll, type Projection } from './projection.js';
+import { decodeStored, loadActors } from './load-actors.js';
+import { mustNotRefuse, projectAll, type Projection, type StateChange } from './projection.js';
 import { ShadowTables } from './shadow-tables.js';
+import { Snapshots } from './snapshots.js';
 import { StreamWindow } from './stream-window.js';
 
 export interface RebuildProgress {
@@ -65,7 +73,8 @@ async function refuseArchivedLog({ dataSource, projection }: RebuildOptions): Pr
 
 const selectStreams: Statement = {
   name: 'rebuild-streams',
-  text: `SELECT stream_id AS stream, 0 AS sequence FROM event WHERE stream_id > $1 GROUP BY 1 ORDER BY 1 LIMIT $2`,
+  text: `SELECT stream_id AS stream, 0 AS sequence, max(sequence)::int AS head
+           FROM event WHERE stream_id > $1 GROUP BY 1 ORDER BY 1 LIMIT $2`,
 };
 
 const advance: Statement = {
@@ -78,7 +87,7 @@ const advance: Statement = {
 // the commit, and what commits late would be missed.
 const selectMoved: Statement = {
   name: 'rebuild-moved',
-  text: `SELECT stream_id AS stream, coalesce(done.sequence, 0)::int AS sequence
+  text: `SELECT stream_id AS stream, coalesce(done.sequence, 0)::int AS sequence, head::int
            FROM (SELECT stream_id, max(sequence) AS head FROM event GROUP BY stream_id) log
            LEFT JOIN rebuild_checkpoint done USING (stream_id)
           WHERE head > coalesce(done.sequence, 0) LIMIT $1`,
@@ -97,7 +106,13 @@ const record = `
   INSERT INTO projection_rebuild (projection, events, started_at) VALUES ($1, $2, $3)
   ON CONFLICT (projection) DO UPDATE SET events = $2, started_at = $3, finished_at = clock_timestamp()`;
 
-type StreamRow = StreamPosition & Record<string, unknown>;
+interface StreamRow extends StreamPosition, Record<string, unknown> {
+  /** The last that is in the log. */
+  readonly head: number;
+}
+
+/** So many actors are loaded at once where it is their states that are written. */
+const actorsAtOnce = 100;
 
 /** So few streams that have moved are caught up while the consumer waits. */
 const fewStreams = 500;
@@ -135,6 +150,15 @@ class Rebuild {
   /** Every stream that is in the log now. What is appended behind its back is caught up later. */
   private async copyLog(): Promise<void> {
     let last = '';
+    if (this.options.projection.states) {
+      const next = (tx: Transaction) => tx.query<StreamRow>(selectStreams, [last, actorsAtOnce]);
+      for (;;) {
+        const streams = await inTransaction(this.options.dataSource, next);
+        if (streams.length === 0) return;
+        last = streams.at(-1)?.stream ?? last;
+        await this.inShadow((tx) => this.applyStates(tx, streams));
+      }
+    }
     const window = new StreamWindow(async (tx, limit) => {
       const streams = await tx.query<StreamRow>(selectStreams, [last, limit]);
       last = streams.at(-1)?.stream ?? last;
@@ -154,6 +178,13 @@ class Rebuild {
     for (;;) {
       const moved = await tx.query<StreamRow>(selectMoved, [this.pageSize]);
       streams += moved.length;
+      if (this.options.projection.states) {
+        for (let from = 0; from < moved.length; from += actorsAtOnce) {
+          await this.applyStates(tx, moved.slice(from, from + actorsAtOnce));
+        }
+        if (moved.length < this.pageSize) return streams;
+        continue;
+      }
       const left = [...moved];
       const window = new StreamWindow((_, limit) => Promise.resolve(left.splice(0, limit)), this.pageSize);
       for (let page = await window.next(tx); page.length > 0; page = await window.next(tx)) await this.apply(tx, page);
@@ -162,15 +193,37 @@ class Rebuild {
   }
 
   private async apply(tx: Transaction, page: readonly StoredEvent[]): Promise<void> {
-    const { projection, onProgress } = this.options;
+    const { projection } = this.options;
     const streams = groupBy(page, ({ stream }) => stream);
     const histories = [...streams.values()].map((events) => events.flatMap((event) => recorded(projection, event)));
     mustNotRefuse(projection, await projectAll(tx, [projection], histories));
     const heads = [...streams.values()].map((events) => events.at(-1)?.sequence);
-    await tx.query(advance, [[...streams.keys()], heads]);
+    await this.applied(tx, { streams: [...streams.keys()], heads, events: page.length });
+  }
+
+  /** What the actors of these streams are now; those of other actors pass. */
+  private async applyStates(tx: Transaction, streams: readonly StreamRow[]): Promise<void> {
+    const { projection, dataSource } = this.options;
+    const states = projection.states;
+    if (!states) return;
+    const own = streams.filter(({ stream }) => stream.startsWith(`${states.actor.name}-`));
+    const actors = new Map(own.map(({ stream }) => [stream, states.actor]));
+    const loaded = await loadActors(tx, actors, () => undefined, new Snapshots(dataSource, silentLogger));
+    const changes = [...loaded].map(([stream, { state }]) => ({ stream, state }));
+    if (changes.length > 0) await states.write(tx, changes as StateChange<never>[]);
+    const heads = streams.map(({ stream, head }) => loaded.get(stream)?.sequence ?? head);
+    const events = streams.reduce((sum, { sequence }, index) => sum + (heads[index] as number) - sequence, 0);
+    await this.applied(tx, { streams: streams.map(({ stream }) => stream), heads, events });
+  }
+
+  private async applied(
+    tx: Transaction,
+    { streams, heads, events }: { streams: readonly string[]; heads: readonly unknown[]; events: number },
+  ): Promise<void> {
+    await tx.query(advance, [streams, heads]);
     await this.shadow.refuseOtherWrites(tx.manager);
-    this.events += page.length;
-    onProgress?.({ events: this.events, total: Math.max(this.total, this.events) });
+    this.events += events;
+    this.options.onProgress?.({ events: this.events, total: Math.max(this.total, this.events) });
   }
 
   private inShadow<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {

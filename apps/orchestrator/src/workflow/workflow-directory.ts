@@ -1,67 +1,55 @@
-import {
-  EventAwaited,
-  EventExpected,
-  EventKept,
-  EventReceived,
-  GroupStarted,
-  LimitRested,
-  NodeEnded,
-  TaskDeferred,
-  TaskFailed,
-  TaskRequested,
-  TaskRevoked,
-  TaskSucceeded,
-  TimerSet,
-  WorkflowCompleted,
-  WorkflowFailed,
-  WorkflowStarted,
-  WorkflowStuck,
-  WorkflowUnstuck,
-} from '@starter/contracts';
-import { defineProjection, ignore, on, project, type RecordedEvent } from '@starter/event-sourcing';
+import { defineStateProjection, type StateChange } from '@starter/event-sourcing';
 import type { Statement, Transaction } from '@starter/messaging';
+import { isDeepStrictEqual } from 'node:util';
+import { openRequests } from './engine/open-requests.js';
+import { workflowInstance } from './engine/workflow.decider.js';
+import type { WorkflowState } from './engine/workflow.state.js';
 import type { WorkflowRow } from './workflow.row.js';
 
-const insert: Statement = {
-  name: 'workflow-directory-insert',
-  text: `INSERT INTO workflow_directory (workflow_id, name, state, started_at, updated_at)
-         SELECT id, name, 'running', at, at
-           FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS new (id, name, at)`,
-};
-const setState: Statement = {
-  name: 'workflow-directory-state',
-  text: `UPDATE workflow_directory SET state = $1, updated_at = new.at
-           FROM unnest($2::uuid[], $3::timestamptz[]) AS new (id, at) WHERE workflow_id = new.id AND state <> $1`,
+const upsert: Statement = {
+  name: 'workflow-directory-upsert',
+  text: `INSERT INTO workflow_directory (workflow_id, name, state, started_at, updated_at, ended_at, oldest_request_at)
+         SELECT id, name, state, started_at, clock_timestamp(), ended_at, oldest_request_at
+           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[])
+             AS new (id, name, state, started_at, ended_at, oldest_request_at)
+         ON CONFLICT (workflow_id) DO UPDATE
+            SET state = excluded.state, updated_at = excluded.updated_at, ended_at = excluded.ended_at,
+                oldest_request_at = excluded.oldest_request_at`,
 };
 
-/** Inline: a list never lags behind what `GET /workflows/:id` says. One write when a workflow starts and one per change. */
-export const workflowDirectory = defineProjection('workflow-directory', {
+/**
+ * The row of each workflow, from its state after the decision: a list never contradicts `GET /workflows/:id`. It is written
+ * when it changes, which most decisions do not make it do.
+ */
+export const workflowDirectory = defineStateProjection('workflow-directory', {
   tables: ['workflow_directory'],
-  handlers: on(
-    project(WorkflowStarted, async (tx, events) => {
-      await tx.query(insert, [
-        events.map(({ data }) => data.workflowId),
-        events.map(({ data }) => data.workflow),
-        events.map(({ time }) => time),
-      ]);
-    }),
-    project(TaskRequested, async (tx, events) => {
-      const compensating = events.filter(({ data }) => data.purpose === 'compensate');
-      if (compensating.length > 0) await changeState(tx, compensating, 'compensating');
-    }),
-    project(WorkflowCompleted, (tx, events) => changeState(tx, events, 'completed')),
-    project(WorkflowFailed, (tx, events) => changeState(tx, events, 'failed')),
-    project(WorkflowStuck, (tx, events) => changeState(tx, events, 'stuck')),
-    project(WorkflowUnstuck, (tx, events) => changeState(tx, events, 'compensating')),
-    ignore(TaskSucceeded, TaskFailed, TaskRevoked, GroupStarted, NodeEnded, TimerSet),
-    ignore(TaskDeferred, LimitRested, EventExpected, EventAwaited, EventKept, EventReceived),
-  ),
+  actor: workflowInstance,
+  write: async (tx: Transaction, changes: readonly StateChange<WorkflowState>[]): Promise<void> => {
+    const rows = changes.flatMap(({ before, state }) => {
+      const row = rowOf(state);
+      return row && !(before && isDeepStrictEqual(row, rowOf(before))) ? [row] : [];
+    });
+    if (rows.length === 0) return;
+    await tx.query(upsert, [
+      rows.map(({ id }) => id),
+      rows.map(({ name }) => name),
+      rows.map(({ state }) => state),
+      rows.map(({ startedAt }) => startedAt),
+      rows.map(({ endedAt }) => endedAt),
+      rows.map(({ oldestRequestAt }) => oldestRequestAt),
+    ]);
+  },
 });
 
-async function changeState(
-  tx: Transaction,
-  events: readonly RecordedEvent<{ workflowId: string }>[],
-  state: WorkflowRow['state'],
-): Promise<void> {
-  await tx.query(setState, [state, events.map(({ data }) => data.workflowId), events.map(({ time }) => time)]);
+/** None before the start. */
+export function rowOf(state: WorkflowState): Omit<WorkflowRow, 'updatedAt'> | undefined {
+  if (state.status === 'new') return undefined;
+  const { workflowId: id, workflow: name, status, startedAt, endedAt, open } = state;
+  // What nobody waits for any more is no open request.
+  const oldest = endedAt === undefined ? openRequests.oldest(open) : undefined;
+  return {
+    ...{ id, name, state: status, startedAt: new Date(startedAt) },
+    endedAt: endedAt === undefined ? null : new Date(endedAt),
+    oldestRequestAt: oldest ?? null,
+  };
 }

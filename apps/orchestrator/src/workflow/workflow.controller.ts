@@ -56,6 +56,10 @@ const page = z.object({
       state: z.enum(workflowStates),
       startedAt: z.iso.datetime(),
       updatedAt: z.iso.datetime(),
+      /** When it was over; null while it is under way or stuck. */
+      endedAt: z.iso.datetime().nullable(),
+      /** The minute in which the oldest request was sent that nobody has answered. */
+      oldestRequestAt: z.iso.datetime().nullable(),
     }),
   ),
   next: z.string().optional(),

@@ -18,7 +18,15 @@ export class WorkflowRow {
   @Column('timestamptz', { name: 'started_at' })
   startedAt: Date;
 
-  /** When the state last changed. */
+  /** When the row last changed. */
   @Column('timestamptz', { name: 'updated_at' })
   updatedAt: Date;
+
+  /** When it was over; null while it is under way or stuck. */
+  @Column('timestamptz', { name: 'ended_at', nullable: true })
+  endedAt: Date | null;
+
+  /** The minute in which the oldest request was sent that nobody has answered. */
+  @Column('timestamptz', { name: 'oldest_request_at', nullable: true })
+  oldestRequestAt: Date | null;
 }

@@ -41,11 +41,11 @@ import {
 
 /** What each event changes. */
 export const evolution = on(
-  apply(WorkflowStarted, (_: WorkflowState, { data }) => started(data)),
+  apply(WorkflowStarted, (_: WorkflowState, { data, time }) => started(data, time.getTime())),
   apply(TaskDeferred, (state: WorkflowState, { data }) => limitsAfter.taskDeferred(running(state), data)),
   apply(LimitRested, (state: WorkflowState, { data }) => limitsAfter.rested(running(state), data)),
-  apply(TaskRequested, (state: WorkflowState, { data }) =>
-    limitsAfter.taskRequested(taskRequested(running(state), data), data),
+  apply(TaskRequested, (state: WorkflowState, { data, time }) =>
+    limitsAfter.taskRequested(taskRequested(running(state), data, time.getTime()), data),
   ),
   apply(TaskSucceeded, (state: WorkflowState, { data }) => taskSucceeded(running(state), data)),
   apply(TaskFailed, (state: WorkflowState, { data }) => taskFailed(running(state), data)),
@@ -62,8 +62,8 @@ export const evolution = on(
   apply(EventAwaited, (state: WorkflowState, { data }) => eventAwaited(running(state), data)),
   apply(EventKept, (state: WorkflowState, { data }) => eventKept(running(state), data)),
   apply(EventReceived, (state: WorkflowState, { data }) => eventReceived(running(state), data)),
-  apply(WorkflowCompleted, (state: WorkflowState) => completed(running(state))),
-  apply(WorkflowFailed, (state: WorkflowState) => workflowFailed(running(state))),
+  apply(WorkflowCompleted, (state: WorkflowState, { time }) => completed(running(state), time.getTime())),
+  apply(WorkflowFailed, (state: WorkflowState, { time }) => workflowFailed(running(state), time.getTime())),
   apply(WorkflowStuck, (state: WorkflowState, { data }) => stuck(running(state), data)),
   apply(WorkflowUnstuck, (state: WorkflowState, { data }) => unstuck(running(state), data.path, data.remedy)),
 );

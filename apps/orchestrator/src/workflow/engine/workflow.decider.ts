@@ -82,7 +82,8 @@ export const workflowInstance = workflowActor();
 function start(data: DataOf<typeof StartWorkflow>, limits: WorkflowLimits): Decision {
   const read = readDefinition(data.definition, limits);
   if ('problems' in read) return reject(`the definition cannot run: ${read.problems.join('; ')}`);
-  const run = new Run(started(data), limits);
+  // The time of its event is not known yet; nothing is decided by it.
+  const run = new Run(started(data, 0), limits);
   expectFromStart(run);
   run.agenda.push({ do: 'enter', path: rootPath });
   const decision = finish(run);

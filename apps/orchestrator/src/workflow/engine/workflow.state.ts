@@ -14,6 +14,7 @@ import { Map, OrderedSet, Set, type List } from 'immutable';
 import { workflowNode, type Json, type WorkflowNode } from '../definition/definition.js';
 import { nodesDownTo, placeIn, rootPath } from '../definition/node-path.js';
 import { noCompensations, register, requestedAgain, undo, type Compensations } from './compensations.js';
+import { openRequests, type OpenRequests } from './open-requests.js';
 import type { LimitInUse } from './rate-limits.js';
 import { itemsOf, resultsOfMembers } from './values.js';
 
@@ -26,6 +27,8 @@ export interface Request {
   readonly purpose: 'run' | 'compensate';
   readonly attempt: number;
   readonly command: string;
+  /** When it was sent, in milliseconds since 1970. */
+  readonly requestedAt: number;
   readonly state: 'requested' | 'succeeded' | 'failed' | 'timedOut';
   readonly result?: Json;
   readonly reason?: string;
@@ -54,10 +57,16 @@ export interface StartedWorkflow {
   /** Pinned: a deploy of another definition does not reach it. */
   readonly definition: WorkflowNode;
   readonly input: Readonly<Record<string, Json>>;
+  /** In milliseconds since 1970. */
+  readonly startedAt: number;
+  /** When it was over; none while it is under way or stuck. */
+  readonly endedAt?: number;
   /** Of a fork, the first step of its chain; those before it ended in the workflow that it is a fork of. */
   readonly firstStep?: number;
   /** By id. */
   readonly requests: Map<string, Request>;
+  /** Those of them that are waited for: neither answered nor taken back. */
+  readonly open: OpenRequests;
   /** Results of tasks, events and groups, by path. */
   readonly results: Map<string, Json>;
   /** How nodes ended, by path: all that failed, and those that `NodeEnded` tells. */
@@ -88,20 +97,19 @@ export interface StartedWorkflow {
 
 export type WorkflowState = { readonly status: 'new' } | StartedWorkflow;
 
-export const started = ({
-  workflowId,
-  workflow,
-  definition,
-  input,
-  fork,
-}: DataOf<typeof WorkflowStarted>): StartedWorkflow => ({
+export const started = (
+  { workflowId, workflow, definition, input, fork }: DataOf<typeof WorkflowStarted>,
+  at: number,
+): StartedWorkflow => ({
   status: 'running',
   workflowId,
   workflow,
   definition: workflowNode.parse(definition),
   input,
+  startedAt: at,
   ...(fork ? { firstStep: placeIn(fork.from)?.index ?? 0 } : {}),
   requests: Map(),
+  open: Map(),
   results: Map(Object.entries(fork?.results ?? {})),
   ended: Map(Object.entries(fork?.ended ?? {})),
   groups: Map(),
@@ -115,7 +123,7 @@ export const started = ({
   compensations: noCompensations,
 });
 
-export function taskRequested(state: StartedWorkflow, data: DataOf<typeof TaskRequested>): StartedWorkflow {
+export function taskRequested(state: StartedWorkflow, data: DataOf<typeof TaskRequested>, at: number): StartedWorkflow {
   const { requestId, path, purpose, attempt, command } = data;
   const request = {
     number: state.requests.size,
@@ -124,9 +132,11 @@ export function taskRequested(state: StartedWorkflow, data: DataOf<typeof TaskRe
     purpose,
     attempt,
     command,
+    requestedAt: at,
     state: 'requested',
   } as const;
-  const next = { ...state, requests: state.requests.set(requestId, request) };
+  const open = openRequests.sent(state.open, at);
+  const next = { ...state, open, requests: state.requests.set(requestId, request) };
   if (purpose === 'compensate') return { ...next, compensations: requestedAgain(state.compensations, path, attempt) };
   return attempt > 1 ? next : begun(registered(next, path), path);
 }
@@ -206,15 +216,23 @@ export function timerSet(state: StartedWorkflow, { path, timerId }: DataOf<typeo
 
 export const isFillTimer = (timerId: string): boolean => timerId.startsWith('fill/');
 
-export const completed = (state: StartedWorkflow): StartedWorkflow => ({
+export const completed = (state: StartedWorkflow, at: number): StartedWorkflow => ({
   ...state,
   status: 'completed',
+  endedAt: at,
   ended: state.ended.set(rootPath, 'succeeded'),
 });
 
-export const workflowFailed = (state: StartedWorkflow): StartedWorkflow => ({ ...state, status: 'failed' });
+export const workflowFailed = (state: StartedWorkflow, at: number): StartedWorkflow => ({
+  ...state,
+  status: 'failed',
+  endedAt: at,
+});
 
-export const stuck = (state: StartedWorkflow, { path, reason }: DataOf<typeof WorkflowStuck>): StartedWorkflow => ({
+export const stuck = (
+  { endedAt: _, ...state }: StartedWorkflow,
+  { path, reason }: DataOf<typeof WorkflowStuck>,
+): StartedWorkflow => ({
   ...state,
   status: 'stuck',
   stuckBecause: reason,
@@ -292,6 +310,8 @@ export function counted(
   return { ...state, groups: state.groups.set(parent, next) };
 }
 
+const isOpen = ({ state, revoked }: Request): boolean => state === 'requested' && !revoked;
+
 function settled(
   state: StartedWorkflow,
   requestId: string,
@@ -299,5 +319,8 @@ function settled(
 ): StartedWorkflow {
   const request = state.requests.get(requestId);
   // A task whose input could not be put together was never requested.
-  return request ? { ...state, requests: state.requests.set(requestId, { ...request, ...outcome }) } : state;
+  if (!request) return state;
+  const settled = { ...request, ...outcome };
+  const open = isOpen(request) && !isOpen(settled) ? openRequests.closed(state.open, request.requestedAt) : state.open;
+  return { ...state, open, requests: state.requests.set(requestId, settled) };
 }
