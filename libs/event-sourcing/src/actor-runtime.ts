@@ -1,4 +1,4 @@
-import { doneAs, inTransaction, type Messaging, type Outcome } from '@starter/messaging';
+import { doneAs, inTransaction, type Messaging, type Outcome, type Transaction } from '@starter/messaging';
 import { streamId, type Actor, type RecordedEvent } from './actor.js';
 import { ActorCache, type ActorCacheOptions, type Loaded } from './actor-cache.js';
 import { CommandBatch, RefusedByProjectionError } from './command-batch.js';
@@ -128,11 +128,11 @@ export class ActorRuntime {
   private async inOneTransaction(works: readonly Work[], attempt: Attempt = {}): Promise<Verdict[]> {
     this.transactions += 1;
     try {
-      return await inTransaction(
-        this.messaging.dataSource,
-        (tx) => this.batch.execute(tx, works, attempt.refusal),
-        // A command whose time is over fails the batch, which is taken apart then: the others commit.
-        { throwIfOver: () => works.forEach(({ execution }) => execution.fence?.throwIfOver()) },
+      // A command whose time is over fails the batch, which is taken apart then: the others commit.
+      const fence = { throwIfOver: () => works.forEach(({ execution }) => execution.fence?.throwIfOver()) };
+      const execute = (tx: Transaction) => this.batch.execute(tx, works, attempt.refusal);
+      return await this.messaging.watchdog.during('actors', () =>
+        inTransaction(this.messaging.dataSource, execute, fence),
       );
     } catch (error) {
       if (error instanceof ConcurrencyError && !attempt.distrusting) {

@@ -19,6 +19,7 @@ import type { Message } from './message.js';
 import { BacklogSampler } from './monitor/backlog-sampler.js';
 import { countedCommands, countedEvents } from './monitor/counted-transports.js';
 import { QueueMonitor } from './monitor/queue-monitor.js';
+import { Watchdog } from './monitor/watchdog.js';
 import { Outbox } from './outbox/outbox.js';
 import type { OutboxMarks } from './outbox/outbox-backlog.js';
 import { OutboxRelay } from './outbox/outbox-relay.js';
@@ -62,6 +63,11 @@ export interface MessagingOptions extends HandlerOptions, TopicOptions {
   readonly drainMs?: number;
   /** Not ready: a consumer that has work in hand besides tasks, or a relay that has rows, and finishes none for so long. Default 120 000 ms. */
   readonly stalledMs?: number;
+  /**
+   * A lane whose batch, or a relay whose step, is under way for so long has hung: {@link Messaging.stuck}. Every wait in them is
+   * bounded by far less. Default 300 000 ms.
+   */
+  readonly stuckMs?: number;
   /** A consumer that gets nothing for so long although the broker holds messages for it is built anew. Default 60 000 ms. */
   readonly silentMs?: number;
   /** How often the database and the brokers are asked what waits, in milliseconds. Default 10 000. */
@@ -92,6 +98,8 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   readonly dataSource: DataSource;
   readonly logger: Logger;
   readonly monitor = new QueueMonitor();
+  /** Sees when work that holds up everything else does not come to an end. */
+  readonly watchdog = new Watchdog();
   /** What waits in the inbox and at the brokers, asked now and then. */
   readonly backlog: BacklogSampler;
   readonly outbox: Outbox;
@@ -192,6 +200,20 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     if (this.phase === 'starting') return [{ part: this.service, problem: 'it is starting: wait' }];
     if (this.phase === 'stopping') return [{ part: this.service, problem: 'it shuts down: use another instance' }];
     return [...this.detached(), ...this.stalled()];
+  }
+
+  /**
+   * What only a restart mends: work that everything behind it waits for, and that does not come to an end. None of it is an
+   * outage, which ends by itself. For liveness.
+   */
+  stuck(): Problem[] {
+    const { stuckMs = 300_000 } = this.options;
+    return [...this.watchdog.longerThan(stuckMs)].map(([part, ms]) => ({
+      part,
+      problem:
+        `its work is under way for ${Math.round(ms / 1_000)} s and holds up everything behind it: restart this process; ` +
+        'what is in hand is done again',
+    }));
   }
 
   async onApplicationBootstrap(): Promise<void> {
@@ -297,6 +319,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
 
   private eventOptions(topic: string, consumer: string) {
     const { events: transport, ...options } = this.options;
-    return { ...options, topic, consumer, transport, monitor: this.monitor.consumer(consumer) };
+    const { watchdog } = this;
+    return { ...options, topic, consumer, transport, watchdog, monitor: this.monitor.consumer(consumer) };
   }
 }

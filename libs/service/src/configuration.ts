@@ -63,6 +63,8 @@ export const baseSettings = z.object({
   SHUTDOWN_DRAIN_MS: z.coerce.number().int().min(0).max(3_600_000).default(20_000),
   /** A service that has work and finishes none for so long says that it is not ready. More than the slowest handler takes. */
   STALLED_AFTER_MS: z.coerce.number().int().min(1_000).default(120_000),
+  /** A process whose work hangs for so long says that it is not alive, and is restarted. Every wait is bounded by far less. */
+  STUCK_AFTER_MS: z.coerce.number().int().min(60_000).default(300_000),
 });
 export type BaseSettings = z.output<typeof baseSettings> & { readonly PERSONAL_DATA_KEY?: string };
 

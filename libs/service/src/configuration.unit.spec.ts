@@ -19,12 +19,14 @@ it('fills in defaults and takes an empty variable for one that is not set', () =
     DISCARDED_RETENTION_DAYS: 90,
     IDEMPOTENCY_KEY_RETENTION_DAYS: 7,
     DATABASE_POOL: 10,
+    DATABASE_PREPARED_STATEMENTS: true,
     EVENT_MAX_BYTES: 1_000_000,
     OUTBOX_HIGH_ROWS: 50_000,
     OUTBOX_HIGH_AGE_SECONDS: 60,
     SHUTDOWN_DELAY_MS: 0,
     SHUTDOWN_DRAIN_MS: 20_000,
     STALLED_AFTER_MS: 120_000,
+    STUCK_AFTER_MS: 300_000,
   });
 });
 

@@ -147,6 +147,7 @@ async function createApp<Settings extends BaseSettings>(
         outboxMarks: { rows: settings.OUTBOX_HIGH_ROWS, ageMs: 1_000 * settings.OUTBOX_HIGH_AGE_SECONDS },
         drainMs: settings.SHUTDOWN_DRAIN_MS,
         stalledMs: settings.STALLED_AFTER_MS,
+        stuckMs: settings.STUCK_AFTER_MS,
         ...(settings.PERSONAL_DATA_KEY === undefined ? {} : { personalDataKey: settings.PERSONAL_DATA_KEY }),
       }),
       TerminusModule.forRoot({ errorLogStyle: 'json', logger: false }),

@@ -1,11 +1,12 @@
 import type { DataSource } from 'typeorm';
-import { inTransaction } from '../database/transaction.js';
+import { inTransaction, type Transaction } from '../database/transaction.js';
 import { DatabaseBusyError, outageOf } from '../database/unavailable.js';
 import { failpoint } from '../failpoint.js';
 import { readyOfKeys, type ParkedMessage } from '../inbox/parked.js';
 import type { ParkingRoom } from '../inbox/parking-room.js';
 import { SuspectList } from '../inbox/suspect-list.js';
 import { errorText } from '../logger.js';
+import type { Watchdog } from '../monitor/watchdog.js';
 import { doneAs, retry, retryBlameless, type Effect } from '../outcome.js';
 import { handleBatch, type BatchResult, type Fate, type OrderedEvent } from './event-batch.js';
 import type { Predecessors } from './predecessors.js';
@@ -24,6 +25,7 @@ export interface EventLaneOptions extends TriageContext {
   /** Of all lanes of the process. */
   readonly turns: Turns;
   readonly predecessors: Predecessors;
+  readonly watchdog: Watchdog;
   /** What to do with a parked event. */
   readonly open: (parked: ParkedMessage) => OrderedEvent;
   /** Called after each commit with the keys that have moved, and their last sequences. */
@@ -146,11 +148,12 @@ export class EventLane {
     let result: BatchResult;
     try {
       for (const { message, handler } of batch) if (handler) failpoint('message.handling', message.id);
-      result = await inTransaction(dataSource, async (tx) => {
+      const handleAll = async (tx: Transaction) => {
         const handled = await handleBatch(tx, consumer, batch, room.budget());
         if (listed) await this.clear(batch);
         return handled;
-      });
+      };
+      result = await this.options.watchdog.during(consumer, () => inTransaction(dataSource, handleAll));
     } catch (error) {
       const [first] = batch;
       const outage = outageOf(error);

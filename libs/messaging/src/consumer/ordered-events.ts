@@ -20,8 +20,11 @@ import { Predecessors } from './predecessors.js';
 import { SequenceWaiters, type WaitOptions } from './sequence-waiters.js';
 import { triage } from './triage.js';
 import { Turns } from './turns.js';
+import { Watchdog } from '../monitor/watchdog.js';
 
 export interface OrderedEventsOptions extends Omit<EventConsumerOptions, 'concurrency'>, ParkingLimits {
+  /** Told of each batch. */
+  readonly watchdog?: Watchdog;
   /** Most events in one transaction; twice as many may be in memory. Default 4 000. */
   readonly maxBatch?: number;
   /** What becomes of a type without a handler: it passes without effect (default), or holds its key for a human. */
@@ -68,6 +71,7 @@ export class OrderedEvents {
     this.predecessors = new Predecessors(options);
     this.lane = new EventLane({
       turns: new Turns(),
+      watchdog: new Watchdog(),
       ...options,
       predecessors: this.predecessors,
       room: this.room,
