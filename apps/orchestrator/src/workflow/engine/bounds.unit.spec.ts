@@ -184,10 +184,7 @@ describe('the budget of a workflow', () => {
 
 describe('results of 1 kB of 10,000 members', () => {
   const members = () =>
-    forEach(
-      Array.from({ length: 10_000 }, (_, index) => index),
-      () => task(Do, { with: 1 }),
-    );
+    forEach(Array.from({ length: 10_000 }, (_, index) => index) as never, () => task(Do, { with: 1 }));
   const answer = () => 'r'.repeat(1_000);
 
   it('end their workflow well; its last event leaves out what is in those before', () => {
@@ -213,9 +210,8 @@ describe('results of 1 kB of 10,000 members', () => {
 describe('an event for 2,000 waits', () => {
   const waiting = run(
     definitionOf(({ order }) =>
-      forEach(
-        Array.from({ length: 2_000 }, (_, index) => index),
-        () => chain(waitForEvent(Done, { match: { order } }), task(Do, { with: 1 })),
+      forEach(Array.from({ length: 2_000 }, (_, index) => index) as never, () =>
+        chain(waitForEvent(Done, { match: { order } }), task(Do, { with: 1 })),
       ),
     ),
     { input: { order: 'o1', items: [] } },
