@@ -1,6 +1,7 @@
 import type { DataSource } from 'typeorm';
 import { runStatement, type Statement } from '../database/transaction.js';
 import { errorText, type Logger } from '../logger.js';
+import type { Consumer } from '../transport/delivery.js';
 import type { QueueMonitor } from './queue-monitor.js';
 
 export interface Backlog {
@@ -41,6 +42,8 @@ const waitingRows: Statement = {
 export class BacklogSampler {
   latest: Backlog = { parked: new Map(), deadLetters: new Map(), waiting: new Map() };
   private timer: NodeJS.Timeout | undefined;
+  /** What waited for a consumer when it was built anew. */
+  private readonly rebuiltAt = new WeakMap<Consumer, number>();
   private sampling: Promise<void> | undefined;
 
   constructor(private readonly options: BacklogSamplerOptions) {}
@@ -88,7 +91,12 @@ export class BacklogSampler {
           if (one.inFlight > 0 || one.untakenMs < silentMs) return;
           one.consumers.forEach((consumer, index) => {
             // It has been given what waits for its next attempt: built anew, it would count the attempts from 1 again.
-            if (!consumer.attached || consumer.inFlight > 0 || counts[index] === 0) return;
+            const { attached, inFlight, problem } = consumer;
+            const count = counts[index] ?? 0;
+            if (!attached || inFlight > 0 || problem !== undefined || count === 0) return;
+            // It brought nothing the last time: whatever holds the messages back, only something new can have changed it.
+            if (this.rebuiltAt.get(consumer) === count) return;
+            this.rebuiltAt.set(consumer, count);
             logger.warn('a consumer gets nothing although messages wait for it, and is built anew', { consumer: name });
             one.rested();
             consumer.rebuild('it got nothing although messages wait for it');
