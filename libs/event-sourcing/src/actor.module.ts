@@ -1,5 +1,12 @@
 import { type DynamicModule, Inject, Module, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import { keyOf, Messaging, ValidationError, type PersonalData } from '@starter/messaging';
+import {
+  keyOf,
+  Messaging,
+  ValidationError,
+  type Message,
+  type MessageDefinition,
+  type PersonalData,
+} from '@starter/messaging';
 import type { Actor } from './actor.js';
 import { ActorRuntime, outcomeOfExecution } from './actor-runtime.js';
 import type { Projection } from './projection.js';
@@ -58,24 +65,37 @@ export class ActorModule implements OnModuleInit {
   }
 
   private registerCommands(actor: Actor<unknown>): void {
-    const { commands } = this.messaging;
+    const { commands, personalData } = this.messaging;
     for (const { definition } of actor.decide.values()) {
       commands.handle(
         definition,
         async ({ data, message }) => {
-          const id = keyOf(definition, data) ?? message.subject;
-          if (id === undefined) throw new ValidationError(`${message.type} names no actor; set the message's subject`);
           const once = { consumer: commands.queue, messageId: message.id };
           const answers = { request: message };
+          const id = idOf(definition, message, data);
           return outcomeOfExecution(
             await this.runtime.execute(actor, { id, command: { data, message }, once, answers }),
           );
         },
-        // Deciders have a time limit of their own, and the transaction is not the handler's.
-        { routingKey: this.feature.addresses?.[definition.type] ?? definition.type, timeLimit: 'none' },
+        {
+          routingKey: this.feature.addresses?.[definition.type] ?? definition.type,
+          // Deciders have a time limit of their own, and the transaction is not the handler's.
+          timeLimit: 'none',
+          check: (message, data) => {
+            idOf(definition, message, data);
+            if (definition.personalTo !== undefined) personalData.check({ definition, data });
+          },
+        },
       );
     }
   }
+}
+
+/** @throws ValidationError when the command names no actor */
+function idOf(definition: MessageDefinition, message: Message, data: unknown): string {
+  const id = keyOf(definition, data) ?? message.subject;
+  if (id !== undefined) return id;
+  throw new ValidationError(`${message.type} names no actor; set the message's subject`);
 }
 
 /** @throws Error at the start rather than rows that lack something later on */

@@ -1,4 +1,5 @@
-import { errorText } from './logger.js';
+import { ValidationError } from './errors.js';
+import { errorText, stackOf } from './logger.js';
 import { deadLetter, discard, retry, type Outcome } from './outcome.js';
 
 export interface Backoff {
@@ -19,7 +20,7 @@ export interface FailurePolicy {
   /** Retries after the first attempt; 0 = none. Default 3. */
   readonly maxRetries?: number;
   readonly backoff?: Backoff;
-  /** Knows better than the general rules what an error means; `undefined` leaves it to them. It must not throw. */
+  /** Knows better than the general rules what an error of the handler means; `undefined` leaves it to them. It must not throw. */
   readonly classify?: (error: unknown) => FailureClass | undefined;
 }
 
@@ -31,23 +32,30 @@ export const retriesExhausted = 'RetriesExhausted';
 
 /**
  * The failure triage of a handler: what becomes of a delivery whose handler threw `error` at its `attempt`-th attempt
- * (from 1). A message that does not fit its schema is discarded, a transient failure is retried with exponential backoff
- * and then given to a human, anything else goes to a human at once.
+ * (from 1). A transient failure is retried with exponential backoff and then given to a human, anything else goes to a human
+ * at once. No error of a handler says that the message is invalid, whatever its name is: only opening the message can tell
+ * ({@link outcomeOfOpening}), or `classify`.
  */
 export function outcomeOf(error: unknown, attempt: number, policy: FailurePolicy = {}): Outcome {
   const { maxRetries = 3, backoff = {} } = policy;
   const reason = errorText(error);
   const failure = policy.classify?.(error) ?? classOf(error);
   if (failure === 'validation') return discard(reason);
-  if (failure === 'terminal') return deadLetter(reason, nameOf(error));
+  if (failure === 'terminal') return deadLetter(reason, nameOf(error), stackOf(error));
   if (attempt <= maxRetries) return retry(backoffDelay(attempt, backoff), reason);
-  return deadLetter(`still failing after ${attempt} attempts: ${reason}`, retriesExhausted);
+  return deadLetter(`still failing after ${attempt} attempts: ${reason}`, retriesExhausted, stackOf(error));
 }
 
-function classOf(error: unknown): FailureClass {
-  if (nameOf(error) === 'ValidationError') return 'validation';
-  return isTransient(error) ? 'transient' : 'terminal';
+/**
+ * What becomes of a message that could not be opened: its handler was not called. One that does not fit its contract is
+ * discarded; a type or version that is unknown here, or a defect of an upcaster or a schema, needs a human.
+ */
+export function outcomeOfOpening(error: unknown): Exclude<Outcome, { kind: 'done' | 'retry' }> {
+  const reason = errorText(error);
+  return error instanceof ValidationError ? discard(reason) : deadLetter(reason, nameOf(error), stackOf(error));
 }
+
+const classOf = (error: unknown): FailureClass => (isTransient(error) ? 'transient' : 'terminal');
 
 /** Milliseconds to wait before the `n`-th retry (from 1). */
 export function backoffDelay(n: number, backoff: Backoff = {}): number {

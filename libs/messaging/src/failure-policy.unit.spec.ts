@@ -1,15 +1,16 @@
 import { TerminalError, TimeoutError, TransientError, UnroutableError, ValidationError } from './errors.js';
-import { backoffDelay, outcomeOf, retriesExhausted } from './failure-policy.js';
+import { backoffDelay, outcomeOf, outcomeOfOpening, retriesExhausted } from './failure-policy.js';
 
 const withCode = (code: string): Error => Object.assign(new Error('failed'), { code });
 const exact = { backoff: { jitter: 0 } };
 
 describe('outcomeOf', () => {
-  it('discards a message that does not fit its schema, with the reason', () => {
-    expect(outcomeOf(new ValidationError('email is missing'), 1)).toEqual({
-      kind: 'discard',
-      reason: 'ValidationError: email is missing',
-    });
+  it.each([
+    new ValidationError('ours'),
+    Object.assign(new Error('of joi, yup or an answer'), { name: 'ValidationError' }),
+  ])('never takes what a handler throws for a fault of the message: %o', (error) => {
+    const stack = expect.stringContaining('failure-policy.unit.spec');
+    expect(outcomeOf(error, 1)).toMatchObject({ kind: 'dead-letter', errorType: 'ValidationError', stack });
   });
 
   it.each([
@@ -45,6 +46,7 @@ describe('outcomeOf', () => {
       kind: 'dead-letter',
       errorType: retriesExhausted,
       reason: 'still failing after 4 attempts: TransientError: busy',
+      stack: expect.stringContaining('failure-policy.unit.spec'),
     });
     expect(outcomeOf(new TransientError('busy'), 1, { maxRetries: 0 })).toMatchObject({ errorType: retriesExhausted });
   });
@@ -80,4 +82,26 @@ describe('backoffDelay', () => {
       expect(delay).toBeLessThanOrEqual(1000);
     }
   });
+});
+
+describe('outcomeOfOpening', () => {
+  it('discards a message that does not fit its contract, with the reason', () => {
+    const reason = 'ValidationError: email is missing';
+    expect(outcomeOfOpening(new ValidationError('email is missing'))).toEqual({ kind: 'discard', reason });
+  });
+
+  it.each([new TerminalError('upcasting failed'), new TypeError('a schema has a defect'), 'a string'])(
+    'gives %o to a human: the message may be right',
+    (error) => {
+      expect(outcomeOfOpening(error)).toMatchObject({ kind: 'dead-letter' });
+    },
+  );
+});
+
+it('keeps the stacks of what caused an error, within bounds', () => {
+  const cause = new RangeError('the cause');
+  const { stack } = outcomeOf(new Error('wrapped', { cause }), 1) as { stack?: string };
+  expect(stack).toMatch(/^Error: wrapped\n[^]*caused by RangeError: the cause\n/);
+  const deep = Object.assign(new Error('deep'), { stack: 'x'.repeat(100_000) });
+  expect(outcomeOf(deep, 1)).toMatchObject({ stack: 'x'.repeat(4_000) });
 });

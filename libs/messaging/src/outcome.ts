@@ -20,7 +20,13 @@ export type Outcome =
    */
   | { readonly kind: 'retry'; readonly afterMs: number; readonly reason: string; readonly blameless?: true }
   /** Keep it, with the reason, where a human finds it. */
-  | { readonly kind: 'dead-letter'; readonly reason: string; readonly errorType: string }
+  | {
+      readonly kind: 'dead-letter';
+      readonly reason: string;
+      readonly errorType: string;
+      /** Of the error that the handler threw. */
+      readonly stack?: string | undefined;
+    }
   /** Acknowledge without effect; whoever returns it has recorded the reason. */
   | { readonly kind: 'discard'; readonly reason: string };
 
@@ -42,9 +48,6 @@ export const retryBlameless = (afterMs: number, reason: string): Outcome => ({
 /** The attempt that a retried delivery comes with. */
 export const nextAttempt = (outcome: Extract<Outcome, { kind: 'retry' }>, attempt: number): number =>
   outcome.blameless ? attempt : attempt + 1;
-export const deadLetter = (reason: string, errorType = 'Error'): Outcome => ({
-  kind: 'dead-letter',
-  reason,
-  errorType,
-});
-export const discard = (reason: string): Outcome => ({ kind: 'discard', reason });
+export const deadLetter = (reason: string, errorType = 'Error', stack?: string) =>
+  ({ kind: 'dead-letter', reason, errorType, ...(stack === undefined ? {} : { stack }) }) as const satisfies Outcome;
+export const discard = (reason: string) => ({ kind: 'discard', reason }) as const satisfies Outcome;

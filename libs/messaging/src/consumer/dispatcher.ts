@@ -3,6 +3,7 @@ import type { Fence } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
 import { TransientError } from '../errors.js';
 import { failpoint } from '../failpoint.js';
+import { outcomeOfOpening } from '../failure-policy.js';
 import { checkInboxRetention, defaultInboxRetentionMs, retryHorizonMs } from '../inbox/retention.js';
 import { errorText } from '../logger.js';
 import type { Message } from '../message.js';
@@ -58,7 +59,7 @@ export class Dispatcher {
     const { inboxRetentionMs = defaultInboxRetentionMs } = this.options;
     const horizonMs = retryHorizonMs(resolved.failurePolicy, resolved.timeLimit?.hardMs);
     checkInboxRetention(inboxRetentionMs, horizonMs, definition.type);
-    this.handlers.register(definition, { ...resolved, handle: handle as MessageHandler<unknown> });
+    this.handlers.register(definition, { ...resolved, handle: handle as MessageHandler<unknown> }, options.check);
   }
 
   get types(): string[] {
@@ -70,14 +71,7 @@ export class Dispatcher {
   }
 
   async dispatch(message: Message, attempt: number): Promise<Outcome> {
-    let outcome: Outcome;
-    try {
-      const { handler, data } = this.handlers.open(message);
-      failpoint('message.handling', message.id);
-      outcome = (await this.attempt(handler, { data, message, attempt })) ?? done;
-    } catch (error) {
-      outcome = await this.fail(message, attempt, error);
-    }
+    const outcome = await this.outcomeOf(message, attempt);
     report(message, outcome, this.options);
     return outcome;
   }
@@ -92,6 +86,24 @@ export class Dispatcher {
     const reason = new TransientError(`${this.options.consumer} stops; what is not done is delivered again`);
     this.abandoned.abort(reason);
     for (const attempt of this.running) attempt.abort(reason);
+  }
+
+  private async outcomeOf(message: Message, attempt: number): Promise<Outcome> {
+    let opened: ReturnType<typeof this.handlers.open>;
+    try {
+      opened = this.handlers.open(message);
+    } catch (error) {
+      return this.settle(message, outcomeOfOpening(error));
+    }
+    try {
+      const { handler, data } = opened;
+      failpoint('message.handling', message.id);
+      return (await this.attempt(handler, { data, message, attempt })) ?? done;
+    } catch (error) {
+      // What it needs has been closed under it: that says nothing about the message.
+      if (this.abandoned.signal.aborted) return retryBlameless(outageRetryMs, `the service stops: ${errorText(error)}`);
+      return this.settle(message, triage(error, attempt, opened.handler.failurePolicy));
+    }
   }
 
   private async attempt(
@@ -118,11 +130,8 @@ export class Dispatcher {
     logger.warn('a handler ended after its hard time limit; its result is ignored', { consumer, id, type, attempt });
   }
 
-  private async fail(message: Message, attempt: number, error: unknown): Promise<Outcome> {
-    // What it needs has been closed under it: that says nothing about the message.
-    if (this.abandoned.signal.aborted) return retryBlameless(outageRetryMs, `the service stops: ${errorText(error)}`);
-    const policy = this.handlers.of(message.type)?.failurePolicy ?? this.options.failurePolicy;
-    const outcome = triage(error, attempt, policy);
+  /** What is discarded is recorded first. */
+  private async settle(message: Message, outcome: Outcome): Promise<Outcome> {
     if (outcome.kind !== 'discard') return outcome;
     try {
       await this.options.discarded(this.handlers.redact(message), outcome.reason);

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { TerminalError, TransientError } from '../errors.js';
+import { TerminalError, TransientError, ValidationError } from '../errors.js';
 import type { FailurePolicy } from '../failure-policy.js';
 import { silentLogger, type Logger } from '../logger.js';
 import { createMessage } from '../message.js';
@@ -39,6 +39,38 @@ it('does not blame a message for a handler that failed because nobody waited for
   fail(new Error('the pool is closed'));
   expect(await outcome).toMatchObject({ kind: 'retry', blameless: true });
   expect(logged).toEqual([['warn', 'a message will be tried again']]);
+});
+
+describe('whether a message is valid', () => {
+  it('is told by opening it: its schema, and the check of its handler', async () => {
+    const check: HandlerOptions['check'] = ({ subject }) => {
+      if (subject === undefined) throw new ValidationError('it names nobody; set its subject');
+    };
+    const { dispatcher, discarded } = dispatcherOf(() => Promise.resolve(), { check });
+    expect(await dispatcher.dispatch({ ...message, subject: 'a' }, 1)).toEqual({ kind: 'done' });
+    expect(await dispatcher.dispatch({ ...message, data: 7, subject: 'a' }, 1)).toMatchObject({ kind: 'discard' });
+    expect(await dispatcher.dispatch(message, 1)).toMatchObject({ kind: 'discard' });
+    expect(discarded).toEqual([
+      expect.stringContaining('test.do-it v1 was refused'),
+      'ValidationError: it names nobody; set its subject',
+    ]);
+  });
+
+  it('is not told by what its handler throws, nor by a check with a defect', async () => {
+    const theirs = dispatcherOf(failWith(new ValidationError('an event of ours does not fit its schema')));
+    expect(await theirs.dispatcher.dispatch(message, 1)).toMatchObject({
+      ...{ kind: 'dead-letter', errorType: 'ValidationError', stack: expect.stringContaining('dispatcher.unit.spec') },
+    });
+    const defect: HandlerOptions['check'] = () => {
+      throw new TypeError('cannot read properties of undefined');
+    };
+    const checked = dispatcherOf(() => Promise.resolve(), { check: defect });
+    expect(await checked.dispatcher.dispatch(message, 1)).toMatchObject({
+      kind: 'dead-letter',
+      errorType: 'TypeError',
+    });
+    expect([theirs.discarded, checked.discarded]).toEqual([[], []]);
+  });
 });
 
 describe('the failure policy of a handler', () => {

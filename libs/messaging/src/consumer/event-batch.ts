@@ -223,9 +223,12 @@ class Turn {
       this.waiting += 1;
       this.added += 1;
     }
-    const { reason: failure, errorType } =
-      fate === 'held' && refusal?.kind === 'dead-letter' ? refusal : { reason: null, errorType: null };
-    this.parkings.push({ message, attempts, dueInMs, failure, errorType });
+    const {
+      reason: failure,
+      errorType,
+      stack = null,
+    } = fate === 'held' && refusal?.kind === 'dead-letter' ? refusal : { reason: null, errorType: null };
+    this.parkings.push({ message, attempts, dueInMs, failure, errorType, stack });
     parked.set(message.sequence, attempts);
     this.parkedTo = Math.max(this.parkedTo, message.sequence);
     return fate;

@@ -1,4 +1,5 @@
 import type { FailurePolicy } from '../failure-policy.js';
+import type { Message } from '../message.js';
 import { completeTimeLimit, type TimeLimit } from './attempt.js';
 
 /** How a handler is run; what is left out is as the service has it, and else the default. */
@@ -7,6 +8,11 @@ export interface HandlerOptions {
   readonly failurePolicy?: FailurePolicy;
   /** `'none'` for handlers that bound their time themselves: they have no timer and no fence. */
   readonly timeLimit?: TimeLimit | 'none';
+  /**
+   * What the schema of a message cannot say of it, such as whom it must name; called when it is opened, before its handler.
+   * A ValidationError refuses the message, as one that does not fit its schema.
+   */
+  readonly check?: (message: Message, data: unknown) => void;
 }
 
 export interface ResolvedHandlerOptions {

@@ -2,25 +2,36 @@ import type { z } from 'zod';
 import { decode, type MessageDefinition } from '../definition.js';
 import type { Message } from '../message.js';
 import { redact } from '../personal/personal-fields.js';
+import type { HandlerOptions } from './handler-options.js';
 
 /** No handler is registered for the type. */
 export class UnknownTypeError extends Error {
   override readonly name = 'UnknownType';
 }
 
+interface Registration<Handler> {
+  readonly definition: MessageDefinition;
+  readonly handler: Handler;
+  readonly check: HandlerOptions['check'];
+}
+
 /** Which handler takes the messages of which type. */
 export class Handlers<Handler> {
-  private readonly byType = new Map<string, { readonly definition: MessageDefinition; readonly handler: Handler }>();
+  private readonly byType = new Map<string, Registration<Handler>>();
 
   /** `consumer` is named in errors. */
   constructor(private readonly consumer: string) {}
 
   /** @throws Error when the type has a handler already */
-  register(definition: MessageDefinition & { readonly schema: z.ZodType }, handler: Handler): void {
+  register(
+    definition: MessageDefinition & { readonly schema: z.ZodType },
+    handler: Handler,
+    check?: HandlerOptions['check'],
+  ): void {
     if (this.byType.has(definition.type)) {
       throw new Error(`${this.consumer} already handles ${definition.type}; register each type once`);
     }
-    this.byType.set(definition.type, { definition, handler });
+    this.byType.set(definition.type, { definition, handler, check });
   }
 
   get types(): string[] {
@@ -37,7 +48,7 @@ export class Handlers<Handler> {
 
   /**
    * The handler of a message, and the message's data decoded for it.
-   * @throws UnknownTypeError, and what `decode` throws
+   * @throws UnknownTypeError, and what `decode` and the check throw
    */
   open(message: Message): { readonly handler: Handler; readonly data: unknown } {
     const registered = this.byType.get(message.type);
@@ -46,8 +57,10 @@ export class Handlers<Handler> {
       const what = `${this.consumer} has no handler for ${message.type}; it handles: ${known}`;
       throw new UnknownTypeError(`${what}. Deploy a consumer that knows it, then redrive`);
     }
-    const { definition, handler } = registered;
-    return { handler, data: decode(definition, message) };
+    const { definition, handler, check } = registered;
+    const data = decode(definition, message);
+    check?.(message, data);
+    return { handler, data };
   }
 
   /** The message without plain personal data, as far as its definition is known here. */

@@ -3,6 +3,7 @@ import { DeadLetterTable } from '../dead-letters/dead-letter-table.js';
 import type { MessageDefinition } from '../definition.js';
 import type { Flow } from '../flow/flow-gate.js';
 import { withPoolPressure } from '../flow/pool-pressure.js';
+import { outcomeOfOpening } from '../failure-policy.js';
 import { countOpenGaps, escalateGaps, skipGap } from '../inbox/gaps.js';
 import { readyKeys } from '../inbox/parked.js';
 import { ParkingRoom, type ParkingLimits } from '../inbox/parking-room.js';
@@ -18,7 +19,6 @@ import { resolveOptions } from './handler-options.js';
 import { Handlers } from './handlers.js';
 import { Predecessors } from './predecessors.js';
 import { SequenceWaiters, type WaitOptions } from './sequence-waiters.js';
-import { triage } from './triage.js';
 import { Turns } from './turns.js';
 import { Watchdog } from '../monitor/watchdog.js';
 
@@ -91,7 +91,7 @@ export class OrderedEvents {
     options: OrderedHandlerOptions = {},
   ): this {
     const resolved = { ...options, ...resolveOptions(options, this.options) };
-    this.handlers.register(definition, { ...resolved, handle: handler as OrderedHandler<unknown> });
+    this.handlers.register(definition, { ...resolved, handle: handler as OrderedHandler<unknown> }, options.check);
     const { topic, consumer, logger, monitor } = this.options;
     monitor.expect(definition.type);
     logger.info('binding', { topic, group: consumer, event: definition.type, order: 'sequence' });
@@ -201,9 +201,7 @@ export class OrderedEvents {
       try {
         ({ handler, data } = this.handlers.open(message));
       } catch (error) {
-        const policy = this.handlers.of(message.type)?.failurePolicy ?? this.options.failurePolicy;
-        const outcome = triage(error, from.attempt, policy);
-        if (outcome.kind !== 'done') refusal = outcome;
+        refusal = outcomeOfOpening(error);
       }
     }
     const kept = refusal?.kind === 'discard' ? this.handlers.redact(message) : message;

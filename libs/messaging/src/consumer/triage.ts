@@ -29,8 +29,9 @@ export function report(message: Message, outcome: Outcome, { logger, consumer }:
   } else if (outcome.kind === 'discard') {
     logger.warn('a message was refused and recorded', details);
   } else {
-    const { errorType } = outcome;
-    if (errorType === retriesExhausted) logger.error('a message is escalated: no retry has helped', details);
-    else logger.error('a message needs a human', { ...details, errorType });
+    const { errorType, stack } = outcome;
+    const failure = { ...details, ...(stack === undefined ? {} : { stack }) };
+    if (errorType === retriesExhausted) logger.error('a message is escalated: no retry has helped', failure);
+    else logger.error('a message needs a human', { ...failure, errorType });
   }
 }

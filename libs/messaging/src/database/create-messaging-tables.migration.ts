@@ -68,6 +68,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         parked_at timestamptz NOT NULL DEFAULT now(),
         due_at timestamptz NOT NULL DEFAULT now(),
         failure text,
+        -- Where the error came from, when a handler threw one.
+        stack text,
         -- Of the dead letter that it is or was: it lasts while an operator has it tried again.
         error_type text,
         first_failed_at timestamptz,
@@ -174,6 +176,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         sequence bigint,
         error_type text NOT NULL,
         reason text NOT NULL,
+        -- Where the error came from, when a handler threw one.
+        stack text,
         origin text NOT NULL,
         attempts integer NOT NULL,
         first_failed_at timestamptz NOT NULL,
@@ -226,12 +230,12 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
 
       -- What operators work with: the dead letters of all consumers, those of ordered ones included.
       CREATE VIEW dead_letters AS
-        SELECT consumer, id, kind, type, key, sequence, error_type, reason, origin, attempts, first_failed_at, failed_at,
+        SELECT consumer, id, kind, type, key, sequence, error_type, reason, stack, origin, attempts, first_failed_at, failed_at,
                opened_at, message, raw, headers, redrivable, status, redrives, history
           FROM dead_letter
         UNION ALL
         SELECT consumer, message ->> 'id', 'sequenced-event', message ->> 'type', key, sequence,
-               coalesce(error_type, history -> -1 ->> 'errorType', 'Error'), coalesce(failure, history -> -1 ->> 'reason', ''),
+               coalesce(error_type, history -> -1 ->> 'errorType', 'Error'), coalesce(failure, history -> -1 ->> 'reason', ''), stack,
                consumer, attempts, coalesce(first_failed_at, parked_at), coalesce(failed_at, parked_at),
                coalesce(failed_at, parked_at), message, NULL, NULL, true,
                CASE WHEN failure IS NULL THEN 'scheduled' ELSE 'open' END, redrives, history

@@ -12,18 +12,19 @@ import type { DeadLetterDelivery } from '../transport/dead-letter.js';
 const insert: Statement = {
   name: 'dead-letter-insert',
   text: `INSERT INTO dead_letter AS known (consumer, kind, id, type, key, sequence, error_type, reason, origin, attempts,
-                first_failed_at, failed_at, message, raw, headers, redrivable, redrives)
+                first_failed_at, failed_at, message, raw, headers, redrivable, redrives, stack)
          SELECT $1, $2, id, type, key, sequence, error_type, reason, origin, attempts, failed_at, failed_at, message, raw,
-                headers, redrivable, redrives
+                headers, redrivable, redrives, stack
            FROM unnest($3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::int[],
-                       $11::timestamptz[], $12::json[], $13::bytea[], $14::json[], $15::boolean[], $16::int[])
+                       $11::timestamptz[], $12::json[], $13::bytea[], $14::json[], $15::boolean[], $16::int[],
+                       $17::text[])
              AS new (id, type, key, sequence, error_type, reason, origin, attempts, failed_at, message, raw, headers,
-                     redrivable, redrives)
+                     redrivable, redrives, stack)
           ORDER BY id
          ON CONFLICT (consumer, id) DO UPDATE
            SET status = 'open', due_at = NULL, error_type = excluded.error_type, reason = excluded.reason,
                attempts = excluded.attempts, failed_at = excluded.failed_at, opened_at = clock_timestamp(),
-               redrives = excluded.redrives
+               redrives = excluded.redrives, stack = excluded.stack
          WHERE known.status = 'scheduled' AND excluded.redrives >= known.redrives`,
 };
 
@@ -85,6 +86,7 @@ export class DeadLetterTable {
       rows.map(({ message, raw }) => (message ? undefined : JSON.stringify(toJson(raw.headers)))),
       rows.map(({ message }) => redrivable && message !== undefined),
       rows.map(redrivesOf),
+      rows.map(({ stack }) => clean(stack)),
     ];
     for (let failures = 1; ; failures += 1) {
       try {

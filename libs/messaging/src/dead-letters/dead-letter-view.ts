@@ -44,6 +44,8 @@ export interface DeadLetter {
 }
 
 export interface DeadLetterDetails extends DeadLetter {
+  /** Of the error that its handler threw; null where none did. */
+  readonly stack: string | null;
   /** The whole message; null when the bytes are none. */
   readonly message: unknown;
   /** In base64, of what is no message. */
@@ -81,7 +83,7 @@ const instant = (column: string): string => `to_char(${column} AT TIME ZONE 'UTC
 const summary = `id, consumer, kind, status, type, key, sequence::float8 AS sequence, error_type AS "errorType", reason, origin,
   attempts, ${instant('first_failed_at')} AS "firstFailedAt", ${instant('failed_at')} AS "failedAt", redrives, redrivable`;
 
-const details = `${summary}, message, encode(raw, 'base64') AS raw, headers, history`;
+const details = `${summary}, stack, message, encode(raw, 'base64') AS raw, headers, history`;
 
 /** `WHERE …` for the view, with its parameters from `$1` on. */
 export function conditionsOf({ status = 'open', text, ...filter }: DeadLetterFilter): {

@@ -2,7 +2,7 @@ import { eventually, openTestDataSource, uniqueName, type TestDataSource } from 
 import { z } from 'zod';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
 import { inTransaction } from '../database/transaction.js';
-import { TransientError } from '../errors.js';
+import { TransientError, ValidationError } from '../errors.js';
 import { admitOnce } from '../inbox/inbox.js';
 import { silentLogger } from '../logger.js';
 import { MemoryCommandBroker } from '../memory/memory-command-broker.js';
@@ -50,10 +50,14 @@ async function serve(options: Partial<MessagingOptions> = {}) {
     partitions: 2,
     ...options,
   });
-  const state = { broken: (_: Message): boolean => true, calls: 0 };
+  const state = {
+    broken: (_: Message): boolean => true,
+    error: (n: number): Error => new RangeError(`broken at ${n}`),
+    calls: 0,
+  };
   const act = async (consumer: string, message: Message) => {
     state.calls += 1;
-    if (state.broken(message)) throw new RangeError(`broken at ${(message.data as { n: number }).n}`);
+    if (state.broken(message)) throw state.error((message.data as { n: number }).n);
     await inTransaction(dataSource, async (tx) => {
       const [first] = await admitOnce(tx, [{ consumer, messageId: message.id }]);
       if (first) await tx.query(insertEffect, [consumer, message.subject ?? '', (message.data as { n: number }).n]);
@@ -64,7 +68,7 @@ async function serve(options: Partial<MessagingOptions> = {}) {
   messaging.reactTo(topic, reactor).on(Happened, ({ message }) => act(reactor, message));
   messaging.inSequence(topic, projection).on(Happened, async (received, tx) => {
     for (const { message, data } of received) {
-      if (state.broken(message)) throw new RangeError(`broken at ${data.n}`);
+      if (state.broken(message)) throw state.error(data.n);
       await tx.query(insertEffect, [projection, message.subject, data.n]);
     }
   });
@@ -104,6 +108,25 @@ it('takes in what failed, with its reason, and leaves nothing in the queue', asy
     ...{ reason: 'RangeError: broken at 7', origin: queue, redrives: 0, redrivable: true, message, history: [] },
   });
   await eventually(() => expect(broker.messages(`${queue}.dead-letter`)).toEqual([]));
+});
+
+it('keeps valid messages whose handlers fail on data of their own, with the stack, and redrives them', async () => {
+  const { command, commands, publish, queue, reactor, projection, state, letters, effects } = await serve();
+  state.error = (n) => new ValidationError(`an event made of ${n} does not fit its schema`);
+  const message = command(1);
+  await commands.send(message);
+  await publish(event('k', 1));
+  await eventually(async () => expect(await ids(letters())).toHaveLength(3));
+  const shown = (await Promise.all((await ids(letters())).map((id) => letters().show(id)))).flat();
+  for (const { errorType, stack } of shown) {
+    expect([errorType, stack]).toEqual(['ValidationError', expect.stringContaining('dead-letters.int.spec')]);
+  }
+  expect(await database.dataSource.query('SELECT FROM inbox_discarded')).toEqual([]);
+  state.broken = () => false;
+  await letters().redrive('all');
+  for (const consumer of [queue, reactor, projection]) {
+    await eventually(async () => expect(await effects(consumer)).toEqual([1]));
+  }
 });
 
 it('redrives one command: it takes effect once more, and is no dead letter any more', async () => {

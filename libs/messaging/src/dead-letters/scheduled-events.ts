@@ -39,7 +39,7 @@ const later: Statement = {
 };
 const reopen: Statement = {
   name: 'dead-letter-reopen',
-  text: `UPDATE dead_letter SET status = 'open', due_at = NULL, attempts = $4, reason = $5, error_type = $6,
+  text: `UPDATE dead_letter SET status = 'open', due_at = NULL, attempts = $4, reason = $5, error_type = $6, stack = $7,
                 failed_at = clock_timestamp(), opened_at = clock_timestamp()
           WHERE consumer = $1 AND id = $2 AND redrives = $3 AND status = 'scheduled'`,
 };
@@ -176,6 +176,7 @@ export class ScheduledEvents {
           attempt,
           outcome.reason.slice(0, longestReason),
           outcome.errorType,
+          outcome.stack,
         ]);
       } else {
         await removeRedriven(dataSource, consumer, { id, redrives });

@@ -15,20 +15,21 @@ export interface Parking extends ParkedMessage {
   readonly failure: string | null;
   /** Its kind of error, where there is a failure. */
   readonly errorType: string | null;
+  readonly stack: string | null;
 }
 
 // What waits for its predecessor never replaces what has been tried.
 const insert: Statement = {
   name: 'inbox-park',
-  text: `INSERT INTO inbox_parked AS parked (consumer, key, sequence, message, attempts, due_at, failure, error_type, failed_at, first_failed_at)
+  text: `INSERT INTO inbox_parked AS parked (consumer, key, sequence, message, attempts, due_at, failure, error_type, stack, failed_at, first_failed_at)
          SELECT $1, key, sequence, message, attempts, clock_timestamp() + due * interval '1 millisecond', failure, error_type,
-                failed_at, failed_at
-           FROM unnest($2::text[], $3::bigint[], $4::json[], $5::int[], $6::float8[], $7::text[], $8::text[])
-             AS new (key, sequence, message, attempts, due, failure, error_type),
+                stack, failed_at, failed_at
+           FROM unnest($2::text[], $3::bigint[], $4::json[], $5::int[], $6::float8[], $7::text[], $8::text[], $9::text[])
+             AS new (key, sequence, message, attempts, due, failure, error_type, stack),
                 LATERAL (SELECT CASE WHEN failure IS NOT NULL THEN clock_timestamp() END) AS clock (failed_at)
          ON CONFLICT (consumer, key, sequence) DO UPDATE
            SET attempts = excluded.attempts, due_at = excluded.due_at, failure = excluded.failure,
-               error_type = excluded.error_type, failed_at = coalesce(excluded.failed_at, parked.failed_at),
+               error_type = excluded.error_type, stack = excluded.stack, failed_at = coalesce(excluded.failed_at, parked.failed_at),
                first_failed_at = coalesce(parked.first_failed_at, excluded.failed_at)
          WHERE excluded.attempts > parked.attempts`,
 };
@@ -45,6 +46,7 @@ export async function park(tx: Transaction, consumer: string, parkings: readonly
     parkings.map(({ dueInMs }) => dueInMs),
     parkings.map(({ failure }) => failure),
     parkings.map(({ errorType }) => errorType),
+    parkings.map(({ stack }) => stack),
   ]);
 }
 

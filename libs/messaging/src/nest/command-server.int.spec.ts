@@ -122,6 +122,9 @@ class Handlers {
   }
 }
 
+/** These handlers check their messages themselves. */
+const whatIsInvalid = (error: unknown) => (error instanceof ValidationError ? 'validation' : undefined);
+
 @Module({ controllers: [Handlers] })
 class TestModule {}
 
@@ -142,7 +145,7 @@ describe.each([memory, ...(url ? [rabbitMq(url)] : [])])(
 
     beforeAll(async () => {
       transport = await connect();
-      const failurePolicy = { maxRetries: 3, backoff: { baseMs: 10, jitter: 0 } };
+      const failurePolicy = { maxRetries: 3, backoff: { baseMs: 10, jitter: 0 }, classify: whatIsInvalid };
       server = new CommandServer({ transport, queue, failurePolicy });
       app = await NestFactory.createMicroservice(TestModule, { strategy: server, logger: false });
       app.useGlobalFilters(new KeepErrors());

@@ -135,7 +135,10 @@ describe.each(adapters)('event server: $name', ({ connect, remove }) => {
       transport,
       topics: [topic],
       group,
-      failurePolicy: { maxRetries: 3, backoff: { baseMs: 5, maxMs: 20 } },
+      failurePolicy: {
+        ...{ maxRetries: 3, backoff: { baseMs: 5, maxMs: 20 } },
+        classify: (error) => (error instanceof ValidationError ? 'validation' : undefined),
+      },
     });
     const app = await NestFactory.createMicroservice(TestModule, { strategy: server, logger: false });
     app.useGlobalFilters(new KeepErrors());

@@ -60,6 +60,12 @@ export class PersonalData {
     this.followed.add(owner);
   }
 
+  /** @throws ValidationError when the item names no subject, or a sealed field is of somebody else than it */
+  check(item: PersonalItem): void {
+    subjectOf(item);
+    refuseOthers(item);
+  }
+
   /**
    * The data of each item with its plain personal fields sealed, undefined where the subject was erased. Any number of items
    * costs the same few statements, and none when all keys are in memory.

@@ -107,6 +107,7 @@ export function asDeadLetter(
   return republished(message, {
     [deadLetterHeaders.reason]: outcome.reason.slice(0, longestReason),
     [deadLetterHeaders.errorType]: outcome.errorType.slice(0, longestReason),
+    ...(outcome.stack === undefined ? {} : { [deadLetterHeaders.stack]: outcome.stack }),
     [deadLetterHeaders.origin]: queue,
     [deadLetterHeaders.consumer]: queue,
     [deadLetterHeaders.attempts]: String(attempt),

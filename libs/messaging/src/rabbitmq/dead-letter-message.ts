@@ -30,6 +30,7 @@ type Reason = Omit<DeadLetterDelivery, 'message' | 'raw'>;
 const ourReason = (headers: Readonly<Record<string, unknown>>, queue: string): Reason => ({
   reason: text(headers[deadLetterHeaders.reason]) ?? '',
   errorType: text(headers[deadLetterHeaders.errorType]) ?? 'Error',
+  stack: text(headers[deadLetterHeaders.stack]),
   origin: text(headers[deadLetterHeaders.origin]) ?? queue,
   attempts: Number(headers[deadLetterHeaders.attempts]) || 0,
   time: instantOf(headers[deadLetterHeaders.time]),

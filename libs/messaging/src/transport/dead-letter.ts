@@ -8,6 +8,8 @@ export interface DeadLetterDelivery {
   readonly message?: Message;
   readonly errorType: string;
   readonly reason: string;
+  /** Of the error that a handler threw. */
+  readonly stack?: string | undefined;
   /** Queue or `topic[partition]@offset` that it came from. */
   readonly origin: string;
   /** Attempts made; 0 when it was never handed to a handler. */
@@ -30,11 +32,12 @@ export const longestReason = 4000;
 
 /** The record that tells a consumer of a dead-letter topic all of it; `group` is the one that could not handle it. */
 export function deadLetterRecord(letter: DeadLetterDelivery, group: string): EventRecord {
-  const { raw, reason, errorType, origin, attempts, time } = letter;
+  const { raw, reason, errorType, stack, origin, attempts, time } = letter;
   const headers = {
     ...(raw.headers as RecordHeaders),
     [deadLetterHeaders.reason]: reason,
     [deadLetterHeaders.errorType]: errorType,
+    ...(stack === undefined ? {} : { [deadLetterHeaders.stack]: stack }),
     [deadLetterHeaders.origin]: origin,
     [deadLetterHeaders.consumer]: group,
     [deadLetterHeaders.attempts]: String(attempts),

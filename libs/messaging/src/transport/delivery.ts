@@ -45,6 +45,8 @@ export interface Consumer {
 export const deadLetterHeaders = {
   reason: 'x-dead-letter-reason',
   errorType: 'x-dead-letter-error-type',
+  /** Of the error that a handler threw; absent where none did. */
+  stack: 'x-dead-letter-stack',
   /** Queue or `topic[partition]@offset` it came from. */
   origin: 'x-dead-letter-origin',
   /** Queue's consumer, or the consumer group. */

@@ -135,6 +135,7 @@ function letterOf(
     ...(message ? { message } : {}),
     reason: outcome.reason.slice(0, longestReason),
     errorType: outcome.errorType,
+    stack: outcome.stack,
     origin: originOf(record, topic),
     attempts,
     time: new Date().toISOString(),

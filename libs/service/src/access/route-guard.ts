@@ -94,10 +94,8 @@ export class RouteGuard {
  * that an attacker points to this machine would make it a page of this service.
  */
 function anybody(request: FastifyRequest): Caller {
-  // As it was sent: no proxy is believed here.
-  const host = (request.headers.host ?? '').replace(/:\d+$/, '');
-  if (!isLoopback(host)) {
-    const detail = `Without access configured this service is called localhost and not ${host}; see docs/access.md.`;
+  if (!isLoopback(request.hostname)) {
+    const detail = `Without access configured this service is called localhost and not ${request.hostname}; see docs/access.md.`;
     throw new ProblemException(HttpStatus.MISDIRECTED, detail);
   }
   return { subject: request.ip, roles: new Set(roles) };

@@ -1,6 +1,4 @@
 import {
-  BranchTaken,
-  EventArrived,
   EventAwaited,
   EventExpected,
   EventKept,
@@ -8,7 +6,6 @@ import {
   GroupStarted,
   LimitRested,
   NodeEnded,
-  SubWorkflowStarted,
   TaskDeferred,
   TaskFailed,
   TaskRequested,
@@ -59,7 +56,6 @@ export const workflowTimers = defineProjection('workflow-timers', {
     ),
     project(WorkflowCompleted, remove),
     project(WorkflowFailed, remove),
-    ignore(BranchTaken, SubWorkflowStarted, EventArrived),
     ignore(WorkflowStarted, TaskRequested, TaskRevoked, TaskSucceeded, TaskFailed, GroupStarted, NodeEnded),
     ignore(
       TaskDeferred,
