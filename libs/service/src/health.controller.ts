@@ -14,12 +14,19 @@ export class HealthController {
     @Inject(Messaging) private readonly messaging: Messaging,
   ) {}
 
-  /** The process answers. No answer means that its event loop hangs, and that a restart helps. */
+  /** The process answers, and nothing of its work hangs: where it does, or no answer comes, a restart helps, and only that. */
   @Get('live')
   @Access('public', { management: true })
   @HealthCheck()
   live() {
-    return this.health.check([]);
+    return this.health.check([
+      () => {
+        const indicator = this.indicators.check('work');
+        const stuck = this.messaging.stuck();
+        if (stuck.length === 0) return indicator.up();
+        return indicator.down(Object.fromEntries(stuck.map(({ part, problem }) => [part, problem])));
+      },
+    ]);
   }
 
   /**

@@ -1,7 +1,12 @@
 import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '@nestjs/common';
-import { ValidationError, type Logger } from '@starter/messaging';
+import { outageOf, ValidationError, type Logger } from '@starter/messaging';
 import type { FastifyReply } from 'fastify';
 import { ProblemException, titleOf, type Problem } from './problem.js';
+
+/** Seconds. */
+const outageRetryAfter = 5;
+const outageDetail =
+  'The database cannot be used now. Send the request again after the seconds of Retry-After, with its Idempotency-Key if it has one.';
 
 /** Every error leaves as problem+json; what is not meant for the caller is logged and not told. */
 @Catch()
@@ -12,7 +17,8 @@ export class ProblemFilter implements ExceptionFilter {
     private readonly bodyLimit: number,
   ) {}
 
-  catch(error: unknown, host: ArgumentsHost): void {
+  catch(thrown: unknown, host: ArgumentsHost): void {
+    const error = this.outageProblem(thrown) ?? thrown;
     const problem = this.toProblem(error);
     const reply = host.switchToHttp().getResponse<FastifyReply>();
     if (error instanceof ProblemException) {
@@ -21,6 +27,14 @@ export class ProblemFilter implements ExceptionFilter {
       if (authenticate !== undefined) void reply.header('www-authenticate', authenticate);
     }
     void reply.status(problem.status).type('application/problem+json; charset=utf-8').send(problem);
+  }
+
+  /** Whether a commit that was under way has taken place nobody knows; the same request under the same key tells. */
+  private outageProblem(error: unknown): ProblemException | undefined {
+    const outage = error instanceof HttpException ? undefined : outageOf(error);
+    if (!outage) return undefined;
+    this.logger.warn('a request met an outage of the database', { error: outage.message });
+    return new ProblemException(503, outageDetail, { retryAfter: outageRetryAfter });
   }
 
   private toProblem(error: unknown): Problem {

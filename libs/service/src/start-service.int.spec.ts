@@ -277,3 +277,57 @@ it('takes no requests while its outbox is past the mark, nor without its databas
   expect(await health('ready')).toMatchObject({ status: 503, body: { details: { database: { status: 'down' } } } });
   await app.get(DataSource).initialize();
 });
+
+it('answers 503 with Retry-After while its database cannot be used, whatever was under way, and is not restarted for that', async () => {
+  const { app, url } = await start();
+  const dataSource = app.get(DataSource);
+  const outside = await new DataSource({ type: 'postgres', url: process.env['DATABASE_URL'] ?? '' }).initialize();
+  const name = new URL(database.url).pathname.slice(1);
+  const end = () => outside.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1', [name]);
+  const get = async () => {
+    const response = await fetch(`${url}/slow`);
+    return {
+      status: response.status,
+      retryAfter: response.headers.get('retry-after'),
+      type: response.headers.get('content-type'),
+    };
+  };
+  const unavailable = { status: 503, retryAfter: '5', type: expect.stringContaining('application/problem+json') };
+  try {
+    let asked = false;
+    answerSlowly = async () => {
+      const answer = dataSource.query('SELECT pg_sleep(60)');
+      asked = true;
+      await answer;
+    };
+    const underWay = get();
+    await eventually(() => expect(asked).toBe(true));
+    await outside.query(`ALTER DATABASE "${name}" ALLOW_CONNECTIONS false`);
+    await end();
+    expect(await underWay).toEqual(unavailable);
+    answerSlowly = async () => void (await dataSource.query('SELECT 1'));
+    expect(await get()).toEqual(unavailable);
+    expect((await health('live')).status).toBe(200);
+    await outside.query(`ALTER DATABASE "${name}" ALLOW_CONNECTIONS true`);
+    await eventually(async () => expect((await get()).status).toBe(200));
+  } finally {
+    answerSlowly = () => Promise.resolve();
+    await outside.destroy();
+  }
+});
+
+it('is not alive when its work hangs, and says where', async () => {
+  const { release, released } = holdable();
+  const { messaging } = await start();
+  const hung = messaging.watchdog.during('spec.projection', () => released);
+  messaging.stuck = () => [...messaging.watchdog.longerThan(0).keys()].map((part) => ({ part, problem: 'it hangs' }));
+  await eventually(async () =>
+    expect(await health('live')).toMatchObject({
+      status: 503,
+      body: { details: { work: { 'spec.projection': 'it hangs' } } },
+    }),
+  );
+  release();
+  await hung;
+  await eventually(async () => expect((await health('live')).status).toBe(200));
+});

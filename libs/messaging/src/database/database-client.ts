@@ -1,9 +1,10 @@
 import pg, { type ClientConfig, type QueryConfig, type QueryResult, type QueryResultRow } from 'pg';
 import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { TimeoutError } from '../errors.js';
 import { cancelStatement } from './cancel-statement.js';
-import { DatabaseBusyError, DatabaseUnavailableError, unavailability } from './unavailable.js';
+import { codeOf, DatabaseBusyError, DatabaseUnavailableError, unavailability } from './unavailable.js';
 
 /** All in milliseconds. */
 export interface DatabaseLimits {
@@ -28,6 +29,8 @@ export interface DatabaseClientConfig extends ClientConfig {
   readonly limits?: DatabaseLimits;
   /** False where statements cannot keep their names: behind PgBouncer before 1.21. Default true. */
   readonly preparedStatements?: boolean;
+  /** The server is silent: others that have not heard of it since then may be lost as well. */
+  readonly onSilence?: (since: number) => void;
 }
 
 type Callback = (error: Error | null, result?: QueryResult) => void;
@@ -50,21 +53,27 @@ export class DatabaseClient extends pg.Client {
   pooled = false;
   /** Why it cannot be used any more. */
   lost: Error | undefined;
+  /** It speaks to a server that is no use any more, as the old primary after a fail-over: the pool makes another one. */
+  outdated = false;
   private readonly preparedStatements: boolean;
   private statementMs: number;
   private unanswered = 0;
   private timer: NodeJS.Timeout | undefined;
   private timerMs = 0;
+  private onAnswered: (() => void) | undefined;
+  private answeredAt = performance.now();
+  private readonly onSilence: (since: number) => void;
 
   constructor(config: DatabaseClientConfig = {}) {
     super(config);
     this.limits = config.limits ?? defaultLimits;
     this.statementMs = this.limits.statementMs;
     this.preparedStatements = config.preparedStatements ?? true;
+    this.onSilence = config.onSilence ?? (() => undefined);
     // Also while it changes hands and nobody listens: it ends this connection, not the process.
     this.on('error', (error) => (this.lost ??= error));
     this.internals.connection.once('end', () => {
-      this.lost ??= new Error('the connection was closed');
+      this.lost ??= this.meaningOfLoss(new Error('the connection was closed'));
       clearTimeout(this.timer);
     });
   }
@@ -108,14 +117,23 @@ export class DatabaseClient extends pg.Client {
     return undefined as never;
   }
 
+  /** Whoever has it hears what the loss of it means. */
+  override emit(event: string | symbol, ...values: unknown[]): boolean {
+    return super.emit(event, ...(event === 'error' ? values.map((error) => this.meaningOfLoss(error)) : values));
+  }
+
   /** Ends the statement that it is at, and the connection with it: what that has locked is free then. */
-  async abort(reason: Error): Promise<void> {
+  async abort(reason: Error, onSilence: () => void = () => undefined): Promise<void> {
     const { host, port } = this;
     const { processID, secretKey } = this.internals;
     if (!this.lost && this.unanswered > 0) {
-      const lives = await cancelStatement({ host, port, processID, secretKey });
-      this.lost ??= lives ? new DatabaseBusyError(reason) : new DatabaseUnavailableError(reason);
+      const answered = new Promise<void>((resolve) => (this.onAnswered = resolve));
+      const noticed = await cancelStatement({ host, port, processID, secretKey });
+      // The answer says that the statement was cancelled; without one it is the connection that is lost.
+      if (noticed) await Promise.race([answered, sleep(answerMs, undefined, { ref: false })]);
+      this.lost ??= new DatabaseUnavailableError(reason);
     }
+    if (this.unanswered > 0) onSilence();
     this.internals.connection.stream.destroy();
   }
 
@@ -134,7 +152,9 @@ export class DatabaseClient extends pg.Client {
       throw this.failure(error);
     } finally {
       this.unanswered -= 1;
+      this.answeredAt = performance.now();
       if (this.unanswered > 0) this.expectAnswer();
+      else this.onAnswered?.();
     }
   }
 
@@ -148,21 +168,36 @@ export class DatabaseClient extends pg.Client {
 
   private overdue(): void {
     if (this.unanswered === 0 || this.statementMs === 0) return;
-    void this.abort(new Error(`no answer within ${this.statementMs} ms`));
+    const since = this.answeredAt;
+    void this.abort(new Error(`no answer within ${this.statementMs} ms`), () => this.onSilence(since));
   }
 
-  /** By the place that it comes from: the server's answer, the connection, or our own code. */
+  /** Ends it when nothing is under way on it and it has heard nothing since then, instead of letting its next user find out. */
+  distrust(since: number): void {
+    if (this.unanswered > 0 || this.answeredAt > since) return;
+    this.internals.connection.stream.destroy(new Error('the server is silent on other connections'));
+  }
+
+  /** What a failed statement means, by the place that it comes from: the server's answer, the connection, or our own code. */
   private failure(error: unknown): unknown {
-    if (error instanceof pg.DatabaseError) return unavailability(error) ?? error;
-    const lost = this.lost ?? (this.internals._ending ? error : undefined);
-    if (lost === undefined || lost instanceof DatabaseUnavailableError) return lost ?? error;
-    if ((lost as { code?: unknown }).code === idleInTransaction) {
-      const what = `the transaction did nothing for ${this.limits.idleInTransactionMs} ms`;
-      return new TimeoutError(`${what}, and the server ended it: wait for other things outside`, { cause: lost });
+    if (error instanceof pg.DatabaseError) {
+      const outage = unavailability(error);
+      if (outage && !(outage instanceof DatabaseBusyError)) this.outdated = true;
+      return outage ?? error;
     }
-    return new DatabaseUnavailableError(lost);
+    return this.lost ?? (this.internals._ending ? new DatabaseUnavailableError(error) : error);
+  }
+
+  private meaningOfLoss(error: unknown): Error {
+    if (error instanceof DatabaseUnavailableError) return error;
+    if (codeOf(error) !== idleInTransaction) return new DatabaseUnavailableError(error);
+    const what = `the transaction did nothing for ${this.limits.idleInTransactionMs} ms`;
+    return new TimeoutError(`${what}, and the server ended it: wait for other things outside`, { cause: error });
   }
 }
+
+/** How long the answer of a server that has taken notice may take, in milliseconds. */
+const answerMs = 1_000;
 
 /** Whoever lets a transaction rest is to blame, not the database. */
 const idleInTransaction = '25P03';

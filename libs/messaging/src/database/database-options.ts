@@ -69,7 +69,14 @@ type ConnectCallback = (
 /** Whatever keeps it from giving a connection, the database cannot be used. */
 class DatabasePool extends pg.Pool {
   constructor(config: PoolConfig) {
-    super(withOurClient(config));
+    const clients = new Set<DatabaseClient>();
+    const onSilence = (since: number) => clients.forEach((client) => client.distrust(since));
+    super(Object.assign({}, config, { Client: DatabaseClient, onSilence }));
+    this.on('connect', (client) => void clients.add(client as unknown as DatabaseClient));
+    this.on('release', (_, client) => {
+      if ((client as unknown as DatabaseClient).outdated) void client.end();
+    });
+    this.on('remove', (client) => void clients.delete(client as unknown as DatabaseClient));
   }
 
   override connect(callback?: ConnectCallback): never {
@@ -78,8 +85,6 @@ class DatabasePool extends pg.Pool {
     return undefined as never;
   }
 }
-
-const withOurClient = (config: PoolConfig): PoolConfig => Object.assign({}, config, { Client: DatabaseClient });
 
 function unavailable(error: unknown): never {
   throw new DatabaseUnavailableError(error);

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClientBase, QueryConfig, QueryResult } from 'pg';
 import { DatabaseClient } from './database-client.js';
-import { codeOf, DatabaseUnavailableError, outageOf } from './unavailable.js';
+import { codeOf, outageOf, type DatabaseUnavailableError } from './unavailable.js';
 
 /** How long a roll-back may wait behind statements that were sent before, in milliseconds. */
 const rollBackMs = 1_000;
@@ -86,7 +86,7 @@ export class TransactionConnection {
     const outage = outageOf(error);
     if (outage) return outage;
     // Without the connection nothing could have come of it, whatever its work makes of that.
-    if (this.lost) return outageOf(this.lost) ?? new DatabaseUnavailableError(this.lost);
+    if (this.lost) return this.lost;
     return codeOf(error) === transactionFailed ? (this.outage ?? error) : error;
   }
 
