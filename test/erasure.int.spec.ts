@@ -176,7 +176,7 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
     const email = `${mailbox}@${domain}`;
     const response = await fetch(`${services.users.url}/users`, {
       method: 'POST',
-      headers: { 'content-type': 'application/json', 'idempotency-key': newMessageId() },
+      headers: { ...by('client'), 'content-type': 'application/json', 'idempotency-key': newMessageId() },
       body: JSON.stringify({ email, name }),
     });
     expect(response.status).toBe(202);
@@ -185,12 +185,16 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
     return { ...accepted, email, name, secrets: new RegExp(`${mailbox}|${name}`, 'i') };
   }
 
-  const get = async (url: string) => (await (await fetch(url)).json()) as Record<string, unknown>;
+  const by = (role: keyof Services['tokens']) => ({ authorization: `Bearer ${services.tokens[role]}` });
+  const get = async (url: string, role: keyof Services['tokens'] = 'client') =>
+    (await (await fetch(url, { headers: by(role) })).json()) as Record<string, unknown>;
   const userOf = ({ userId }: Somebody, from = services.users) => get(`${from.url}/users/${userId}`);
   const until = (somebody: Somebody, status: string) =>
     eventually(async () => expect(await userOf(somebody)).toMatchObject({ status }), { timeoutMs: 30_000 });
   const erase = async ({ userId }: Somebody) =>
-    expect((await fetch(`${services.users.url}/users/${userId}`, { method: 'DELETE' })).status).toBe(202);
+    expect(
+      (await fetch(`${services.users.url}/users/${userId}`, { method: 'DELETE', headers: by('operator') })).status,
+    ).toBe(202);
   const workflowOf = async ({ commandId }: Somebody): Promise<string[]> => {
     const rows = await services.orchestrator.app
       .get(DataSource)
@@ -204,7 +208,7 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
     const [row] = await services.emails.app
       .get(DataSource)
       .query<{ id: string }[]>(`SELECT data->>'emailId' AS id FROM event WHERE correlation_id = $1`, [commandId]);
-    return row ? get(`${services.emails.url}/emails/${row.id}`) : {};
+    return row ? get(`${services.emails.url}/emails/${row.id}`, 'operator') : {};
   };
 
   it('stores and sends no personal data in plain text, and nobody can read it once the user is erased', async () => {

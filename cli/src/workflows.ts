@@ -113,16 +113,16 @@ async function ask(
   body?: unknown,
   headers: Record<string, string> = {},
 ): Promise<unknown> {
-  const init = {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', ...headers },
-    body: JSON.stringify(body),
-  };
-  const response = await fetch(`${url}/workflows${path}`, body === undefined ? {} : init).catch((error: unknown) => {
+  const { ACCESS_TOKEN: token } = process.env;
+  const authorization = token ? { authorization: `Bearer ${token}` } : {};
+  const sent = { 'content-type': 'application/json', ...headers, ...authorization };
+  const init = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) };
+  const response = await fetch(`${url}/workflows${path}`, { ...init, headers: sent }).catch((error: unknown) => {
     throw new Error(`no orchestrator answers at ${url}; start it, or name its --url`, { cause: error });
   });
   const answer = (await response.json()) as { detail?: string; errors?: readonly { field: string; message: string }[] };
   if (response.ok) return answer;
+  if (response.status === 401) throw new Error('the orchestrator does not know you: set ACCESS_TOKEN (docs/access.md)');
   const errors = answer.errors?.map(({ field, message }) => `\n  ${field}: ${message}`) ?? [];
   throw new Error(`${answer.detail ?? response.statusText}${errors.join('')}`);
 }

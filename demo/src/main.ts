@@ -31,6 +31,7 @@ async function main(): Promise<number> {
       announce(services);
       const outcome = await Promise.race([runScenario(options, users, services, catcher), interrupted]);
       if (outcome !== 'interrupted' && !options.once) {
+        invite(services);
         say('\nThe services stay up. Ctrl-C ends them.');
         await interrupted;
       }
@@ -52,6 +53,17 @@ function announce(services: Services): void {
   say();
 }
 
+/** Lines to paste; docs/access.md says what each token is good for. */
+function invite({ users, orchestrator, tokens }: Services): void {
+  const as = (role: keyof typeof tokens): string => `curl -H 'Authorization: Bearer ${tokens[role]}'`;
+  say(`
+Tokens of this run, to look around with:
+  ${as('operator')} '${users.url}/users?limit=3'
+  ${as('viewer')} '${orchestrator.url}/workflows?limit=3'
+  ${as('viewer')} ${users.managementUrl}/metrics
+  ${as('client')} ${users.url}/users --json '{"email":"me@example.com","name":"Me"}'`);
+}
+
 /** True when everybody is registered, mailed and active. */
 async function runScenario(
   { users: file }: DemoOptions,
@@ -64,6 +76,7 @@ async function runScenario(
   const played = await play({
     users,
     userServiceUrl: services.users.url,
+    token: services.tokens.client,
     userDatabase: services.users.app.get(DataSource),
     catcher,
   });

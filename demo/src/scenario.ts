@@ -33,6 +33,8 @@ export interface Played {
 export interface Scenario {
   readonly users: readonly DemoUser[];
   readonly userServiceUrl: string;
+  /** A token with the role `client`. */
+  readonly token: string;
   readonly userDatabase: DataSource;
   readonly catcher: MailCatcher;
 }
@@ -64,14 +66,14 @@ export async function play(scenario: Scenario): Promise<Played> {
   const queue = users.entries();
   const registerNext = async (): Promise<void> => {
     for (const [index, user] of queue) {
-      const result = await register(scenario.userServiceUrl, user);
+      const result = await register(scenario, user);
       if ('problem' in result) refused.push(result);
       else {
         accepted.push(result);
         reader.readFor(user.email, result.userId);
       }
       if (index % repeatEvery !== 0 || 'problem' in result) continue;
-      const again = await register(scenario.userServiceUrl, user);
+      const again = await register(scenario, user);
       if ('userId' in again && again.userId === result.userId) repeatedRequests += 1;
     }
   };
@@ -86,10 +88,14 @@ export async function play(scenario: Scenario): Promise<Played> {
   return { accepted, verified, refused, repeatedRequests, ...progress, seconds: (performance.now() - since) / 1000 };
 }
 
-async function register(url: string, user: DemoUser): Promise<Registration | Refusal> {
-  const response = await fetch(`${url}/users`, {
+async function register({ userServiceUrl, token }: Scenario, user: DemoUser): Promise<Registration | Refusal> {
+  const response = await fetch(`${userServiceUrl}/users`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', 'idempotency-key': user.idempotencyKey },
+    headers: {
+      authorization: `Bearer ${token}`,
+      'content-type': 'application/json',
+      'idempotency-key': user.idempotencyKey,
+    },
     body: JSON.stringify({ email: user.email, name: user.name }),
   });
   if (response.status !== 202) return { user, problem: `${response.status} ${await response.text()}` };

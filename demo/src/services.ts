@@ -10,19 +10,25 @@ import {
 } from '@starter/service';
 import { userService } from '@starter/user-service';
 import type { Backends } from './backends.js';
+import { withTokens, type Tokens } from './tokens.js';
 
 export interface Services {
   readonly users: RunningService;
   readonly emails: RunningService;
   readonly orchestrator: RunningService;
   readonly all: readonly RunningService[];
+  /** Who may call them. */
+  readonly tokens: Tokens;
   stop(): Promise<void>;
 }
 
 /** All three services in this process, each with its own database and its own connections. */
-export async function startServices(backends: Backends, smtpUrl: string): Promise<Services> {
+export const startServices = (backends: Backends, smtpUrl: string): Promise<Services> =>
+  withTokens((file, tokens) => start(backends, smtpUrl, file, tokens));
+
+async function start(backends: Backends, smtpUrl: string, tokensFile: string, tokens: Tokens): Promise<Services> {
   const stops: (() => Promise<void>)[] = [];
-  const start = async <S extends BaseSettings>(definition: ServiceDefinition<S>): Promise<RunningService> => {
+  const startOne = async <S extends BaseSettings>(definition: ServiceDefinition<S>): Promise<RunningService> => {
     const portVariable = `${definition.name.replaceAll('-', '_').toUpperCase()}_PORT`;
     const [DATABASE_URL, transports] = await Promise.all([
       backends.databaseFor(definition.name),
@@ -38,6 +44,10 @@ export async function startServices(backends: Backends, smtpUrl: string): Promis
       // No secret, so that `--data-dir` can be read again by the next run.
       PERSONAL_DATA_KEY: process.env['PERSONAL_DATA_KEY'] ?? demoKey,
       EXAMPLE_SECRETS: 'allowed',
+      ACCESS_TOKENS_FILE: tokensFile,
+      // One client registers everybody, as fast as it can.
+      CLIENT_WRITES_PER_SECOND: '1000000',
+      CLIENT_WRITES_BURST: '1000000',
     });
     const service = await startService(definition, { settings, transports, portVariable });
     stops.unshift(() => service.stop());
@@ -47,12 +57,12 @@ export async function startServices(backends: Backends, smtpUrl: string): Promis
     for (const step of stops) await step();
   };
   // All of them settle before anything is stopped: one that is still starting could not be.
-  const started = await Promise.allSettled([start(userService), start(emailService), start(orchestrator)]);
+  const started = await Promise.allSettled([startOne(userService), startOne(emailService), startOne(orchestrator)]);
   const [users, emails, workflows] = started.map((result) =>
     result.status === 'fulfilled' ? result.value : undefined,
   );
   if (users && emails && workflows) {
-    return { users, emails, orchestrator: workflows, all: [users, emails, workflows], stop };
+    return { users, emails, orchestrator: workflows, all: [users, emails, workflows], tokens, stop };
   }
   await stop();
   throw started.find((result) => result.status === 'rejected')?.reason;

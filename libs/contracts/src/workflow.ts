@@ -27,6 +27,8 @@ const fork = z.object({
   from: path,
   results: z.record(path, json),
   ended: z.record(path, outcome),
+  /** Which child each `when` took; null = it had none for its case. */
+  branches: z.record(path, z.int().min(0).nullable()).exactOptional(),
 });
 
 /**
@@ -174,11 +176,36 @@ export const TaskFailed = defineEvent('workflow.task-failed', {
   }),
 });
 
-/** A group or forEach has begun; its members follow. */
+/** A group or forEach has begun; its members follow. What was evaluated is recorded, here and below: a replay evaluates nothing. */
 export const GroupStarted = defineEvent('workflow.group-started', {
   version: 1,
   owner,
-  schema: z.object({ workflowId, path, size: z.int().min(0) }),
+  schema: z.object({
+    workflowId,
+    path,
+    size: z.int().min(0),
+    /** Of a forEach, one for each member. */
+    items: z.array(json).exactOptional(),
+  }),
+});
+
+/** A `when` has looked at its condition. */
+export const BranchTaken = defineEvent('workflow.branch-taken', {
+  version: 1,
+  owner,
+  schema: z.object({
+    workflowId,
+    path,
+    /** Number of the child that follows; none = there is none for this case, and it has ended. */
+    branch: z.int().min(0).exactOptional(),
+  }),
+});
+
+/** A sub-workflow has begun; this is what `input` means in it. */
+export const SubWorkflowStarted = defineEvent('workflow.sub-workflow-started', {
+  version: 1,
+  owner,
+  schema: z.object({ workflowId, path, input }),
 });
 
 /**
@@ -231,6 +258,13 @@ export const EventKept = defineEvent('workflow.event-kept', {
   schema: z.object({ workflowId, correlation, data: json }),
 });
 
+/** One has come for several nodes that wait: it is for these and no others, and each of them receives it in its turn. */
+export const EventArrived = defineEvent('workflow.event-arrived', {
+  version: 1,
+  owner,
+  schema: z.object({ workflowId, arrival: z.int().min(1), correlation, data: json }),
+});
+
 /** The node has got what it waited for. */
 export const EventReceived = defineEvent('workflow.event-received', {
   version: 1,
@@ -239,7 +273,10 @@ export const EventReceived = defineEvent('workflow.event-received', {
     workflowId,
     path,
     correlation,
-    data: json,
+    /** None = that of the arrival. */
+    data: json.exactOptional(),
+    /** The `EventArrived` that it is from. */
+    arrival: z.int().min(1).exactOptional(),
     /** It was the oldest that had been kept. */
     kept: z.literal(true).exactOptional(),
   }),
@@ -248,7 +285,11 @@ export const EventReceived = defineEvent('workflow.event-received', {
 export const WorkflowCompleted = defineEvent('workflow.completed', {
   version: 1,
   owner,
-  schema: z.object({ workflowId, result: json }),
+  schema: z.object({
+    workflowId,
+    /** None = it is larger than an event may be: the results that it is made of are in the events before. */
+    result: json.exactOptional(),
+  }),
 });
 
 /** It failed, and everything that it had done and that can be undone was undone. */

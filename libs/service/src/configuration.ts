@@ -22,6 +22,15 @@ export const baseSettings = z.object({
   ACCESS_AUDIENCE: z.string().optional(),
   /** Where in a JWT the roles are, such as `realm_access.roles`. */
   ACCESS_ROLE_CLAIM: z.string().default('roles'),
+  /** Requests that write, POST and DELETE, of one token (or one address, where there is none) to one instance. */
+  CLIENT_WRITES_PER_SECOND: z.coerce.number().positive().max(1_000_000).default(100),
+  /** So many at once, after a pause. */
+  CLIENT_WRITES_BURST: z.coerce.number().int().min(1).max(10_000_000).default(1_000),
+  /** Whose X-Forwarded-For is believed: addresses or networks (10.0.0.0/8), separated by commas. Default: nobody's. */
+  TRUSTED_PROXIES: z
+    .string()
+    .transform((list) => list.split(',').map((proxy) => proxy.trim()))
+    .optional(),
   /** `allowed` in a demo: secrets that stand in the template, and so are none. */
   EXAMPLE_SECRETS: z.enum(['refused', 'allowed']).default('refused'),
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),

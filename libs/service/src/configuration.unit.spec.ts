@@ -7,6 +7,8 @@ const DATABASE_URL = 'postgresql://user:secret@db:5432/users';
 it('fills in defaults and takes an empty variable for one that is not set', () => {
   expect(readSettings(baseSettings, { DATABASE_URL, LOG_LEVEL: '', KAFKA_BROKERS: 'a:1, b:2' })).toEqual({
     ACCESS_ROLE_CLAIM: 'roles',
+    CLIENT_WRITES_PER_SECOND: 100,
+    CLIENT_WRITES_BURST: 1_000,
     EXAMPLE_SECRETS: 'refused',
     DATABASE_URL,
     RABBITMQ_URL: 'amqp://guest:guest@127.0.0.1:5672',

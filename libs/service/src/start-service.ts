@@ -15,12 +15,14 @@ import {
 import { Logger as NestPino, LoggerModule } from 'nestjs-pino';
 import type { Logger as Pino } from 'pino';
 import type { DataSource, DataSourceOptions } from 'typeorm';
+import { limitWrites } from './access/limit-writes.js';
 import { addressesOf, readCredentials } from './access/read-access.js';
 import { RouteGuard } from './access/route-guard.js';
 import type { Credentials } from './access/credentials.js';
 import type { BaseSettings } from './configuration.js';
 import { CreateIdempotencyKeys1760000000003 } from './create-idempotency-keys.migration.js';
 import { HealthController } from './health.controller.js';
+import { acceptOnlyJson } from './json-only.js';
 import { createPino, messagingLogger } from './logging.js';
 import { refuseWhileOutboxIsHigh } from './outbox-edge.js';
 import { openDatabase } from './open-database.js';
@@ -156,8 +158,16 @@ async function createApp<Settings extends BaseSettings>(
     controllers: [HealthController, MetricsController, TaskController],
     providers: [{ provide: RouteGuard, useValue: guard }],
   };
-  const adapter = new FastifyAdapter({ bodyLimit, serverFactory: () => server.product });
-  guard.install(adapter.getInstance());
+  const adapter = new FastifyAdapter({
+    bodyLimit,
+    serverFactory: () => server.product,
+    trustProxy: settings.TRUSTED_PROXIES ?? false,
+  });
+  const fastify = adapter.getInstance();
+  // In this order: who it is comes first, and the body is read after the last of them.
+  guard.install(fastify);
+  acceptOnlyJson(fastify);
+  limitWrites(fastify, { perSecond: settings.CLIENT_WRITES_PER_SECOND, burst: settings.CLIENT_WRITES_BURST });
   const app = await NestFactory.create<NestFastifyApplication>(root, adapter, {
     bufferLogs: true,
     abortOnError: false,
@@ -167,7 +177,7 @@ async function createApp<Settings extends BaseSettings>(
   });
   app.useLogger(app.get(NestPino));
   app.useGlobalFilters(new ProblemFilter(logger, bodyLimit));
-  refuseWhileOutboxIsHigh(app.getHttpAdapter().getInstance(), app.get(Messaging).relay.backlog);
+  refuseWhileOutboxIsHigh(fastify, app.get(Messaging).relay.backlog);
   const document = new DocumentBuilder()
     .setTitle(definition.name)
     .setDescription(definition.description)

@@ -94,8 +94,10 @@ export class RouteGuard {
  * that an attacker points to this machine would make it a page of this service.
  */
 function anybody(request: FastifyRequest): Caller {
-  if (!isLoopback(request.hostname)) {
-    const detail = `Without access configured this service is called localhost and not ${request.hostname}; see docs/access.md.`;
+  // As it was sent: no proxy is believed here.
+  const host = (request.headers.host ?? '').replace(/:\d+$/, '');
+  if (!isLoopback(host)) {
+    const detail = `Without access configured this service is called localhost and not ${host}; see docs/access.md.`;
     throw new ProblemException(HttpStatus.MISDIRECTED, detail);
   }
   return { subject: request.ip, roles: new Set(roles) };

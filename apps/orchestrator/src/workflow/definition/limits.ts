@@ -10,6 +10,14 @@ export interface WorkflowLimits {
   readonly jsonDepth: number;
   /** Members of one group or forEach. */
   readonly members: number;
+  /** What one workflow may come to. */
+  readonly instance: {
+    /** Members of all of its groups, those in members of others included. */
+    readonly members: number;
+    readonly events: number;
+    /** Of its events as JSON: it is kept in memory while it runs. */
+    readonly bytes: number;
+  };
   /** Attempts of one task. */
   readonly attempts: number;
   /** Events of one kind that are kept until a node waits for them. */
@@ -26,6 +34,7 @@ export const defaultLimits: WorkflowLimits = {
   depth: 50,
   jsonDepth: 500,
   members: 10_000,
+  instance: { members: 50_000, events: 500_000, bytes: 64_000_000 },
   attempts: 100,
   keptEvents: 1_000,
   eventBytes: 990_000,

@@ -1,4 +1,6 @@
 import {
+  BranchTaken,
+  EventArrived,
   EventAwaited,
   EventExpected,
   EventKept,
@@ -6,6 +8,7 @@ import {
   GroupStarted,
   LimitRested,
   NodeEnded,
+  SubWorkflowStarted,
   TaskDeferred,
   TaskFailed,
   TaskRequested,
@@ -19,13 +22,13 @@ import {
   WorkflowUnstuck,
 } from '@starter/contracts';
 import { apply, on } from '@starter/event-sourcing';
-import { eventAwaited, eventExpected, eventKept, eventReceived } from './expected-events.js';
+import { spentAfter } from './spent.js';
+import { eventArrived, eventAwaited, eventExpected, eventKept, eventReceived } from './expected-events.js';
+import { branchTaken, groupStarted, nodeEnded, subWorkflowStarted } from './node-events.js';
 import { limitsAfter } from './rate-limits.js';
 import { timerOf } from './timers.js';
 import {
   completed,
-  groupStarted,
-  nodeEnded,
   started,
   stuck,
   taskFailed,
@@ -39,8 +42,7 @@ import {
   type WorkflowState,
 } from './workflow.state.js';
 
-/** What each event changes. */
-export const evolution = on(
+const changes = on(
   apply(WorkflowStarted, (_: WorkflowState, { data, time }) => started(data, time.getTime())),
   apply(TaskDeferred, (state: WorkflowState, { data }) => limitsAfter.taskDeferred(running(state), data)),
   apply(LimitRested, (state: WorkflowState, { data }) => limitsAfter.rested(running(state), data)),
@@ -59,6 +61,9 @@ export const evolution = on(
       : timerSet(running(state), data);
   }),
   apply(EventExpected, (state: WorkflowState, { data }) => eventExpected(running(state), data)),
+  apply(BranchTaken, (state: WorkflowState, { data }) => branchTaken(running(state), data)),
+  apply(SubWorkflowStarted, (state: WorkflowState, { data }) => subWorkflowStarted(running(state), data)),
+  apply(EventArrived, (state: WorkflowState, { data }) => eventArrived(running(state), data)),
   apply(EventAwaited, (state: WorkflowState, { data }) => eventAwaited(running(state), data)),
   apply(EventKept, (state: WorkflowState, { data }) => eventKept(running(state), data)),
   apply(EventReceived, (state: WorkflowState, { data }) => eventReceived(running(state), data)),
@@ -66,6 +71,20 @@ export const evolution = on(
   apply(WorkflowFailed, (state: WorkflowState, { time }) => workflowFailed(running(state), time.getTime())),
   apply(WorkflowStuck, (state: WorkflowState, { data }) => stuck(running(state), data)),
   apply(WorkflowUnstuck, (state: WorkflowState, { data }) => unstuck(running(state), data.path, data.remedy)),
+);
+
+/** What each event changes; every one adds to what the workflow has come to. */
+export const evolution: typeof changes = new Map(
+  [...changes].map(([type, { definition, evolve }]) => [
+    type,
+    {
+      definition,
+      evolve: (state, event) => {
+        const next = running(evolve(state, event));
+        return { ...next, spent: spentAfter(next.spent, event) };
+      },
+    },
+  ]),
 );
 
 function running(state: WorkflowState): StartedWorkflow {

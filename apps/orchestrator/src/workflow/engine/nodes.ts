@@ -1,14 +1,15 @@
-import { GroupStarted, NodeEnded } from '@starter/contracts';
-import type { GroupPolicy, WorkflowNode } from '../definition/definition.js';
+import { BranchTaken, GroupStarted, NodeEnded, SubWorkflowStarted } from '@starter/contracts';
+import type { GroupPolicy, Json, WorkflowNode } from '../definition/definition.js';
 import { durationMs } from '../definition/duration.js';
 import { childPath, nodeAt, placeIn, rootPath } from '../definition/node-path.js';
 import { BadReferenceError } from '../definition/reference.js';
+import { refuseOverBudget } from './budget.js';
 import { isUndone } from './compensations.js';
 import { request } from './requests.js';
 import { revokeOpen } from './revocations.js';
 import type { Run } from './run.js';
 import { setTimer } from './timers.js';
-import { branchOf, itemsOf } from './values.js';
+import { branchFor, inputOf, itemsOf } from './values.js';
 import { beginWait } from './waits.js';
 import { nameOf, type Group } from './workflow.state.js';
 
@@ -24,6 +25,7 @@ export function work(run: Run): void {
 function enter(run: Run, path: string): void {
   const node = nodeAt(run.state.definition, path);
   try {
+    refuseOverBudget(run, path);
     begin(run, path, node);
   } catch (error) {
     if (!(error instanceof BadReferenceError)) throw error;
@@ -32,7 +34,9 @@ function enter(run: Run, path: string): void {
 }
 
 function begin(run: Run, path: string, node: WorkflowNode): void {
-  const { state, agenda } = run;
+  const { state, agenda, limits } = run;
+  const { workflowId } = state;
+  const { eventBytes } = limits;
   const child = (index: number) => agenda.push({ do: 'enter', path: childPath(path, index) });
   if (node.kind === 'task') return request(run, path, 'run', 1);
   if (node.kind !== 'sleep' && node.timeout !== undefined) {
@@ -47,15 +51,22 @@ function begin(run: Run, path: string, node: WorkflowNode): void {
     }
     case 'group':
       return beginGroup(run, path, node.members.length);
-    case 'forEach':
-      return beginGroup(run, path, itemsOf(state, path)?.length ?? 0);
+    case 'forEach': {
+      const items = itemsOf(state, path, eventBytes);
+      return beginGroup(run, path, items.length, items);
+    }
     case 'when': {
-      const branch = branchOf(state, path);
-      agenda.push(branch === undefined ? { do: 'leave', path } : { do: 'enter', path: branch });
+      const branch = branchFor(state, path, eventBytes);
+      run.emit(BranchTaken.of({ workflowId, path, ...(branch === undefined ? {} : { branch }) }));
+      if (branch === undefined) agenda.push({ do: 'leave', path });
+      else child(branch);
       return;
     }
     case 'fallback':
+      child(0);
+      return;
     case 'subWorkflow':
+      run.emit(SubWorkflowStarted.of({ workflowId, path, input: inputOf(state, path, eventBytes) }));
       child(0);
       return;
     case 'sleep':
@@ -65,13 +76,14 @@ function begin(run: Run, path: string, node: WorkflowNode): void {
   }
 }
 
-function beginGroup(run: Run, path: string, size: number): void {
+function beginGroup(run: Run, path: string, size: number, items?: Json[]): void {
   const { members } = run.limits;
   if (size > members) {
     const what = `${nameOf(run.state, path)}: ${size} members, and ${members} are allowed`;
     throw new BadReferenceError(`${what}; split them, or raise the limit`);
   }
-  run.emit(GroupStarted.of({ workflowId: run.state.workflowId, path, size }));
+  refuseOverBudget(run, path, { members: size });
+  run.emit(GroupStarted.of({ workflowId: run.state.workflowId, path, size, ...(items ? { items } : {}) }));
   memberEnded(run, path);
 }
 

@@ -43,6 +43,7 @@ export function forkFrom(state: StartedWorkflow, from: string): Fork | string {
     of,
     from,
     results: state.results.filter((_, path) => isEarlier(path)).toObject(),
+    branches: state.branches.filter((_, path) => isEarlier(path)).toObject(),
     ended: {
       ...state.ended.filter((_, path) => isEarlier(path)).toObject(),
       ...Object.fromEntries(earlier.map((path) => [path, 'succeeded' as const])),

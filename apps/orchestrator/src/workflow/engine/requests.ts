@@ -1,8 +1,10 @@
 import { TaskFailed, TaskRequested, TaskSucceeded, WorkflowStuck, type DataOf } from '@starter/contracts';
 import type { CompensationNode, Json } from '../definition/definition.js';
 import { durationMs } from '../definition/duration.js';
+import { sizeOf } from '../definition/json-size.js';
 import { nodeAt } from '../definition/node-path.js';
 import { BadReferenceError, resolve } from '../definition/reference.js';
+import { refuseOverBudget } from './budget.js';
 import { attemptsOf } from './compensations.js';
 import { requestIdOf } from './derived-id.js';
 import { mayRequest } from './rate-limits.js';
@@ -34,7 +36,8 @@ export function send(run: Run, path: string, purpose: Request['purpose'], attemp
   const requestId = requestIdOf(workflowId, path, purpose, attempt);
   try {
     const place = `${path} ${command}`;
-    const data = resolve(input, place, valuesAt(state, path)) as Record<string, Json>;
+    const data = resolve(input, place, valuesAt(state, path, run.limits.eventBytes)) as Record<string, Json>;
+    if (purpose === 'run') refuseOverBudget(run, path, { bytes: sizeOf(data) });
     // A command without a key makes an actor of its own, which has the command's id.
     const subject = key === undefined ? requestId : subjectOf(data[key], `${place}.${key}`);
     const sent = { requestId, attempt, command, commandVersion: version, subject, data };
@@ -48,13 +51,35 @@ export function send(run: Run, path: string, purpose: Request['purpose'], attemp
 }
 
 /** A reply says that the command was carried out. */
-export function succeed(run: Run, { path, purpose, attempt, requestId, state }: Request, result: Json): void {
+export function succeed(run: Run, sent: Request, result: Json): void {
+  const { path, purpose, requestId, state } = sent;
   // The first answer counts; what nobody has answered in time may be answered late.
   if (state !== 'requested' && state !== 'timedOut') return;
   const identity = { workflowId: run.state.workflowId, path, purpose, requestId };
-  const counts = isCurrent(run.state, { path, purpose, attempt, requestId });
+  const counts = isCurrent(run.state, sent);
+  const reason = whyNotKept(run, path, result);
+  if (reason !== undefined) {
+    // What it did is undone as after any failure; nobody asks for a result of something else.
+    if (counts && purpose === 'run') return failForGood(run, sent, { reason });
+    run.emit(TaskSucceeded.of({ ...identity, result: null, ...(counts ? {} : { late: true }) }));
+    return;
+  }
   run.emit(TaskSucceeded.of({ ...identity, result, ...(counts ? {} : { late: true }) }));
   if (counts && purpose === 'run') run.agenda.push({ do: 'leave', path });
+}
+
+/** Why a result cannot become part of the workflow; undefined when it can. */
+function whyNotKept(run: Run, path: string, result: Json): string | undefined {
+  const bytes = sizeOf(result);
+  const { eventBytes } = run.limits;
+  if (bytes > eventBytes) return `its result takes ${bytes} bytes, and ${eventBytes} are allowed; answer with less`;
+  try {
+    refuseOverBudget(run, path, { bytes });
+    return undefined;
+  } catch (error) {
+    if (error instanceof BadReferenceError) return error.message;
+    throw error;
+  }
 }
 
 /** A reply says that the command was not carried out, or none has come in time. */

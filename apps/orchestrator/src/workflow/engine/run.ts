@@ -11,8 +11,8 @@ export type Step =
   | { readonly do: 'leave'; readonly path: string }
   | { readonly do: 'fail'; readonly path: string; readonly reason: string };
 
-/** About so many events at most in one transaction: what is left waits for a message of its own. */
-const fullAt = 500;
+/** About so much at most in one transaction: what is left waits for a message of its own. */
+const fullAt = { events: 500, bytes: 4_000_000 };
 
 /**
  * One decision in the making: the events so far, and the state after them. What remains to be done waits on the agenda instead
@@ -38,7 +38,8 @@ export class Run {
   }
 
   get isFull(): boolean {
-    return this.events.length >= fullAt;
+    const { before, state, events } = this;
+    return events.length >= fullAt.events || state.spent.bytes - before.spent.bytes >= fullAt.bytes;
   }
 
   emit(event: Events[number]): void {

@@ -15,6 +15,8 @@ export type Timer =
   | { readonly kind: 'sleep' | 'deadline'; readonly path: string }
   /** Goes on with the revocations in a node that did not fit in one transaction; the request that is next. */
   | { readonly kind: 'revoke' | 'terminate'; readonly path: string; readonly next: string }
+  /** Goes on with an event for many nodes that did not fit in one transaction; so many have not received it. */
+  | { readonly kind: 'hand-out'; readonly arrival: number; readonly left: number }
   /** Goes on with the members of groups that did not fit in one transaction. */
   | { readonly kind: 'fill'; readonly number: number }
   /** The next tasks may be requested that share a rate limit. */
@@ -32,6 +34,8 @@ export function timerIdOf(timer: Timer): string {
     case 'revoke':
     case 'terminate':
       return [timer.kind, timer.path, timer.next].join('/');
+    case 'hand-out':
+      return [timer.kind, timer.arrival, timer.left].join('/');
     case 'fill':
       return [timer.kind, timer.number].join('/');
     case 'limit':
@@ -42,7 +46,7 @@ export function timerIdOf(timer: Timer): string {
 /** undefined for what is no id of a timer. */
 export function timerOf(timerId: string): Timer | undefined {
   const [, kind, path, purpose, attempt] =
-    /^(retry|timeout)\/([\d.]+)\/(run|compensate)\/(\d+)$|^(sleep|deadline)\/([\d.]+)$|^(revoke|terminate)\/([\d.]+)\/([\da-f-]{36})$|^(fill)\/(\d+)$|^(limit)\/(\d+)\/(.+)$/
+    /^(retry|timeout)\/([\d.]+)\/(run|compensate)\/(\d+)$|^(sleep|deadline)\/([\d.]+)$|^(revoke|terminate)\/([\d.]+)\/([\da-f-]{36})$|^(hand-out)\/(\d+)\/(\d+)$|^(fill)\/(\d+)$|^(limit)\/(\d+)\/(.+)$/
       .exec(timerId)
       ?.filter((part) => part !== undefined) ?? [];
   switch (kind) {
@@ -55,6 +59,8 @@ export function timerOf(timerId: string): Timer | undefined {
     case 'revoke':
     case 'terminate':
       return { kind, path: path as string, next: purpose as string };
+    case 'hand-out':
+      return { kind, arrival: Number(path), left: Number(purpose) };
     case 'fill':
       return { kind, number: Number(path) };
     case 'limit':

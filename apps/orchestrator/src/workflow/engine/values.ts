@@ -1,33 +1,64 @@
 import type { Json, WorkflowNode } from '../definition/definition.js';
 import { holds } from '../definition/condition.js';
-import { defaultLimits } from '../definition/limits.js';
-import { anyItem, childPath, nodeAt, nodesDownTo, rootPath, type PlacedNode } from '../definition/node-path.js';
+import { anyItem, childPath, nodeAt, nodesDownTo, rootPath } from '../definition/node-path.js';
 import { BadReferenceError, resolve, type Target, type Values } from '../definition/reference.js';
 import type { StartedWorkflow } from './workflow.state.js';
 
-/** The values that references in the node at this path are resolved from. */
-export function valuesAt(state: StartedWorkflow, path: string): Values {
-  const nodes = nodesDownTo(state.definition, path);
-  const above = nodes.slice(0, -1);
+/** Inputs of sub-workflows that have not begun yet, by path, as far as they are known by now; each is put together once. */
+export type InputsAhead = Map<string, Json | undefined>;
+
+/**
+ * The values that references in the node at this path are resolved from.
+ * @param mostBytes of what is put together
+ * @param ahead looks into sub-workflows that have not begun
+ */
+export function valuesAt(state: StartedWorkflow, path: string, mostBytes: number, ahead?: InputsAhead): Values {
+  const above = nodesDownTo(state.definition, path).slice(0, -1);
   const host = above.findLast(({ node }) => node.kind === 'subWorkflow');
-  if (!host) return scopeOf(state, path, { definition: state.definition, base: rootPath, input: () => state.input });
-  const { node, path: hostPath } = host as PlacedNode & { node: WorkflowNode & { kind: 'subWorkflow' } };
-  return scopeOf(state, path, {
-    definition: node.definition,
-    base: childPath(hostPath, 0),
-    // Put together for each reference: it is the same each time, because what it refers to has ended.
-    input: () => resolve(node.input, `${hostPath} subWorkflow`, valuesAt(state, hostPath)),
-  });
+  const scope =
+    host?.node.kind === 'subWorkflow'
+      ? {
+          definition: host.node.definition,
+          base: childPath(host.path, 0),
+          input: () => state.inputs.get(host.path) ?? (ahead && inputAhead(state, host.path, mostBytes, ahead)),
+        }
+      : { definition: state.definition, base: rootPath, input: () => state.input };
+  return scopeOf(state, path, mostBytes, scope);
+}
+
+function inputAhead(state: StartedWorkflow, path: string, mostBytes: number, ahead: InputsAhead): Json | undefined {
+  if (!ahead.has(path)) {
+    // Should something in it not be known yet, nobody has to try again.
+    ahead.set(path, undefined);
+    ahead.set(path, inputOf(state, path, mostBytes, ahead));
+  }
+  return ahead.get(path);
+}
+
+/**
+ * What `input` means in a sub-workflow.
+ * @throws BadReferenceError
+ */
+export function inputOf(
+  state: StartedWorkflow,
+  path: string,
+  mostBytes: number,
+  ahead?: InputsAhead,
+): Record<string, Json> {
+  const node = nodeAt(state.definition, path);
+  if (node.kind !== 'subWorkflow') throw new Error(`${path} is no subWorkflow, and has no input of its own`);
+  const values = valuesAt(state, path, mostBytes, ahead);
+  return resolve(node.input, `${path} subWorkflow`, values) as Record<string, Json>;
 }
 
 interface Scope {
   readonly definition: WorkflowNode;
   /** Path of its root. */
   readonly base: string;
-  readonly input: () => Json;
+  readonly input: () => Json | undefined;
 }
 
-function scopeOf(state: StartedWorkflow, path: string, { definition, base, input }: Scope): Values {
+function scopeOf(state: StartedWorkflow, path: string, mostBytes: number, { definition, base, input }: Scope): Values {
   // A reference reads the place that is nearest: for `*` that is the item in which the node itself is.
   const indexes = path.split('.').slice(base.split('.').length - 1);
   const placeOf = (target: string) => {
@@ -41,7 +72,7 @@ function scopeOf(state: StartedWorkflow, path: string, { definition, base, input
     const index = path.split('.')[place.split('.').length];
     return state.groups.get(place)?.items?.[Number(index)];
   };
-  return { definition, mostBytes: defaultLimits.eventBytes, start };
+  return { definition, mostBytes, start };
 }
 
 /** Result of a node that has ended; undefined when it has none yet. */
@@ -77,26 +108,32 @@ export function resultsOfMembers(state: StartedWorkflow, path: string): Json[] {
   });
 }
 
-/**
- * The branch that a `when` takes; undefined when it has none for this case.
- * @throws BadReferenceError
- */
+/** The branch that a `when` has taken; undefined when it had none for its case. */
 export function branchOf(state: StartedWorkflow, path: string): string | undefined {
-  const node = nodeAt(state.definition, path);
-  if (node.kind !== 'when') throw new Error(`${path} is no when, and has no branches`);
-  if (holds(node.condition, `${path} when`, valuesAt(state, path))) return childPath(path, 0);
-  return node.otherwise ? childPath(path, 1) : undefined;
+  const branch = state.branches.get(path) ?? undefined;
+  return branch === undefined ? undefined : childPath(path, branch);
 }
 
 /**
- * The items of a forEach; undefined for any other node.
+ * The number of the branch that a `when` takes; undefined when it has none for this case.
  * @throws BadReferenceError
  */
-export function itemsOf(state: StartedWorkflow, path: string): readonly Json[] | undefined {
+export function branchFor(state: StartedWorkflow, path: string, mostBytes: number): number | undefined {
   const node = nodeAt(state.definition, path);
-  if (node.kind !== 'forEach') return undefined;
+  if (node.kind !== 'when') throw new Error(`${path} is no when, and has no branches`);
+  if (holds(node.condition, `${path} when`, valuesAt(state, path, mostBytes))) return 0;
+  return node.otherwise ? 1 : undefined;
+}
+
+/**
+ * The items of a forEach.
+ * @throws BadReferenceError
+ */
+export function itemsOf(state: StartedWorkflow, path: string, mostBytes: number): Json[] {
+  const node = nodeAt(state.definition, path);
+  if (node.kind !== 'forEach') throw new Error(`${path} is no forEach, and has no items`);
   const place = `${path} forEach.items`;
-  const items = resolve(node.items, place, valuesAt(state, path));
+  const items = resolve(node.items, place, valuesAt(state, path, mostBytes));
   if (!Array.isArray(items)) throw new BadReferenceError(`${place}: is no array; refer to one`);
   return items;
 }

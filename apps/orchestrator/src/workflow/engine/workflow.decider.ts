@@ -29,6 +29,8 @@ import {
 } from '@starter/event-sourcing';
 import { readDefinition } from '../definition/check-definition.js';
 import { defaultLimits, type WorkflowLimits } from '../definition/limits.js';
+import { sizeOf } from '../definition/json-size.js';
+import { membersProblem } from '../definition/members.js';
 import { rootPath } from '../definition/node-path.js';
 import { attemptsOf, isUndone, nextToUndo } from './compensations.js';
 import { derivedId } from './derived-id.js';
@@ -41,7 +43,7 @@ import { revokeOpen } from './revocations.js';
 import { Run } from './run.js';
 import { timerOf } from './timers.js';
 import { resultOf } from './values.js';
-import { deliver, expectFromStart, isAwaited } from './waits.js';
+import { deliver, expectFromStart, handOut, isAwaited } from './waits.js';
 import { whyNotCancelled } from './operations.js';
 import { isActive, nameOf, started, type Request, type StartedWorkflow, type WorkflowState } from './workflow.state.js';
 
@@ -79,9 +81,12 @@ export function workflowActor(limits: WorkflowLimits = defaultLimits): Actor<Wor
 
 export const workflowInstance = workflowActor();
 
-function start(data: DataOf<typeof StartWorkflow>, limits: WorkflowLimits): Decision {
-  const read = readDefinition(data.definition, limits);
+function start(command: DataOf<typeof StartWorkflow>, limits: WorkflowLimits): Decision {
+  const read = readDefinition(command.definition, limits);
   if ('problems' in read) return reject(`the definition cannot run: ${read.problems.join('; ')}`);
+  const data = { ...command, definition: read.definition };
+  const tooMany = membersProblem(read.definition, data.input, limits);
+  if (tooMany !== undefined) return reject(`the definition cannot run: ${tooMany}`);
   // The time of its event is not known yet; nothing is decided by it.
   const run = new Run(started(data, 0), limits);
   expectFromStart(run);
@@ -124,6 +129,8 @@ function fire(run: Run, timerId: string): string | void {
       if (isActive(run.state, path)) run.agenda.push({ do: 'fail', path, reason });
       return;
     }
+    case 'hand-out':
+      return handOut(run, timer.arrival, work);
     case 'limit':
       for (const [path, attempt] of nextPortion(run, timer)) send(run, path, 'run', attempt);
       return;
@@ -179,7 +186,9 @@ function end(run: Run): void {
   const outcome = ended.get(rootPath) ?? (run.rootLeft ? 'succeeded' : undefined);
   if (outcome === 'failed' && status === 'compensating') run.emit(WorkflowFailed.of({ workflowId, reason }));
   if (outcome === 'succeeded' && status === 'running') {
-    run.emit(WorkflowCompleted.of({ workflowId, result: resultOf(run.state, rootPath) ?? null }));
+    const result = resultOf(run.state, rootPath) ?? null;
+    const fits = sizeOf(result) <= run.limits.eventBytes;
+    run.emit(WorkflowCompleted.of({ workflowId, ...(fits ? { result } : {}) }));
   }
 }
 

@@ -1,6 +1,5 @@
 import type {
   DataOf,
-  GroupStarted,
   NodeEnded,
   TaskFailed,
   TaskRequested,
@@ -11,12 +10,12 @@ import type {
   WorkflowStuck,
 } from '@starter/contracts';
 import { Map, OrderedSet, Set, type List } from 'immutable';
-import { workflowNode, type Json, type WorkflowNode } from '../definition/definition.js';
+import type { Json, WorkflowNode } from '../definition/definition.js';
 import { nodesDownTo, placeIn, rootPath } from '../definition/node-path.js';
 import { noCompensations, register, requestedAgain, undo, type Compensations } from './compensations.js';
 import { openRequests, type OpenRequests } from './open-requests.js';
 import type { LimitInUse } from './rate-limits.js';
-import { itemsOf, resultsOfMembers } from './values.js';
+import { nothingSpent, type Spent } from './spent.js';
 
 /** One command that was sent, and what came of it. */
 export interface Request {
@@ -49,6 +48,14 @@ export interface Group {
   readonly items?: readonly Json[];
 }
 
+/** An event that came for several nodes at once. */
+export interface Arrival {
+  readonly correlation: string;
+  readonly data: Json;
+  /** Paths of those that have not received it yet. */
+  readonly waiting: OrderedSet<string>;
+}
+
 /** Its maps share their structure from one state to the next, so that an update costs the same however much is in them. */
 export interface StartedWorkflow {
   readonly status: 'running' | 'compensating' | 'completed' | 'failed' | 'stuck';
@@ -72,6 +79,10 @@ export interface StartedWorkflow {
   /** How nodes ended, by path: all that failed, and those that `NodeEnded` tells. */
   readonly ended: Map<string, DataOf<typeof NodeEnded>['outcome']>;
   readonly groups: Map<string, Group>;
+  /** The child that each `when` took, by path; null = it had none for its case. */
+  readonly branches: Map<string, number | null>;
+  /** Of sub-workflows, by path. */
+  readonly inputs: Map<string, Readonly<Record<string, Json>>>;
   /** Paths of groups with members that have not begun; the last one goes on first. */
   readonly unfilled: OrderedSet<string>;
   /** Id of the timer that goes on with them; none is needed while there are none. */
@@ -84,11 +95,16 @@ export interface StartedWorkflow {
   readonly awaited: Map<string, OrderedSet<string>>;
   /** Events for which no node has waited yet, oldest first, by correlation; none is empty. */
   readonly kept: Map<string, List<Json>>;
+  /** By number. */
+  readonly arrivals: Map<number, Arrival>;
+  /** How many there were. */
+  readonly arrived: number;
   /** Rate limits that are counted now. */
   readonly limits: Map<string, LimitInUse>;
   /** How many timers of theirs there were: each has a number of its own. */
   readonly limitTimers: number;
   readonly compensations: Compensations;
+  readonly spent: Spent;
   /** Why it failed. */
   readonly reason?: string;
   /** Why it is stuck, or was. */
@@ -104,7 +120,8 @@ export const started = (
   status: 'running',
   workflowId,
   workflow,
-  definition: workflowNode.parse(definition),
+  // Checked when it started. Read strictly again, what was allowed then could strand it.
+  definition: definition as WorkflowNode,
   input,
   startedAt: at,
   ...(fork ? { firstStep: placeIn(fork.from)?.index ?? 0 } : {}),
@@ -113,14 +130,19 @@ export const started = (
   results: Map(Object.entries(fork?.results ?? {})),
   ended: Map(Object.entries(fork?.ended ?? {})),
   groups: Map(),
+  branches: Map(Object.entries(fork?.branches ?? {})),
+  inputs: Map(),
   unfilled: OrderedSet(),
   waiting: Set(),
   expected: Map(),
   awaited: Map(),
   kept: Map(),
+  arrivals: Map(),
+  arrived: 0,
   limits: Map(),
   limitTimers: 0,
   compensations: noCompensations,
+  spent: nothingSpent,
 });
 
 export function taskRequested(state: StartedWorkflow, data: DataOf<typeof TaskRequested>, at: number): StartedWorkflow {
@@ -181,31 +203,6 @@ export function taskFailed(state: StartedWorkflow, data: DataOf<typeof TaskFaile
 
 export function taskRevoked(state: StartedWorkflow, { requestId }: DataOf<typeof TaskRevoked>): StartedWorkflow {
   return settled(state, requestId, { revoked: true });
-}
-
-export const groupStarted = (state: StartedWorkflow, { path, size }: DataOf<typeof GroupStarted>): StartedWorkflow => {
-  const items = itemsOf(state, path);
-  const group = { size, begun: 0, succeeded: 0, failed: 0, ...(items ? { items } : {}) };
-  const next = begun({ ...state, groups: state.groups.set(path, group) }, path);
-  return size > 0 ? { ...next, unfilled: next.unfilled.add(path) } : next;
-};
-
-export function nodeEnded(state: StartedWorkflow, data: DataOf<typeof NodeEnded>): StartedWorkflow {
-  const { path, outcome, reason = 'unknown' } = data;
-  const next = begun(state, path);
-  if (outcome === 'failed') return failed(next, path, reason);
-  const ended = {
-    ...next,
-    ended: next.ended.set(path, outcome),
-    unfilled: next.unfilled.delete(path),
-    waiting: next.waiting.delete(path),
-  };
-  if (outcome === 'cancelled') return ended;
-  // Put together once; whoever refers to it later finds it.
-  const whole = state.groups.has(path)
-    ? { ...ended, results: ended.results.set(path, resultsOfMembers(state, path)) }
-    : ended;
-  return counted(whole, path, 'succeeded');
 }
 
 /** Timers are kept as rows; the state knows only of the one that fills groups. */
@@ -277,7 +274,7 @@ export function begun(state: StartedWorkflow, path: string): StartedWorkflow {
   return groups === state.groups ? state : { ...state, groups, unfilled };
 }
 
-function failed(state: StartedWorkflow, path: string, reason: string): StartedWorkflow {
+export function failed(state: StartedWorkflow, path: string, reason: string): StartedWorkflow {
   const next = counted(
     {
       ...state,

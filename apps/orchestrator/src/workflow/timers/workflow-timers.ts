@@ -1,4 +1,6 @@
 import {
+  BranchTaken,
+  EventArrived,
   EventAwaited,
   EventExpected,
   EventKept,
@@ -6,6 +8,7 @@ import {
   GroupStarted,
   LimitRested,
   NodeEnded,
+  SubWorkflowStarted,
   TaskDeferred,
   TaskFailed,
   TaskRequested,
@@ -56,6 +59,7 @@ export const workflowTimers = defineProjection('workflow-timers', {
     ),
     project(WorkflowCompleted, remove),
     project(WorkflowFailed, remove),
+    ignore(BranchTaken, SubWorkflowStarted, EventArrived),
     ignore(WorkflowStarted, TaskRequested, TaskRevoked, TaskSucceeded, TaskFailed, GroupStarted, NodeEnded),
     ignore(
       TaskDeferred,
