@@ -1,3 +1,5 @@
+export * from './publish-errors.js';
+
 /** The message does not fit its schema; no retry can mend it. */
 export class ValidationError extends Error {
   override readonly name = 'ValidationError';
@@ -22,16 +24,6 @@ export class TerminalError extends Error {
 export class UnknownVersionError extends Error {
   // The error type of its dead letters, beside `UnknownType`.
   override readonly name = 'UnknownVersion';
-}
-
-/** No queue is bound for the command: the sender or the deployment is wrong. The command was not accepted. */
-export class UnroutableError extends Error {
-  override readonly name = 'UnroutableError';
-}
-
-/** The transport was closed or lost its connection before the broker confirmed. The outcome is unknown: send again. */
-export class NotConfirmedError extends Error {
-  override readonly name = 'NotConfirmedError';
 }
 
 /** The bytes can never become a message, however often they are read; they go to the dead letters as they are. */

@@ -1,17 +1,18 @@
 import { isUtf8 } from 'node:buffer';
-import { ValidationError, UndecodableError } from '../errors.js';
+import { InvalidMessageError, UndecodableError } from '../errors.js';
 import type { Message, ReplyAddress } from '../message.js';
+import { encodeJson } from '../transport/encode-json.js';
 import type { EventRecord, RecordHeaders } from '../transport/event-record.js';
 
 /**
  * CloudEvents 1.0, binary mode of the Kafka binding: the key is the subject, the value is the JSON of `data`, everything
  * else stands in `ce_` headers. The names of our extension attributes are lower-case alphanumerics, as CloudEvents asks.
- * @throws ValidationError when the message has no subject
+ * @throws InvalidMessageError when the message has no subject, or its data is not JSON
  */
 export function encodeCloudEvent(message: Message): EventRecord & { readonly key: Buffer; readonly value: Buffer } {
   const { subject } = message;
   if (!subject) {
-    throw new ValidationError(
+    throw new InvalidMessageError(
       `message ${message.id} (${message.type}) has no subject: set it to the stream id, it is the key of the event`,
     );
   }
@@ -33,9 +34,7 @@ export function encodeCloudEvent(message: Message): EventRecord & { readonly key
     headers['ce_replyto'] = message.replyTo.address;
     headers['ce_replysubject'] = message.replyTo.subject;
   }
-  // What JSON cannot express (undefined) reads as null everywhere.
-  const json = JSON.stringify(message.data) ?? 'null';
-  return { key: Buffer.from(subject), value: Buffer.from(json), headers };
+  return { key: Buffer.from(subject), value: encodeJson(message), headers };
 }
 
 /**

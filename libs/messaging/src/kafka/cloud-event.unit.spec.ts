@@ -1,4 +1,4 @@
-import { ValidationError } from '../errors.js';
+import { InvalidMessageError } from '../errors.js';
 import { createMessage } from '../message.js';
 import { UndecodableError } from '../errors.js';
 import { decodeCloudEvent, encodeCloudEvent } from './cloud-event.js';
@@ -55,7 +55,7 @@ it('names its attributes as CloudEvents allows: lower-case letters and digits', 
 
 it('refuses a message without a subject', () => {
   const { subject: _, ...rest } = message;
-  expect(() => encodeCloudEvent(rest)).toThrow(ValidationError);
+  expect(() => encodeCloudEvent(rest)).toThrow(InvalidMessageError);
   expect(() => encodeCloudEvent({ ...message, subject: '' })).toThrow('has no subject');
 });
 

@@ -1,6 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { TransientError, ValidationError } from '../errors.js';
-import { silentLogger, type Logger } from '../logger.js';
+import {
+  MessageTooLargeError,
+  NotConfirmedError,
+  publishResults,
+  TerminalError,
+  TransientError,
+  UnroutableError,
+} from '../errors.js';
+import { errorText, silentLogger, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
 import { deadLetterRecord, type DeadLetterHandler } from '../transport/dead-letter.js';
 import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
@@ -11,6 +18,7 @@ import {
   type SubscribeOptions,
   type TopicDeclaration,
 } from '../transport/event-transport.js';
+import { publishEncoded } from '../transport/publish-encoded.js';
 import { partitionOfKey } from '../transport/partition-of-key.js';
 import { encodeCloudEvent } from './cloud-event.js';
 import type { KafkaConnection } from './kafka-client.js';
@@ -87,12 +95,24 @@ class KafkaEventTransport implements EventTransport {
   }
 
   async publish(topic: string, messages: readonly Message[]): Promise<RecordPosition[]> {
-    const records = messages.map((message) => this.encode(message));
-    const partitions = await this.topics.partitionsOf(topic);
-    return this.producer.send(
-      topic,
-      records.map((record) => ({ ...record, partition: partitionOfKey(record.key, partitions) })),
+    return publishEncoded(
+      messages,
+      (message) => this.encode(message),
+      async (records) => {
+        const partitions = await this.partitionsOf(topic);
+        const placed = records.map((record) => ({ ...record, partition: partitionOfKey(record.key, partitions) }));
+        return this.producer.send(topic, placed).catch((error: unknown) => publishResults(error, placed.length));
+      },
     );
+  }
+
+  private async partitionsOf(topic: string): Promise<number> {
+    try {
+      return await this.topics.partitionsOf(topic);
+    } catch (error) {
+      if (error instanceof TerminalError) throw new UnroutableError(error.message, { cause: error });
+      throw new NotConfirmedError(`nothing was written to ${topic}: ${errorText(error)}`, { cause: error });
+    }
   }
 
   async subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer> {
@@ -142,7 +162,7 @@ class KafkaEventTransport implements EventTransport {
     const record = encodeCloudEvent(message);
     const bytes = sizeOf(record);
     if (bytes <= maxRecordBytes) return record;
-    throw new ValidationError(
+    throw new MessageTooLargeError(
       `message ${message.id} (${message.type}) takes ${bytes} bytes, more than the ${maxRecordBytes} of maxRecordBytes: ` +
         'publish a reference to the data, or raise that and the max.message.bytes of the topic',
     );

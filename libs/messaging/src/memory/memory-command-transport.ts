@@ -1,7 +1,7 @@
 import { NotConfirmedError, TerminalError } from '../errors.js';
 import { silentLogger, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
-import { encodeAmqp, type AmqpMessage } from '../rabbitmq/amqp-envelope.js';
+import { encodeAmqp, refuseAddress, type AmqpMessage } from '../rabbitmq/amqp-envelope.js';
 import { handling, takingDeadLetters, type OutcomePublisher, type Work } from '../rabbitmq/delivery-outcome.js';
 import { deadLetterQueue } from '../rabbitmq/queue-names.js';
 import {
@@ -49,6 +49,7 @@ export class MemoryCommandTransport implements CommandTransport, OutcomePublishe
   async send(message: Message, options: SendOptions = {}): Promise<void> {
     const { exchange = commandsExchange, routingKey = message.type } = options;
     const encoded = encodeAmqp(message);
+    refuseAddress(exchange, routingKey);
     await this.whenConnected(`Message ${message.id} was not sent`);
     this.broker.publish(exchange, routingKey, encoded);
   }

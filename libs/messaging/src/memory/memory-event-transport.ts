@@ -1,4 +1,4 @@
-import { NotConfirmedError } from '../errors.js';
+import { NotConfirmedError, UnroutableError } from '../errors.js';
 import type { Flow } from '../flow/flow-gate.js';
 import { encodeCloudEvent } from '../kafka/cloud-event.js';
 import { silentLogger, type Logger } from '../logger.js';
@@ -14,6 +14,8 @@ import {
   type TopicDeclaration,
 } from '../transport/event-transport.js';
 import { GroupMember } from '../transport/group-member.js';
+import { publishEncoded } from '../transport/publish-encoded.js';
+import { missingTopic } from '../transport/topic-problems.js';
 import { partitionOfKey } from '../transport/partition-of-key.js';
 import { absentTopic } from '../transport/topic-problems.js';
 import type { MemoryConsumerGroup } from './memory-consumer-group.js';
@@ -44,15 +46,17 @@ export class MemoryEventTransport implements EventTransport {
   }
 
   async publish(topic: string, messages: readonly Message[]): Promise<RecordPosition[]> {
-    const records = messages.map(encodeCloudEvent);
-    await this.untilConnected();
-    const partitions = this.log.partitionsOf(topic);
-    const positions = records.map((record) => {
-      const partition = partitionOfKey(record.key, partitions);
-      return { topic, partition, offset: String(this.log.append(topic, partition, record)) };
+    return publishEncoded(messages, encodeCloudEvent, async (records) => {
+      await this.untilConnected();
+      if (!this.log.has(topic)) throw new UnroutableError(missingTopic(topic));
+      const partitions = this.log.partitionsOf(topic);
+      const positions = records.map((record) => {
+        const partition = partitionOfKey(record.key, partitions);
+        return { topic, partition, offset: String(this.log.append(topic, partition, record)) };
+      });
+      this.log.wake(topic);
+      return positions;
     });
-    this.log.wake(topic);
-    return positions;
   }
 
   async subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer> {

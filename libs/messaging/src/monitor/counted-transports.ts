@@ -1,3 +1,4 @@
+import { publishResults } from '../errors.js';
 import type { CommandTransport } from '../transport/command-transport.js';
 import type { EventTransport } from '../transport/event-transport.js';
 
@@ -43,6 +44,10 @@ export function countedEvents(transport: EventTransport, listener: PublicationLi
         for (const { type } of messages) listener.published('event', type);
         return positions;
       } catch (error) {
+        publishResults(error, messages.length).forEach((result, index) => {
+          const { type = '' } = messages[index] ?? {};
+          if (!(result instanceof Error)) listener.published('event', type);
+        });
         listener.failed('event');
         throw error;
       }

@@ -1,8 +1,9 @@
 import { isUtf8 } from 'node:buffer';
 import { inspect } from 'node:util';
-import { UndecodableError } from '../errors.js';
+import { InvalidMessageError, UndecodableError } from '../errors.js';
 import type { Message } from '../message.js';
 import type { Outcome } from '../outcome.js';
+import { encodeJson } from '../transport/encode-json.js';
 import { longestReason } from '../transport/dead-letter.js';
 import { deadLetterHeaders } from '../transport/delivery.js';
 
@@ -29,10 +30,10 @@ export interface AmqpMessage {
 
 const persistent = 2;
 
-/** @throws TypeError when the data is not JSON (a cycle, a bigint) */
+/** @throws InvalidMessageError when the data is not JSON (a cycle, a bigint) */
 export function encodeAmqp(message: Message): AmqpMessage {
-  return {
-    content: Buffer.from(JSON.stringify(message.data ?? null)),
+  const encoded: AmqpMessage = {
+    content: encodeJson(message),
     properties: {
       messageId: message.id,
       type: message.type,
@@ -56,6 +57,45 @@ export function encodeAmqp(message: Message): AmqpMessage {
       },
     },
   };
+  refuseUnwritable(message, encoded.properties);
+  return encoded;
+}
+
+/** AMQP's short strings, in bytes. */
+const longestText = 255;
+/** Where amqplib encodes the header table: a larger one finds no room. Less what names and types of the headers take. */
+const longestHeaders = 64 * 1024 - 1024;
+
+/** @throws InvalidMessageError naming the address that is too long to be written */
+export function refuseAddress(exchange: string, routingKey: string): void {
+  refuseLong('exchange', exchange);
+  refuseLong('routing key', routingKey);
+}
+
+function refuseUnwritable(message: Message, properties: AmqpProperties): void {
+  refuseLong('id', message.id);
+  refuseLong('type', message.type);
+  refuseLong('source', message.source);
+  refuseLong('correlationId', message.correlationId);
+  refuseLong('replyTo.address', message.replyTo?.address);
+  if (Number.isNaN(properties.timestamp)) {
+    throw new InvalidMessageError(`time "${message.time}" of message ${message.id} is no instant: set ISO 8601`);
+  }
+  const { subject = '', causationId = '', traceparent = '', replyTo, time } = message;
+  const headers = subject + causationId + traceparent + (replyTo?.subject ?? '') + time;
+  if (headers.length <= longestHeaders / 3 || Buffer.byteLength(headers) <= longestHeaders) return;
+  throw new InvalidMessageError(
+    `subject, causationId, traceparent and replyTo.subject of message ${message.id} take ${Buffer.byteLength(headers)} bytes, together they may take ${longestHeaders}: shorten them`,
+  );
+}
+
+function refuseLong(field: string, text: string | undefined): void {
+  if (text === undefined || text.length <= longestText / 3) return;
+  const bytes = Buffer.byteLength(text);
+  if (bytes <= longestText) return;
+  throw new InvalidMessageError(
+    `${field} "${text.slice(0, 40)}…" takes ${bytes} bytes, AMQP carries up to ${longestText}: shorten it`,
+  );
 }
 
 /**

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { IllegalOperationError, type ConfirmChannel, type Message as AmqpReturn, type Options } from 'amqplib';
-import { NotConfirmedError, UnroutableError } from '../errors.js';
+import { InvalidMessageError, NotConfirmedError, UnroutableError } from '../errors.js';
 import { LinkedQueue } from '../linked-queue.js';
 import type { AmqpMessage } from './amqp-envelope.js';
 
@@ -46,7 +46,7 @@ export class ConfirmedPublisher {
   }
 
   /**
-   * @throws UnroutableError when no queue is bound
+   * @throws RefusedError when the message cannot be taken: UnroutableError when no queue is bound
    * @throws NotConfirmedError when it is unknown whether the broker has it
    */
   publish(exchange: string, routingKey: string, message: AmqpMessage): Promise<void> {
@@ -119,7 +119,7 @@ export class ConfirmedPublisher {
         this.queue.unshift(publication);
         this.channel = undefined;
       } else {
-        publication.reject(error as Error);
+        publication.reject(unencodable(message, error));
       }
     }
   }
@@ -192,6 +192,13 @@ export class ConfirmedPublisher {
 }
 
 const nameOf = ({ properties }: AmqpMessage): string => `${properties.type ?? ''} ${properties.messageId ?? ''}`.trim();
+
+/** amqplib encodes a message before it writes any of it, so nothing of this one has left. */
+const unencodable = (message: AmqpMessage, error: unknown): InvalidMessageError =>
+  new InvalidMessageError(
+    `Message ${nameOf(message).slice(0, 300)} cannot be written as AMQP (${(error as Error).message}); ids, types, sources and addresses take up to 255 bytes, all headers together 64 KiB`,
+    { cause: error },
+  );
 
 const notConfirmed = (message: AmqpMessage, problem: string, remedy: string): NotConfirmedError =>
   new NotConfirmedError(

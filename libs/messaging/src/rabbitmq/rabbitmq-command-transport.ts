@@ -13,7 +13,7 @@ import {
 } from '../transport/command-transport.js';
 import type { DeadLetterHandler } from '../transport/dead-letter.js';
 import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
-import { encodeAmqp, type AmqpMessage } from './amqp-envelope.js';
+import { encodeAmqp, refuseAddress, type AmqpMessage } from './amqp-envelope.js';
 import { ConfirmedPublisher } from './confirmed-publisher.js';
 import { handling, takingDeadLetters, type OutcomePublisher, type Work } from './delivery-outcome.js';
 import { KeptOpen } from './kept-open.js';
@@ -133,6 +133,7 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
   async send(message: Message, options: SendOptions = {}): Promise<void> {
     const { exchange = commandsExchange, routingKey = message.type } = options;
     const encoded = encodeAmqp(message);
+    refuseAddress(exchange, routingKey);
     await this.exchangeExists(exchange, message.id);
     await this.publisher.publish(exchange, routingKey, encoded);
   }

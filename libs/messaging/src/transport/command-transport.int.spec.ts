@@ -320,8 +320,34 @@ describe.each([memory, ...(rabbitMqUrl ? [rabbitMq(rabbitMqUrl)] : [])])('comman
         'fulfilled',
       ]);
       expect((results[1] as PromiseRejectedResult).reason).toBeInstanceOf(UnroutableError);
+      expect((results[1] as PromiseRejectedResult).reason).toMatchObject({ blames: 'destination' });
       expect((results[3] as PromiseRejectedResult).reason).toBeInstanceOf(UnroutableError);
       expect(await drain(queue)).toEqual([1, 2, 3]);
+    });
+
+    it('refuses exactly what cannot be written, whatever is under way beside it', async () => {
+      const queue = await declareQueue();
+      const cycle: Record<string, unknown> = { n: 0 };
+      cycle['self'] = cycle;
+      const long = 'é'.repeat(128);
+      const bad = [
+        transport.send(command(queue, { id: long })),
+        transport.send(command(queue, { source: long })),
+        transport.send(command(queue, { correlationId: long })),
+        transport.send(command(queue, { replyTo: { address: long, subject: 's' } })),
+        transport.send(command(queue), { routingKey: long }),
+        transport.send(command(queue), { exchange: long }),
+        transport.send(command(queue, { time: 'yesterday' })),
+        transport.send(command(queue, { traceparent: 'x'.repeat(70_000) })),
+        transport.send(command(queue, { subject: 's'.repeat(40_000), causationId: 'c'.repeat(40_000) })),
+        transport.send(command(queue, { data: cycle })),
+      ];
+      const good = Array.from({ length: 20 }, (_, n) => transport.send(command(queue, { data: { n } })));
+      for (const outcome of await Promise.allSettled(bad)) {
+        expect(outcome).toMatchObject({ reason: { name: 'InvalidMessageError', blames: 'message' } });
+      }
+      await Promise.all(good);
+      expect(await drain(queue)).toEqual(good.map((_, n) => n));
     });
 
     it('rejects once the transport is closed', async () => {

@@ -55,8 +55,8 @@ export interface CommandTransport {
   declare(topology: Topology): Promise<void>;
   /**
    * Resolves once the broker has confirmed the message as stored in every queue it was routed to.
-   * @throws UnroutableError when no queue is bound for it
-   * @throws NotConfirmedError when it is unknown whether the broker has it
+   * @throws RefusedError when the broker, or the client on its behalf, refuses this message: UnroutableError when no queue is bound
+   * @throws NotConfirmedError when it is unknown whether the broker has it; nothing else
    */
   send(message: Message, options?: SendOptions): Promise<void>;
   /** The queue must have been declared. */

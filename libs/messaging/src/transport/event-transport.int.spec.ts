@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import kafkajs from 'kafkajs';
 import { startKafka } from '@starter/local-backends';
-import { NotConfirmedError, TerminalError, ValidationError } from '../errors.js';
+import { InvalidMessageError, NotConfirmedError, publishResults, RefusedError, UnroutableError } from '../errors.js';
 import { consumerGroupId } from '../kafka/consumer-group-id.js';
 import { connectKafka } from '../kafka/kafka-event-transport.js';
 import { MemoryEventLog } from '../memory/memory-event-log.js';
@@ -424,11 +424,22 @@ describe.each(adapters)('event transport: $name', ({ open, openCrashing }) => {
       expect(numbers()).toEqual([1]);
     });
 
-    it('refuses a message without a key, and writes nothing of the call', async () => {
+    it('refuses exactly what cannot be written, and nothing overtakes it in its key', async () => {
       const topic = await newTopic(1);
       const { subject: _, ...keyless } = event('a');
-      await expect(transport.publish(topic, [event('a'), keyless])).rejects.toThrow(ValidationError);
-      expect(await log.read(topic)).toEqual([]);
+      const cycle: Record<string, unknown> = {};
+      cycle['self'] = cycle;
+      const messages = [event('a'), keyless, event('b', { data: cycle }), event('b'), event('c')];
+      const error: unknown = await transport.publish(topic, messages).catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(InvalidMessageError);
+      const results = publishResults(error, messages.length);
+      expect(results.map((result) => (result instanceof Error ? result.name : result.offset))).toEqual([
+        ...['0', 'InvalidMessageError', 'InvalidMessageError', 'NotConfirmedError', '1'],
+      ]);
+      expect(results.map((result) => result instanceof RefusedError && result.blames)).toEqual([
+        ...[false, 'message', 'message', false, false],
+      ]);
+      expect((await log.read(topic)).map(({ key }) => key)).toEqual(['a', 'c']);
     });
 
     it('resolves an empty call to nothing', async () => {
@@ -467,7 +478,7 @@ describe.each(adapters)('event transport: $name', ({ open, openCrashing }) => {
         `topic "${name}" has 3 partitions, fewer than the 4 that are declared. Raise it first ` +
           `(kafka-topics.sh --alter --topic ${name} --partitions 4)`,
       );
-      await expect(other.publish(fresh, [event('a')])).rejects.toThrow(TerminalError);
+      await expect(other.publish(fresh, [event('a')])).rejects.toThrow(UnroutableError);
     });
 
     it('follows a raise while it runs: publishes to the new partitions and reads them, what it has not settled included', async () => {
@@ -515,7 +526,9 @@ describe.each(adapters)('event transport: $name', ({ open, openCrashing }) => {
 
     it('says what to do about a topic to publish to that does not exist', async () => {
       const missing = `conformance-${randomUUID()}`;
-      await expect(transport.publish(missing, [event('a')])).rejects.toThrow(/does not exist: call declare/);
+      const publishing = transport.publish(missing, [event('a')]);
+      await expect(publishing).rejects.toThrow(/does not exist: call declare/);
+      await expect(publishing).rejects.toMatchObject({ name: 'UnroutableError', blames: 'destination' });
     });
 
     it('waits for a topic to consume that does not exist yet, says so, and reads it from its beginning', async () => {

@@ -40,8 +40,10 @@ export interface EventTransport {
   /**
    * Appends in the given order and resolves once all in-sync replicas have every message; the key is the message's subject.
    * The result has one position per message, in the order given.
-   * @throws ValidationError when a message has no subject
-   * @throws NotConfirmedError when it is unknown whether the broker has them; sending again may duplicate
+   * Rejects when one message or more is not stored; what became of each is told by `publishResults` of the error. Nothing
+   * is written behind a message of the same key that was refused.
+   * @throws RefusedError when a message is refused: it has no subject, is too large, its topic does not exist
+   * @throws NotConfirmedError when none is refused, but it is unknown whether the broker has all; sending again may duplicate
    */
   publish(topic: string, messages: readonly Message[]): Promise<RecordPosition[]>;
   /**
