@@ -100,3 +100,19 @@ it('discards with a reason, without personal data', async () => {
   expect(discarded).toMatchObject({ reason: 'a test', message: { data: { email: '[redacted]', name: '[redacted]' } } });
   expect(await rows('dead_letter')).toEqual([]);
 });
+
+it('lists what was discarded, and redrives it', async () => {
+  const id = await failed();
+  await database.dataSource.query(
+    `INSERT INTO inbox_discarded (consumer, message_id, kind, type, reason, message, redrivable)
+     SELECT consumer, id, kind, type, 'it was invalid', message, true FROM dead_letter`,
+  );
+  await database.dataSource.query('DELETE FROM dead_letter');
+  expect(await json('list')).toEqual([]);
+  expect(await json('list', '--status', 'discarded')).toMatchObject([
+    { id, status: 'discarded', reason: 'it was invalid' },
+  ]);
+  expect((await deadLetters('redrive', '--discarded', id)).out).toBe('1 redriven\n');
+  expect(await rows('outbox')).toMatchObject([{ address: 'user-service.commands', message: { id, redrives: 1 } }]);
+  expect(await rows('inbox_discarded')).toEqual([]);
+});

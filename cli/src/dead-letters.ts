@@ -21,6 +21,12 @@ const deadLetters = operatorCommand(
   'Shows the messages that a service could not handle, and has them tried again or gives them up.',
 );
 
+const status = () =>
+  new Option(
+    '--status <status>',
+    'open, or scheduled: on its way again, or discarded: given up as invalid, refused by a rule, or by an operator',
+  ).choices(['open', 'scheduled', 'discarded'] as const);
+
 /** A subcommand with the options that say which dead letters are meant. */
 const filtered = (name: string, description: string) =>
   deadLetters
@@ -37,12 +43,7 @@ const filtered = (name: string, description: string) =>
 filtered('list', 'the newest first')
   .option('-n, --lines <count>', 'how many', toWholeNumber, 20)
   .option('--after <place>', 'the page behind this one')
-  .addOption(
-    new Option('--status <status>', 'open, or on the way: redriven, or with a next attempt that is far off').choices([
-      'open',
-      'scheduled',
-    ] as const),
-  )
+  .addOption(status())
   .action((_, command) => {
     const { lines, after, status, ...options } = command.optsWithGlobals();
     return withDeadLetters(options, async (letters) => {
@@ -55,18 +56,20 @@ filtered('list', 'the newest first')
     });
   });
 
-filtered('groups', 'how many of each consumer, type and kind of error, and when').action((_, command) => {
-  const options = command.optsWithGlobals();
-  return withDeadLetters(options, async (letters) => {
-    const groups = await letters.groups(filterOf(options));
-    if (options.json) return print(groups.map(toLine));
-    const table = newTable('count', 'consumer', 'type', 'error', 'first', 'last');
-    for (const { count, consumer, type, errorType, first, last } of groups) {
-      table.push([count, consumer, type ?? '-', errorType, first, last]);
-    }
-    await print([table.toString()]);
+filtered('groups', 'how many of each consumer, type and kind of error, and when')
+  .addOption(status())
+  .action((_, command) => {
+    const { status, ...options } = command.optsWithGlobals();
+    return withDeadLetters(options, async (letters) => {
+      const groups = await letters.groups({ ...filterOf(options), status });
+      if (options.json) return print(groups.map(toLine));
+      const table = newTable('count', 'consumer', 'type', 'error', 'first', 'last');
+      for (const { count, consumer, type, errorType, first, last } of groups) {
+        table.push([count, consumer, type ?? '-', errorType, first, last]);
+      }
+      await print([table.toString()]);
+    });
   });
-});
 
 deadLetters
   .command('show')
@@ -87,7 +90,8 @@ deadLetters
 filtered('redrive', 'give them to their consumers again: these, those that fit, or all')
   .argument('[ids...]', 'of the messages')
   .option('--all', 'all that are open')
-  .option('--yes', 'also those that failed so long ago that they could take effect twice')
+  .option('--discarded', 'of those that were discarded, and not of those that are open')
+  .option('--yes', 'also those that could take effect twice, or out of their order')
   .addOption(
     new Option('--retention-days <days>', 'how long the inbox of the service remembers')
       .env('INBOX_RETENTION_DAYS')
@@ -98,7 +102,12 @@ filtered('redrive', 'give them to their consumers again: these, those that fit, 
     const options = command.optsWithGlobals();
     const dedupeRetentionMs = options.retentionDays * 86_400_000;
     return withDeadLetters({ ...options, dedupeRetentionMs }, async (letters) => {
-      const result = await letters.redrive(selectionOf(ids, options), { confirmOld: options.yes ?? false });
+      const confirmed = options.yes ?? false;
+      const chosen = selectionOf(ids, options);
+      const result = await letters.redrive(
+        options.discarded ? { ...(chosen === 'all' ? {} : chosen), status: 'discarded' } : chosen,
+        { confirmOld: confirmed, confirmLate: confirmed },
+      );
       const skipped = result.skipped > 0 ? `; ${result.skipped} cannot be: export and discard them` : '';
       await print([options.json ? toLine(result) : `${result.redriven} redriven${skipped}`]);
     });
@@ -117,11 +126,12 @@ filtered('discard', 'give them up: they are recorded with the reason, and whoeve
   });
 
 filtered('export', 'as lines of JSON, with their messages and their history')
+  .addOption(status())
   .option('--to <file>', 'where to; - is the standard output', '-')
   .action((_, command) => {
-    const { to, ...options } = command.optsWithGlobals();
+    const { to, status, ...options } = command.optsWithGlobals();
     return withDeadLetters(options, async (letters) => {
-      const lines = letters.lines(filterOf(options));
+      const lines = letters.lines({ ...filterOf(options), status });
       if (to === '-') return print(lines);
       const count = await writeFileOf(lines, resolve(to));
       await print([options.json ? toLine({ count, file: resolve(to) }) : `${count} dead letters in ${to}`]);
@@ -132,7 +142,7 @@ interface FilterOptions extends Omit<DeadLetterFilter, 'ids' | 'errorType' | 'st
   readonly error?: string | undefined;
 }
 
-function filterOf({ consumer, type, error, key, since, until, text }: FilterOptions): DeadLetterFilter {
+function filterOf({ consumer, type, error, key, since, until, text }: FilterOptions): Omit<DeadLetterFilter, 'status'> {
   return { consumer, type, errorType: error, key, since, until, text };
 }
 

@@ -94,7 +94,7 @@ export class CommandBatch {
       // 6. What goes out: the events, the commands that they set off, the replies.
       messaging.outbox.write(tx, leaving),
       // 7. What will never take effect is kept with its reason.
-      recordDiscarded(tx, messaging.commands.queue, verdicts.flatMap(refusals)),
+      recordDiscarded(tx, messaging.commands.queue, 'command', verdicts.flatMap(refusals)),
       // 8. What the actors are now.
       ...this.projectStates(tx, verdicts),
     ];

@@ -4,7 +4,7 @@ import { DeadLetterTable } from '../dead-letters/dead-letter-table.js';
 import { removeRedriven } from '../dead-letters/scheduled-events.js';
 import { inTransaction } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
-import { recordDiscarded } from '../inbox/discarded.js';
+import { recordDiscarded, type Discarded } from '../inbox/discarded.js';
 import type { Flow, FlowOptions } from '../flow/flow-gate.js';
 import { withPoolPressure } from '../flow/pool-pressure.js';
 import { errorText, type Logger } from '../logger.js';
@@ -67,7 +67,7 @@ export class CommandConsumer {
     this.dispatcher = new Dispatcher({
       ...options,
       consumer: this.queue,
-      discarded: (message, reason) => this.recordDiscarded(message, reason),
+      discarded: (discarded) => this.recordDiscarded(discarded),
     });
   }
 
@@ -163,11 +163,12 @@ export class CommandConsumer {
   }
 
   /** The refusal is also told, once, to whoever waits for a reply: a workflow must not wait for ever. */
-  private recordDiscarded(message: Message, reason: string): Promise<void> {
+  private recordDiscarded(discarded: Discarded): Promise<void> {
     const { dataSource, outbox, service } = this.options;
     return inTransaction(dataSource, async (tx) => {
-      const isNew = (await recordDiscarded(tx, this.queue, [{ message, reason }])) > 0;
-      const reply = isNew ? replyEntry(message, { failure: reason }, service) : undefined;
+      const isNew = (await recordDiscarded(tx, this.queue, 'command', [discarded])) > 0;
+      const { message, reason: failure } = discarded;
+      const reply = isNew ? replyEntry(message, { failure }, service) : undefined;
       if (reply) await outbox.add(tx, [reply]);
     });
   }

@@ -5,6 +5,7 @@ import { TransientError } from '../errors.js';
 import { failpoint } from '../failpoint.js';
 import { outcomeOfOpening } from '../failure-policy.js';
 import { checkInboxRetention, defaultInboxRetentionMs, retryHorizonMs } from '../inbox/retention.js';
+import { keptOf, type Discarded } from '../inbox/discarded.js';
 import { errorText } from '../logger.js';
 import type { Message } from '../message.js';
 import { done, retryBlameless, type Outcome } from '../outcome.js';
@@ -35,8 +36,8 @@ interface Registered extends ResolvedHandlerOptions {
 export interface DispatcherOptions extends TriageContext, HandlerOptions {
   /** How long the inbox knows a message. Default 30 days. */
   readonly inboxRetentionMs?: number;
-  /** Records a message that is refused for good, its personal data left out, before it is acknowledged. */
-  readonly discarded: (message: Message, reason: string) => Promise<void>;
+  /** Records a message that is refused for good, before it is acknowledged. */
+  readonly discarded: (discarded: Discarded) => Promise<void>;
 }
 
 /** From a message to the handler of its type, and from whatever the handler does to an outcome. */
@@ -134,7 +135,7 @@ export class Dispatcher {
   private async settle(message: Message, outcome: Outcome): Promise<Outcome> {
     if (outcome.kind !== 'discard') return outcome;
     try {
-      await this.options.discarded(this.handlers.redact(message), outcome.reason);
+      await this.options.discarded(keptOf(message, outcome.reason, (kept) => this.handlers.redact(kept)));
       return outcome;
     } catch (recordError) {
       return retryBlameless(outageRetryMs, `the refusal could not be recorded: ${errorText(recordError)}`);

@@ -25,7 +25,7 @@ function dispatcherOf(handler: MessageHandler<object>, options: HandlerOptions =
     consumer: 'spec',
     logger,
     ...(failurePolicy ? { failurePolicy } : {}),
-    discarded: async (_, reason) => void discarded.push(reason),
+    discarded: async ({ reason }) => void discarded.push(reason),
   });
   dispatcher.register(DoIt, handler, options);
   return { dispatcher, logged, discarded };

@@ -45,6 +45,8 @@ export interface OrderedEvent extends ReceivedEvent {
   readonly handler: RegisteredHandler | undefined;
   /** Known before it is handled: it is to be discarded, or parked for another attempt or for a human. */
   readonly refusal: Exclude<Outcome, { kind: 'done' }> | undefined;
+  /** Its personal data has been blanked, because it is to be discarded. */
+  readonly blanked?: boolean;
   /** Tells the transport. */
   readonly settle: (outcome: Outcome) => void;
 }
@@ -153,7 +155,7 @@ async function sortOut(tx: Transaction, consumer: string, turns: readonly Turn[]
   const parkings = turns.flatMap((turn) => turn.parkings);
   await park(tx, consumer, parkings);
   const discarded = turns.flatMap((turn) => turn.discarded);
-  await recordDiscarded(tx, consumer, discarded);
+  await recordDiscarded(tx, consumer, 'sequenced-event', discarded);
   const gone = await unpark(
     tx,
     consumer,
@@ -211,7 +213,7 @@ class Turn {
     if (refusal && refusal.kind !== 'discard') return this.park(event, parked, attempt, 'held');
     this.handled = message.sequence;
     if (!refusal) return 'handled';
-    this.discarded.push({ message, reason: refusal.reason });
+    this.discarded.push({ message, reason: refusal.reason, redrivable: event.blanked !== true });
     return 'discarded';
   }
 

@@ -57,8 +57,8 @@ export class EventReactor {
     const { dataSource, consumer } = options;
     this.dispatcher = new Dispatcher({
       ...options,
-      discarded: (message, reason) =>
-        inTransaction(dataSource, async (tx) => void (await recordDiscarded(tx, consumer, [{ message, reason }]))),
+      discarded: (discarded) =>
+        inTransaction(dataSource, async (tx) => void (await recordDiscarded(tx, consumer, 'event', [discarded]))),
     });
     this.predecessors = new Predecessors(options);
     this.suspects = new Suspects({

@@ -4,6 +4,7 @@ import type { MessageDefinition } from '../definition.js';
 import type { Flow } from '../flow/flow-gate.js';
 import { withPoolPressure } from '../flow/pool-pressure.js';
 import { outcomeOfOpening } from '../failure-policy.js';
+import { keptOf } from '../inbox/discarded.js';
 import { countOpenGaps, escalateGaps, skipGap } from '../inbox/gaps.js';
 import { readyKeys } from '../inbox/parked.js';
 import { ParkingRoom, type ParkingLimits } from '../inbox/parking-room.js';
@@ -17,6 +18,7 @@ import { EventLane } from './event-lane.js';
 import type { EventConsumerOptions } from './event-reactor.js';
 import { resolveOptions } from './handler-options.js';
 import { Handlers } from './handlers.js';
+import { LateEvents } from './late-events.js';
 import { Predecessors } from './predecessors.js';
 import { SequenceWaiters, type WaitOptions } from './sequence-waiters.js';
 import { Turns } from './turns.js';
@@ -56,6 +58,7 @@ export class OrderedEvents {
   private sweeping: Promise<void> | undefined;
   private readonly room: ParkingRoom;
   private readonly deadLetters: DeadLetterTable;
+  private readonly late: LateEvents;
   private gaps = 0;
   private gapsLookedAt = 0;
   private readonly fullness = { lookedAt: 0, reportedAt: -Infinity, refused: 0 };
@@ -67,6 +70,7 @@ export class OrderedEvents {
     this.waiters = new SequenceWaiters({ ...options, pollMs: 100 });
     // What can be handled again is parked: only what has no place in the order comes here.
     this.deadLetters = new DeadLetterTable({ ...options, kind: 'event', redrivable: false });
+    this.late = new LateEvents(options);
     this.room = new ParkingRoom(options.dataSource, options.consumer, options);
     this.predecessors = new Predecessors(options);
     this.lane = new EventLane({
@@ -92,6 +96,7 @@ export class OrderedEvents {
   ): this {
     const resolved = { ...options, ...resolveOptions(options, this.options) };
     this.handlers.register(definition, { ...resolved, handle: handler as OrderedHandler<unknown> }, options.check);
+    this.late.on(definition, handler, options);
     const { topic, consumer, logger, monitor } = this.options;
     monitor.expect(definition.type);
     logger.info('binding', { topic, group: consumer, event: definition.type, order: 'sequence' });
@@ -115,6 +120,7 @@ export class OrderedEvents {
       monitor.watch((delivery) => this.deliver(delivery)),
     );
     monitor.follow(this.consumer);
+    this.late.start();
     this.sweeper = setInterval(() => {
       this.sweeping ??= this.sweep().finally(() => (this.sweeping = undefined));
     }, sweepMs ?? 1_000);
@@ -168,7 +174,7 @@ export class OrderedEvents {
   async stop(drainMs?: number): Promise<void> {
     clearInterval(this.sweeper);
     this.deadLetters.stop();
-    await this.consumer?.close(drainMs);
+    await Promise.all([this.consumer?.close(drainMs), this.late.stop(drainMs)]);
     await this.sweeping;
     await this.lane.follow([]);
     await this.predecessors.leave();
@@ -204,8 +210,9 @@ export class OrderedEvents {
         refusal = outcomeOfOpening(error);
       }
     }
-    const kept = refusal?.kind === 'discard' ? this.handlers.redact(message) : message;
-    return { message: kept, ...from, settle, data, handler, refusal };
+    if (refusal?.kind !== 'discard') return { message, ...from, settle, data, handler, refusal };
+    const { message: kept, redrivable } = keptOf(message, refusal.reason, (whole) => this.handlers.redact(whole));
+    return { message: kept as SequencedMessage, blanked: !redrivable, ...from, settle, data, handler, refusal };
   }
 
   private async sweep(): Promise<void> {

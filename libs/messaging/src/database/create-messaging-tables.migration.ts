@@ -107,13 +107,18 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
       CREATE TABLE inbox_discarded (
         consumer text NOT NULL,
         message_id text NOT NULL,
+        kind text NOT NULL CHECK (kind IN ('command', 'event', 'sequenced-event')),
         type text NOT NULL,
+        key text,
+        sequence bigint,
         reason text NOT NULL,
         message json NOT NULL,
+        -- False when its personal data has been blanked.
+        redrivable boolean NOT NULL,
         discarded_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (consumer, message_id)
       );
-      CREATE INDEX inbox_discarded_at ON inbox_discarded (discarded_at);
+      CREATE INDEX inbox_discarded_in_order ON inbox_discarded (discarded_at, consumer, message_id);
 
       -- Messages that may have been in hand when a connection or a process ended, until they come to an end of their own.
       CREATE TABLE inbox_suspect (
@@ -239,7 +244,11 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
                consumer, attempts, coalesce(first_failed_at, parked_at), coalesce(failed_at, parked_at),
                coalesce(failed_at, parked_at), message, NULL, NULL, true,
                CASE WHEN failure IS NULL THEN 'scheduled' ELSE 'open' END, redrives, history
-          FROM inbox_parked WHERE failure IS NOT NULL OR redrives > 0;`);
+          FROM inbox_parked WHERE failure IS NOT NULL OR redrives > 0
+        UNION ALL
+        SELECT consumer, message_id, kind, type, key, sequence, 'Discarded', reason, NULL, consumer, 1, discarded_at,
+               discarded_at, discarded_at, message, NULL, NULL, redrivable, 'discarded', 0, '[]'::jsonb
+          FROM inbox_discarded;`);
   }
 
   async down(runner: QueryRunner): Promise<void> {

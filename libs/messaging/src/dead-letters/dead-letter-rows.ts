@@ -8,7 +8,7 @@ export const lockOperators: Statement = {
   text: `SELECT pg_advisory_xact_lock(hashtextextended('dead-letters', 1))`,
 };
 
-export interface Candidate extends Pick<DeadLetter, 'id' | 'consumer' | 'kind' | 'key' | 'attempts'> {
+export interface Candidate extends Pick<DeadLetter, 'id' | 'consumer' | 'kind' | 'key' | 'attempts' | 'status'> {
   /** Decimal. */
   readonly sequence: string | null;
   /** Of sequenced events only. */
@@ -30,7 +30,7 @@ export async function selectCandidates(
 ): Promise<Candidate[]> {
   const { where, values } = conditionsOf(filter);
   const n = values.length;
-  const query = `SELECT id, consumer, kind, key, attempts, sequence, CASE kind WHEN 'sequenced-event' THEN message END AS message
+  const query = `SELECT id, consumer, kind, status, key, attempts, sequence, CASE kind WHEN 'sequenced-event' THEN message END AS message
     FROM dead_letters ${where} AND opened_at <= $${n + 1} AND (redrivable OR NOT $${n + 2}::boolean)
    ORDER BY failed_at, consumer, id LIMIT $${n + 3}`;
   return tx.manager.query<Candidate[]>(query, [...values, before, onlyRedrivable, limit]);

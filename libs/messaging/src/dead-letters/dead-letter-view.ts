@@ -15,16 +15,21 @@ export interface DeadLetterFilter {
   readonly until?: Date | undefined;
   /** Somewhere in the reason or in the message. */
   readonly text?: string | undefined;
-  /** `scheduled`: on its way to its consumer again, at once or at its time. Default `open`. */
-  readonly status?: 'open' | 'scheduled' | undefined;
+  /**
+   * `scheduled`: on its way to its consumer again, at once or at its time. `discarded`: given up, because it is invalid, a
+   * business rule has refused it, or an operator has said so; nobody has to look at it. Default `open`.
+   */
+  readonly status?: DeadLetterStatus | undefined;
 }
+
+export type DeadLetterStatus = 'open' | 'scheduled' | 'discarded';
 
 export interface DeadLetter {
   readonly id: string;
   readonly consumer: string;
   /** Successors of a sequenced one wait behind it. */
   readonly kind: 'command' | 'event' | 'sequenced-event';
-  readonly status: 'open' | 'scheduled';
+  readonly status: DeadLetterStatus;
   /** None of what is no message. */
   readonly type: string | null;
   readonly key: string | null;

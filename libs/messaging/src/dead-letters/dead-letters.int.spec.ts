@@ -53,8 +53,11 @@ async function serve(options: Partial<MessagingOptions> = {}) {
   const state = {
     broken: (_: Message): boolean => true,
     error: (n: number): Error => new RangeError(`broken at ${n}`),
+    /** Numbers that the schema does not accept. */
+    invalid: [] as number[],
     calls: 0,
   };
+  const accepted = schema.refine(({ n }) => !state.invalid.includes(n), 'this number is not accepted');
   const act = async (consumer: string, message: Message) => {
     state.calls += 1;
     if (state.broken(message)) throw state.error((message.data as { n: number }).n);
@@ -64,9 +67,11 @@ async function serve(options: Partial<MessagingOptions> = {}) {
     });
   };
   const type = uniqueName('test.do-it');
-  messaging.commands.handle({ ...DoIt, type }, ({ message }) => act(messaging.commands.queue, message));
-  messaging.reactTo(topic, reactor).on(Happened, ({ message }) => act(reactor, message));
-  messaging.inSequence(topic, projection).on(Happened, async (received, tx) => {
+  messaging.commands.handle({ ...DoIt, type, schema: accepted }, ({ message }) =>
+    act(messaging.commands.queue, message),
+  );
+  messaging.reactTo(topic, reactor).on({ ...Happened, schema: accepted }, ({ message }) => act(reactor, message));
+  messaging.inSequence(topic, projection).on({ ...Happened, schema: accepted }, async (received, tx) => {
     for (const { message, data } of received) {
       if (state.broken(message)) throw state.error(data.n);
       await tx.query(insertEffect, [projection, message.subject, data.n]);
@@ -350,6 +355,87 @@ it('tells whoever waits for the reply when a command is discarded', async () => 
   expect(
     await database.dataSource.query('SELECT consumer, reason FROM inbox_discarded WHERE message_id = $1', [message.id]),
   ).toEqual([{ consumer: queue, reason: 'sent by mistake' }]);
+});
+
+it('lets no copy of a command take effect that an operator has discarded', async () => {
+  const { command, commands, queue, state, letters, effects } = await serve();
+  const message = command(1);
+  await commands.send(message);
+  await eventually(async () => expect(await ids(letters())).toHaveLength(1));
+  await letters().discard('all', 'sent by mistake');
+  state.broken = () => false;
+  const after = command(2);
+  for (const copy of [message, after]) await commands.send(copy);
+  await eventually(async () => expect(await effects(queue)).toEqual([2]));
+});
+
+describe('what was discarded', () => {
+  const discarded = { status: 'discarded' } as const;
+
+  it('is listed with its reason, counted and shown, and is no dead letter', async () => {
+    const { command, commands, queue, state, letters } = await serve();
+    state.invalid = [7];
+    const message = command(7, { subject: 'user-1' });
+    await commands.send(message);
+    await eventually(async () => expect(await ids(letters(), discarded)).toEqual([message.id]));
+    expect(await ids(letters())).toEqual([]);
+    expect(await letters().groups(discarded)).toMatchObject([{ consumer: queue, errorType: 'Discarded', count: 1 }]);
+    expect(await letters().show(message.id)).toMatchObject([
+      {
+        status: 'discarded',
+        key: 'user-1',
+        reason: expect.stringContaining('not accepted'),
+        redrivable: true,
+        message,
+      },
+    ]);
+  });
+
+  it('is redriven when its consumer has learnt to take it, and takes effect once', async () => {
+    const { command, commands, publish, queue, reactor, state, letters, effects } = await serve();
+    state.broken = () => false;
+    state.invalid = [7];
+    const message = command(7);
+    await commands.send(message);
+    await publish(event('k', 7), event('other', 1));
+    await eventually(async () => expect(await ids(letters(), { ...discarded, consumer: reactor })).toHaveLength(1));
+    await eventually(async () => expect(await ids(letters(), { ...discarded, consumer: queue })).toHaveLength(1));
+    state.invalid = [];
+    for (const consumer of [queue, reactor]) {
+      expect(await letters().redrive({ ...discarded, consumer })).toEqual({ redriven: 1, skipped: 0 });
+    }
+    await eventually(async () => expect([await effects(queue), await effects(reactor)]).toEqual([[7], [1, 7]]));
+    expect(await letters().redrive(discarded, { confirmLate: true })).toMatchObject({ redriven: 0 });
+    await commands.send(message);
+    await commands.send(command(8));
+    await eventually(async () => expect(await effects(queue)).toEqual([7, 8]));
+  });
+
+  it('takes effect out of its order when it had its place in a sequence: once, and only when that is confirmed', async () => {
+    const { publish, projection, state, letters, effects } = await serve();
+    state.broken = () => false;
+    state.invalid = [1];
+    await publish(event('k', 1), event('k', 2));
+    await eventually(async () => expect(await effects(projection)).toEqual([2]));
+    state.invalid = [];
+    const ofProjection = { ...discarded, consumer: projection };
+    await expect(letters().redrive(ofProjection)).rejects.toThrow(/behind their successors.*confirm/);
+    expect(await letters().redrive(ofProjection, { confirmLate: true })).toEqual({ redriven: 1, skipped: 0 });
+    await eventually(async () => expect(await effects(projection)).toEqual([2, 1]));
+    await publish(event('k', 3));
+    await eventually(async () => expect(await effects(projection)).toEqual([2, 1, 3]));
+    expect(await letters().show((await ids(letters(), ofProjection))[0] ?? '')).toEqual([]);
+  });
+
+  it('cannot be redriven when its personal data has been blanked, and says so', async () => {
+    const { command, commands, state, letters } = await serve();
+    state.invalid = [7];
+    const message = command(7, { data: { n: 7, email: 'ada@example.com' } });
+    await commands.send(message);
+    await eventually(async () => expect(await ids(letters(), discarded)).toEqual([message.id]));
+    await expect(letters().redrive({ ...discarded, ids: [message.id] })).rejects.toThrow(/cannot be redriven/);
+    expect(await letters().redrive(discarded)).toEqual({ redriven: 0, skipped: 1 });
+  });
 });
 
 describe('a poisonous event of an ordered consumer', () => {

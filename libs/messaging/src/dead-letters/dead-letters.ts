@@ -3,7 +3,8 @@ import { handleBatch, type OrderedEvent } from '../consumer/event-batch.js';
 import { inTransaction, type Transaction } from '../database/transaction.js';
 import { acquitSuspects } from '../inbox/suspect-list.js';
 import { groupBy } from '../group-by.js';
-import { recordDiscarded } from '../inbox/discarded.js';
+import { keptOf, recordDiscarded, restoreDiscarded, type Discarded } from '../inbox/discarded.js';
+import { admitOnce } from '../inbox/inbox.js';
 import { defaultInboxRetentionMs } from '../inbox/retention.js';
 import type { SequencedMessage } from '../inbox/sequence.js';
 import { createMessage, type Message } from '../message.js';
@@ -44,7 +45,10 @@ export interface DeadLettersOptions {
 }
 
 /** Which ones: `'all'` that are open, or those that fit a filter that says something. */
-export type Selection = 'all' | Omit<DeadLetterFilter, 'status'>;
+export type Selection = 'all' | (Omit<DeadLetterFilter, 'status'> & { readonly status?: 'open' });
+
+/** The same, or messages that were discarded: `{ status: 'discarded' }` is all of them. */
+export type RedriveSelection = 'all' | (Omit<DeadLetterFilter, 'status'> & { readonly status?: 'open' | 'discarded' });
 
 export interface Redrive {
   readonly redriven: number;
@@ -90,17 +94,18 @@ export class DeadLetters {
   /**
    * Gives them to their consumers again, from attempt 1 and to no other consumer; what fails again is the same dead letter with
    * one redrive more. Those that fail meanwhile are left alone. Many are redriven in several transactions.
-   * @throws Error when an id is unknown or cannot be redriven, and, unless `confirmOld`, when one failed so long ago that
-   * the inbox may have forgotten it; nothing is redriven then
+   * A sequenced event that was discarded takes effect out of its order: its successors have gone ahead.
+   * @throws Error when an id is unknown or cannot be redriven; unless `confirmOld`, when one failed so long ago that the inbox
+   * may have forgotten it; unless `confirmLate`, when one would take effect out of its order; nothing is redriven then
    */
-  async redrive(selection: Selection, { confirmOld = false } = {}): Promise<Redrive> {
+  async redrive(selection: RedriveSelection, { confirmOld = false, confirmLate = false } = {}): Promise<Redrive> {
     const filter = filterOf(selection);
     const before = await this.now();
     await this.refuseUnknown(filter);
-    const { unfit, old } = await this.count(filter);
+    const { unfit, old, late } = await this.count(filter);
     if (filter.ids && unfit > 0) {
       throw new Error(
-        `${unfit} of them cannot be redriven: they are no message, or have no place in the order of their consumer. Export and discard them, and let their sender send again`,
+        `${unfit} of them cannot be redriven: they are no message, have no place in the order of their consumer, or are kept without their personal data. Export them, and let their sender send again`,
       );
     }
     if (old > 0 && !confirmOld) {
@@ -108,7 +113,13 @@ export class DeadLetters {
         `${old} of them failed longer ago than messages are remembered, and could take effect twice. Look at them, and confirm (confirmOld, --yes) if that does no harm`,
       );
     }
-    const redriven = await this.inBatches(filter, before, true, async (tx, candidates) => {
+    if (late > 0 && !confirmLate) {
+      throw new Error(
+        `${late} of them were discarded from a sequence that has gone on, and would take effect behind their successors. Look at them, and confirm (confirmLate, --yes) if that does no harm`,
+      );
+    }
+    const redriven = await this.inBatches(filter, before, true, async (tx, found) => {
+      const candidates = await restore(tx, found);
       const stored = await redriveStored(tx, candidates);
       await acquitSuspects(tx, candidates);
       await this.outbox.add(
@@ -136,10 +147,16 @@ export class DeadLetters {
     await this.refuseUnknown(filter);
     const discarded = await this.inBatches(filter, before, false, async (tx, candidates) => {
       const removed = await removeStored(tx, candidates);
-      for (const [consumer, ofConsumer] of groupBy(removed, (row) => row.consumer)) {
-        const entries = ofConsumer.map((row) => ({ message: this.redact(messageOf(row)), reason }));
-        await recordDiscarded(tx, consumer, entries);
+      for (const ofConsumer of groupBy(removed, (row) => `${row.kind} ${row.consumer}`).values()) {
+        const { consumer, kind } = ofConsumer[0] as Stored;
+        const entries = ofConsumer.map((row) => this.keptOf(row, reason));
+        await recordDiscarded(tx, consumer, kind, entries);
       }
+      // A copy that is still under way must not take effect after the sender has been told that it failed.
+      await admitOnce(
+        tx,
+        removed.map(({ consumer, id }) => ({ consumer, messageId: id })),
+      );
       await this.answer(tx, removed, reason);
       return removed.length + (await this.passOver(tx, candidates, reason));
     });
@@ -161,18 +178,28 @@ export class DeadLetters {
     const sequenced = candidates.filter(({ kind }) => kind === 'sequenced-event');
     for (const [consumer, ofConsumer] of groupBy(sequenced, (row) => row.consumer)) {
       const events = ofConsumer.map(({ message, attempts }): OrderedEvent => ({
-        message: this.redact(message as Message) as SequencedMessage,
+        ...this.eventOf(message as SequencedMessage),
         attempt: attempts + 1,
         data: undefined,
         fromParking: true,
         handler: undefined,
-        refusal: discard(reason) as OrderedEvent['refusal'],
+        refusal: discard(reason),
         settle: () => undefined,
       }));
       const { fates } = await handleBatch(tx, consumer, events);
       for (const fate of fates.values()) if (fate === 'discarded') passed += 1;
     }
     return passed;
+  }
+
+  private eventOf(message: SequencedMessage): Pick<OrderedEvent, 'message' | 'blanked'> {
+    const { message: kept, redrivable } = keptOf(message, '', (whole) => this.redact(whole));
+    return { message: kept as SequencedMessage, blanked: !redrivable };
+  }
+
+  private keptOf(row: Stored, reason: string): Discarded {
+    const kept = keptOf(messageOf(row), reason, (message) => this.redact(message));
+    return row.message ? kept : { ...kept, redrivable: false };
   }
 
   private redact(message: Message): Message {
@@ -213,16 +240,18 @@ export class DeadLetters {
   }
 
   /** `old`: the inbox may have forgotten them. The order of sequenced events is remembered for ever. */
-  private async count(filter: DeadLetterFilter): Promise<{ unfit: number; old: number }> {
+  private async count(filter: DeadLetterFilter): Promise<{ unfit: number; old: number; late: number }> {
     const { dataSource, dedupeRetentionMs = defaultInboxRetentionMs } = this.options;
     const { where, values } = conditionsOf(filter);
     const old = `redrivable AND kind <> 'sequenced-event' AND first_failed_at < clock_timestamp() - $${values.length + 1} * interval '1 millisecond'`;
-    const [counts] = await dataSource.query<{ unfit: number; old: number }[]>(
-      `SELECT count(*) FILTER (WHERE NOT redrivable)::int AS unfit, count(*) FILTER (WHERE ${old})::int AS old
+    const late = `redrivable AND kind = 'sequenced-event' AND status = 'discarded'`;
+    const [counts] = await dataSource.query<{ unfit: number; old: number; late: number }[]>(
+      `SELECT count(*) FILTER (WHERE NOT redrivable)::int AS unfit, count(*) FILTER (WHERE ${old})::int AS old,
+              count(*) FILTER (WHERE ${late})::int AS late
          FROM dead_letters ${where}`,
       [...values, dedupeRetentionMs],
     );
-    return counts ?? { unfit: 0, old: 0 };
+    return counts ?? { unfit: 0, old: 0, late: 0 };
   }
 
   private async now(): Promise<Date> {
@@ -234,7 +263,18 @@ export class DeadLetters {
   }
 }
 
-function filterOf(selection: Selection): DeadLetterFilter {
+/** What was discarded is a dead letter again, as any other. */
+async function restore(tx: Transaction, candidates: readonly Candidate[]): Promise<Candidate[]> {
+  await restoreDiscarded(
+    tx,
+    candidates.filter(({ status }) => status === 'discarded'),
+  );
+  return candidates.map((one) =>
+    one.status === 'discarded' && one.kind === 'sequenced-event' ? { ...one, kind: 'event' } : one,
+  );
+}
+
+function filterOf(selection: RedriveSelection): DeadLetterFilter {
   if (selection === 'all') return {};
   if (Object.values(selection).some((value) => value !== undefined)) return selection;
   throw new Error(`the filter is empty; say which dead letters are meant, or 'all'`);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataSource } from 'typeorm';
-import { runStatement, type Statement } from '../database/transaction.js';
+import { runStatement, type Statement, type Transaction } from '../database/transaction.js';
 import { errorText, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
 import { nextAttempt, type Outcome } from '../outcome.js';
@@ -47,6 +47,10 @@ const remove: Statement = {
   name: 'dead-letter-remove',
   text: `DELETE FROM dead_letter WHERE consumer = $1 AND id = $2 AND redrives <= $3 AND status = 'scheduled'`,
 };
+const takeOne: Statement = {
+  name: 'dead-letter-take-out',
+  text: `DELETE FROM dead_letter WHERE consumer = $1 AND id = $2 AND status = 'scheduled' RETURNING 1`,
+};
 
 const schedule: Statement = {
   name: 'dead-letter-schedule',
@@ -57,6 +61,13 @@ const schedule: Statement = {
            FROM clock_timestamp() AS now
          ON CONFLICT (consumer, id) DO NOTHING`,
 };
+
+/**
+ * Takes one that is redriven out, within the transaction in which it takes effect.
+ * @returns false when it has taken effect already
+ */
+export const takeOut = async (tx: Transaction, consumer: string, id: string): Promise<boolean> =>
+  (await tx.query(takeOne, [consumer, id])).length > 0;
 
 /** What was redriven has come to its end: it is no dead letter any more. */
 export const removeRedriven = async (
