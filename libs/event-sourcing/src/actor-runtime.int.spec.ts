@@ -344,7 +344,7 @@ it('passivates actors that are too many or idle, and loads them again', async ()
   for (const id of ids) await small.execute(account, execution(Deposit.type, id, 5));
   expect(small.metrics).toMatchObject({ active: 2, passivated: 1 });
   const heavy = randomUUID();
-  const { runtime: light } = newRuntime({ cachedEvents: 30 });
+  const { runtime: light } = newRuntime({ cachedBytes: 30 * 500 });
   for (let n = 0; n < 20; n++) await light.execute(account, execution(Deposit.type, randomUUID(), 1));
   for (let n = 0; n < 20; n++) await light.execute(account, execution(Deposit.type, heavy, 1));
   // None counts for more than a tenth: the one with 20 events is as heavy as three of the others, and 27 of these fit beside it.

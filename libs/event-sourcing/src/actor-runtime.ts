@@ -86,7 +86,8 @@ export class ActorRuntime {
       loadActors(tx, new Map([[stream, actor]]), (key) => this.cache.get(key), this.snapshots),
     );
     const loaded = states.get(stream) as Loaded<State>;
-    this.snapshots.offer(actor, stream, loaded);
+    // A command may have been faster; what is over nobody needs any more.
+    if (loaded.sequence > (this.cache.get(stream)?.sequence ?? 0)) this.keep(actor, stream, loaded);
     return { state: loaded.state, sequence: loaded.sequence };
   }
 
@@ -151,12 +152,13 @@ export class ActorRuntime {
   /** Only what is committed may be remembered. */
   private remember(verdict: Verdict): void {
     if (verdict.kind !== 'applied') return;
-    const { actor, stream } = verdict.work;
-    if (actor.isOver?.(verdict.loaded.state)) {
-      this.cache.drop(stream);
-      return;
-    }
-    const snapshotAt = this.snapshots.offer(actor, stream, verdict.loaded) ? verdict.loaded.sequence : undefined;
-    this.cache.set(stream, snapshotAt === undefined ? verdict.loaded : { ...verdict.loaded, snapshotAt });
+    this.keep(verdict.work.actor, verdict.work.stream, verdict.loaded);
+  }
+
+  private keep(actor: Actor<unknown>, stream: string, loaded: Loaded<unknown>): void {
+    const taken = this.snapshots.offer(actor, stream, loaded);
+    if (actor.isOver?.(loaded.state)) this.cache.drop(stream);
+    // How long it took to load says nothing about the next time any more.
+    else this.cache.set(actor, stream, taken ? { ...loaded, snapshotAt: loaded.sequence, loadMs: 0 } : loaded);
   }
 }

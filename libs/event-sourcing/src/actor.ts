@@ -62,6 +62,8 @@ export interface ActorOptions<State> {
   readonly outgoing?: (event: RecordedEvent) => readonly OutgoingCommand[];
   /** Whether no more commands are to be expected: it leaves memory at once, and is loaded again should one come. */
   isOver?(state: State): boolean;
+  /** About how many bytes of memory the state takes. Default: 500 for each of its events. */
+  sizeOf?(state: State): number;
   /** For actors that live long. Without it an actor is loaded from all of its events. */
   readonly snapshot?: SnapshotPolicy<State>;
 }

@@ -11,6 +11,11 @@ export interface SnapshotPolicy<State> {
   readonly schema: z.ZodType<State>;
   /** A snapshot is taken after so many events. Default 100. */
   readonly every?: number;
+  /**
+   * … and when its past is longer by this share than at the last one: a state that grows with its events costs more each time,
+   * so that snapshots of a long life cost a multiple of the last one, and not its square. Default 0.
+   */
+  readonly growth?: number;
   /** … or when loading took longer, in milliseconds. Default 50. */
   readonly loadSlowerThanMs?: number;
 }
@@ -41,6 +46,8 @@ interface Due {
 
 /** Most snapshots that wait to be written; more are not taken, for they are only a help. */
 const mostDue = 1_000;
+/** Of the states in one statement, but for one that is larger alone. */
+const mostCharacters = 1_000_000;
 
 /** Keeps the states of actors with a long past, beside the log and never instead of it. Writing them holds up no command. */
 export class Snapshots {
@@ -76,12 +83,17 @@ export class Snapshots {
     );
   }
 
-  /** Takes a snapshot when the actor's policy says so; true then. Call it only with a state that is committed. */
+  /**
+   * Takes a snapshot when the actor's policy says so; true then. One with a long past that is over leaves a last one to whoever
+   * reads it. Call it only with a state that is committed.
+   */
   offer(actor: Actor<unknown>, stream: string, loaded: Loaded<unknown>): boolean {
     if (!actor.snapshot || !loaded.eventId) return false;
-    const { every = 100, loadSlowerThanMs = 50 } = actor.snapshot;
-    const since = loaded.sequence - (loaded.snapshotAt ?? 0);
-    const due = since >= every || (since > 0 && (loaded.loadMs ?? 0) > loadSlowerThanMs);
+    const { every = 100, growth = 0, loadSlowerThanMs = 50 } = actor.snapshot;
+    const { sequence, snapshotAt = 0, loadMs = 0 } = loaded;
+    const since = sequence - snapshotAt;
+    const isLast = sequence >= every && (actor.isOver?.(loaded.state) ?? false);
+    const due = since >= Math.max(every, growth * snapshotAt) || (since > 0 && (isLast || loadMs > loadSlowerThanMs));
     if (!due || (this.due.size >= mostDue && !this.due.has(stream))) return false;
     this.due.set(stream, { actor, loaded });
     this.writing ??= this.writeAll().finally(() => (this.writing = undefined));
@@ -95,16 +107,29 @@ export class Snapshots {
 
   private async writeAll(): Promise<void> {
     while (this.due.size > 0) {
-      const batch = [...this.due];
-      this.due.clear();
       try {
-        const rows = batch.flatMap(([stream, due]) => this.encode(stream, due));
+        const rows = this.nextRows();
         if (rows.length > 0) await runStatement(this.dataSource, upsert, transpose(rows));
         this.taken += rows.length;
       } catch (error) {
         this.logger.warn('snapshots could not be written; the actors load from the log', { error: errorText(error) });
       }
     }
+  }
+
+  /** So many of those that are due as are not too large for a statement together. */
+  private nextRows(): unknown[][] {
+    const rows: unknown[][] = [];
+    let characters = 0;
+    for (const [stream, due] of this.due) {
+      this.due.delete(stream);
+      for (const row of this.encode(stream, due)) {
+        rows.push(row);
+        characters += (row.at(-1) as string).length;
+      }
+      if (characters >= mostCharacters) break;
+    }
+    return rows;
   }
 
   private encode(stream: string, { actor, loaded }: Due): unknown[][] {
