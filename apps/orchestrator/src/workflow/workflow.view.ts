@@ -1,7 +1,8 @@
 import { z } from 'zod';
+import type { Json } from './definition/definition.js';
 import { rootPath } from './definition/node-path.js';
 import { resultOf } from './engine/values.js';
-import type { StartedWorkflow } from './engine/workflow.state.js';
+import type { Request, StartedWorkflow } from './engine/workflow.state.js';
 import { workflowStates } from './workflow.row.js';
 
 /** How far each group and forEach has come that has begun. */
@@ -91,11 +92,17 @@ export const viewOf = (state: StartedWorkflow): WorkflowView => ({
   input: state.input,
   steps: [...state.requests.values()]
     .sort((one, other) => one.number - other.number)
-    .map(({ number: _, ...step }) => step),
+    .map(({ number: _, ...step }) => ({ ...step, ...resultOfStep(state, step) })),
   groups: groupsOf(state),
   results: state.results.toObject(),
   definition: state.definition,
 });
+
+function resultOfStep({ results }: StartedWorkflow, step: Omit<Request, 'number'>): { readonly result?: Json } {
+  if (step.result !== undefined) return { result: step.result };
+  const result = step.state === 'succeeded' && step.purpose === 'run' ? results.get(step.path) : undefined;
+  return result === undefined ? {} : { result };
+}
 
 function reasonOf({ status, reason, stuckBecause }: StartedWorkflow): { readonly reason?: string } {
   const current = status === 'stuck' ? stuckBecause : reason;

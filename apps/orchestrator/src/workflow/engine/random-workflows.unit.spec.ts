@@ -35,6 +35,7 @@ import type { GroupDraft, NodeDraft } from '../definition/node-draft.js';
 import type { Ref } from '../definition/typed-reference.js';
 import { timerOf } from './timers.js';
 import { workflowInstance } from './workflow.decider.js';
+import { workflowSnapshots } from './workflow.snapshot.js';
 import type { WorkflowState } from './workflow.state.js';
 
 /** `MODEL_TREES=10000 npm test -- random-workflows` tries more. */
@@ -300,6 +301,7 @@ class World {
   deliver(draft: Draft): void {
     // A process that starts in the middle knows only the log.
     if (chance(0.1)) this.state = this.replayed();
+    else if (chance(0.1)) this.state = fromSnapshot(this.state);
     const { type, version } = draft.definition;
     const message = createMessage({ type, version, source: 'model', subject: workflowId, data: draft.data });
     const decision = decide(workflowInstance, { data: draft.data, message }, this.state);
@@ -372,6 +374,11 @@ class World {
     (answered ? this.stale : this.pending).push(fired);
   }
 }
+
+const fromSnapshot = (state: WorkflowState): WorkflowState => {
+  const json = JSON.stringify(z.encode(workflowSnapshots.schema, state));
+  return z.decode(workflowSnapshots.schema, JSON.parse(json));
+};
 
 const fold = (state: WorkflowState, event: RecordedEvent): WorkflowState => evolve(workflowInstance, state, event);
 const isAbove = (above: string, path: string): boolean => path === above || path.startsWith(`${above}.`);
@@ -501,6 +508,7 @@ it(`${trees} random workflows end as the model says, however late, often and dis
       for (const draft of world.stale) world.deliver(draft);
       expect(world.events.slice(before)).toEqual([]);
       if (chance(0.2)) expect(world.replayed()).toEqual(world.state);
+      if (chance(0.2)) expect(fromSnapshot(world.state)).toEqual(world.state);
       seen.set(status, (seen.get(status) ?? 0) + 1);
       if (unstuck > 0) seen.set('stuck', (seen.get('stuck') ?? 0) + 1);
     } catch (error) {

@@ -45,6 +45,7 @@ import { timerOf } from './timers.js';
 import { resultOf } from './values.js';
 import { deliver, expectFromStart, handOut, isAwaited } from './waits.js';
 import { whyNotCancelled } from './operations.js';
+import { workflowSnapshots } from './workflow.snapshot.js';
 import { isActive, nameOf, started, type Request, type StartedWorkflow, type WorkflowState } from './workflow.state.js';
 
 /**
@@ -76,6 +77,8 @@ export function workflowActor(limits: WorkflowLimits = defaultLimits): Actor<Wor
     ),
     evolve: evolution,
     outgoing,
+    sizeOf: (state) => (state.status === 'new' ? 0 : state.spent.bytes),
+    snapshot: workflowSnapshots,
   });
 }
 

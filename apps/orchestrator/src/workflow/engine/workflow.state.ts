@@ -29,6 +29,7 @@ export interface Request {
   /** When it was sent, in milliseconds since 1970. */
   readonly requestedAt: number;
   readonly state: 'requested' | 'succeeded' | 'failed' | 'timedOut';
+  /** Of one that counts for its node it is in the results of the workflow. */
   readonly result?: Json;
   readonly reason?: string;
   /** Whoever has it was told that it is not needed any more. */
@@ -174,7 +175,8 @@ function registered(state: StartedWorkflow, path: string): StartedWorkflow {
 
 export function taskSucceeded(state: StartedWorkflow, data: DataOf<typeof TaskSucceeded>): StartedWorkflow {
   const { requestId, path, purpose, result, late } = data;
-  const next = settled(state, requestId, { state: 'succeeded', result });
+  const counts = purpose === 'run' && !late;
+  const next = settled(state, requestId, { state: 'succeeded', ...(counts ? {} : { result }) });
   if (purpose === 'compensate') return late ? next : { ...next, compensations: undo.done(next.compensations, path) };
   if (late) return undoneAgain(next, path);
   return counted({ ...next, results: next.results.set(path, result) }, path, 'succeeded');
