@@ -1,48 +1,96 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { IllegalOperationError, type ConfirmChannel, type Message as AmqpReturn, type Options } from 'amqplib';
-import { InvalidMessageError, NotConfirmedError, UnroutableError } from '../errors.js';
 import { LinkedQueue } from '../linked-queue.js';
 import type { AmqpMessage } from './amqp-envelope.js';
+import {
+  blamesMessage,
+  notConfirmed,
+  refusedBy,
+  unencodable,
+  unroutable,
+  type Addressed,
+  type ChannelException,
+} from './publication-errors.js';
 
 export interface ConfirmedPublisherOptions {
-  /** Most messages that the broker has not confirmed yet; the rest waits. */
+  /** Most messages for one destination that the broker has not confirmed yet; the rest waits. In all, four times as many. */
   readonly confirmWindow: number;
-  /** A message fails when it has waited so long and the broker confirmed nothing meanwhile. */
+  /** A message fails when it has waited so long, whatever becomes of others. */
   readonly sendTimeoutMs: number;
+  /** Asks for another channel: this one keeps account of messages that the broker does not confirm. */
+  readonly replaceChannel: () => void;
 }
 
-interface Publication {
-  readonly exchange: string;
-  readonly routingKey: string;
-  readonly message: AmqpMessage;
+interface Publication extends Addressed {
+  readonly destination: Destination;
   readonly since: number;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
   returned: boolean;
+  /** Another one in the window with the same message id. */
+  twin: Publication | undefined;
 }
 
+/** An exchange and a routing key. One without a majority must not take the window of the others. */
+interface Destination {
+  readonly name: string;
+  readonly waiting: LinkedQueue<Publication>;
+  inFlight: number;
+  /** It let a message pass its time: until it confirms one, it gets one at a time. */
+  silent: boolean;
+  /** It stands among those that may send. */
+  listed: boolean;
+}
+
+/** One life of the channel. */
+interface Session {
+  readonly channel: ConfirmChannel;
+  /** Why the broker closed it, if that is because of a message. */
+  exception: ChannelException | undefined;
+  /** Whether the message that it is because of was the only one in the window. */
+  alone: boolean;
+  /** Messages that have passed their time, of which amqplib still keeps account. */
+  abandoned: number;
+  /** Messages written since the first of them: amqplib keeps account of them as well. */
+  writtenSince: number;
+}
+
+/** Windows in the whole: so many destinations may stand still at the same time, and cost the others nothing. */
+const windows = 4;
+/** What amqplib may keep account of behind a message that is never confirmed. */
+const longestAccount = 50_000;
+const longestRetirementMs = 1_000;
+
 /**
- * Publishes in the order of the calls. Each message has its own callback on the confirm channel, because a wait for "all
- * confirms" cannot tell which message was lost. Messages that were not written yet survive the loss of the channel and
- * go out on the next one; those that were written but not confirmed are rejected, since nobody knows.
+ * Publishes to each destination in the order of the calls. Each message has its own callback on the confirm channel, because
+ * a wait for "all confirms" cannot tell which message was lost. Messages that were not written yet survive the loss of the
+ * channel and go out on the next one; those that were written but not confirmed are rejected, since nobody knows. Except
+ * where the broker closed the channel because of one of them: then they are sent again one by one, to learn which.
  */
 export class ConfirmedPublisher {
-  private readonly queue = new LinkedQueue<Publication>();
-  private readonly unconfirmed = new Set<Publication>();
-  private channel: ConfirmChannel | undefined;
+  private readonly destinations = new Map<string, Destination>();
+  private readonly sendable = new LinkedQueue<Destination>();
+  private readonly suspects = new LinkedQueue<Publication>();
+  /** The suspect that is in the window, and nothing beside it. */
+  private examined: Publication | undefined;
+  /** What was written and is not confirmed, by message id. */
+  private readonly window = new Map<string | undefined, Publication>();
+  private inFlight = 0;
+  private pending = 0;
+  private session: Session | undefined;
   /** The socket's buffer is full. Belongs to the channel: `drain` never comes on one that dies. */
   private saturated = false;
+  private retiringSince: number | undefined;
   /** The broker has raised an alarm (memory, disk) and reads nothing. */
   private blockedBy: string | undefined;
   private closed = false;
-  private lastProgress = 0;
   private watchdog: NodeJS.Timeout | undefined;
   private readonly idle = new Set<() => void>();
 
   constructor(private readonly options: ConfirmedPublisherOptions) {}
 
   get ready(): boolean {
-    return this.channel !== undefined && this.blockedBy === undefined && !this.closed;
+    return this.session !== undefined && this.blockedBy === undefined && !this.closed;
   }
 
   /**
@@ -51,29 +99,44 @@ export class ConfirmedPublisher {
    */
   publish(exchange: string, routingKey: string, message: AmqpMessage): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (this.closed) return reject(notConfirmed(message, 'the transport is closed', 'open a new one'));
-      this.queue.push({ exchange, routingKey, message, since: Date.now(), resolve, reject, returned: false });
-      this.watchdog ??= setInterval(() => this.failStalled(), Math.max(1, this.options.sendTimeoutMs / 10)).unref();
+      const addressed = { exchange, routingKey, message };
+      if (this.closed) return reject(notConfirmed(addressed, 'the transport is closed', 'open a new one'));
+      const destination = this.destination(exchange, routingKey);
+      const since = performance.now();
+      destination.waiting.push({
+        ...{ exchange, routingKey, message, destination, since, resolve, reject },
+        returned: false,
+        twin: undefined,
+      });
+      this.pending += 1;
+      this.list(destination);
+      this.watchdog ??= setInterval(() => this.failOverdue(), Math.max(1, this.options.sendTimeoutMs / 10)).unref();
       this.pump();
     });
   }
 
   attach(channel: ConfirmChannel): void {
+    const session: Session = { channel, exception: undefined, alone: false, abandoned: 0, writtenSince: 0 };
     channel.on('drain', () => {
-      if (channel !== this.channel) return;
+      if (session !== this.session) return;
       this.saturated = false;
       this.pump();
     });
     channel.on('return', (returned) => this.markReturned(returned));
-    this.channel = channel;
+    channel.on('error', (error: unknown) => {
+      if (!blamesMessage(error)) return;
+      session.exception = error;
+      session.alone = this.inFlight === 1 && session.abandoned === 0;
+    });
+    this.session = session;
     this.saturated = false;
+    this.retiringSince = undefined;
     this.blockedBy = undefined;
-    this.lastProgress = Date.now();
     this.pump();
   }
 
   detach(): void {
-    this.channel = undefined;
+    this.session = undefined;
   }
 
   block(reason: string | undefined): void {
@@ -90,117 +153,198 @@ export class ConfirmedPublisher {
     clearInterval(this.watchdog);
   }
 
-  private get pending(): number {
-    return this.queue.size + this.unconfirmed.size;
+  private destination(exchange: string, routingKey: string): Destination {
+    const name = `${exchange}\0${routingKey}`;
+    let destination = this.destinations.get(name);
+    if (!destination) {
+      destination = { name, waiting: new LinkedQueue(), inFlight: 0, silent: false, listed: false };
+      this.destinations.set(name, destination);
+    }
+    return destination;
   }
 
-  private pump(): void {
-    const { confirmWindow } = this.options;
-    while (this.channel && !this.saturated && this.blockedBy === undefined && this.unconfirmed.size < confirmWindow) {
-      const next = this.queue.shift();
-      if (!next) break;
-      this.write(this.channel, next);
-    }
-    this.noticeIdle();
+  private list(destination: Destination): void {
+    const { waiting, inFlight, silent, listed } = destination;
+    if (listed || waiting.size === 0 || inFlight >= (silent ? 1 : this.options.confirmWindow)) return;
+    destination.listed = true;
+    this.sendable.push(destination);
   }
 
-  private write(channel: ConfirmChannel, publication: Publication): void {
-    const { exchange, routingKey, message } = publication;
-    const options = { ...message.properties, mandatory: true } as Options.Publish;
-    try {
-      const flowing = channel.publish(exchange, routingKey, message.content, options, (error: Error | null) =>
-        this.settle(publication, error),
-      );
-      this.unconfirmed.add(publication);
-      this.saturated = !flowing;
-    } catch (error) {
-      if (error instanceof IllegalOperationError) {
-        // The channel is closing; its close event follows, and the message goes out on the next channel.
-        this.queue.unshift(publication);
-        this.channel = undefined;
-      } else {
-        publication.reject(unencodable(message, error));
-      }
-    }
+  private get totalWindow(): number {
+    return windows * this.options.confirmWindow;
   }
 
-  private settle(publication: Publication, error: Error | null): void {
-    this.unconfirmed.delete(publication);
-    this.lastProgress = Date.now();
-    const { exchange, routingKey, message } = publication;
-    if (error) {
-      publication.reject(notConfirmed(message, error.message, 'send it again'));
-    } else if (publication.returned) {
-      publication.reject(
-        new UnroutableError(
-          `No queue is bound to exchange "${exchange}" with key "${routingKey}" (message ${nameOf(message)}); deploy its consumer or correct the key`,
-        ),
-      );
-    } else {
-      publication.resolve();
-    }
-    this.pump();
-  }
-
-  /** The broker returns a message just before it confirms it. Twins of one message share their fate, so the first will do. */
-  private markReturned({ fields, properties }: AmqpReturn): void {
-    for (const publication of this.unconfirmed) {
-      const { exchange, routingKey, message, returned } = publication;
-      if (
-        !returned &&
-        exchange === fields.exchange &&
-        routingKey === fields.routingKey &&
-        message.properties.messageId === properties.messageId
-      ) {
-        publication.returned = true;
-        return;
-      }
-    }
-  }
-
-  private failStalled(): void {
-    const limit = Date.now() - this.options.sendTimeoutMs;
-    if (this.lastProgress > limit) return;
-    // What was written stays in the window until its channel says what became of it.
-    for (const publication of this.unconfirmed) {
-      if (publication.since <= limit) publication.reject(this.stalled(publication));
-    }
-    while (this.queue.first && this.queue.first.since <= limit) {
-      const publication = this.queue.shift();
-      publication?.reject(this.stalled(publication));
-    }
-    this.noticeIdle();
-  }
-
-  private stalled({ message }: Publication): NotConfirmedError {
-    const { sendTimeoutMs } = this.options;
-    const problem = this.blockedBy === undefined ? '' : `; it is blocked: ${this.blockedBy}`;
-    return notConfirmed(
-      message,
-      `RabbitMQ confirmed nothing for ${sendTimeoutMs} ms${problem}`,
-      'check that it runs and is reachable, then send it again',
+  private get writable(): boolean {
+    return (
+      !this.saturated &&
+      this.examined === undefined &&
+      this.blockedBy === undefined &&
+      this.retiringSince === undefined &&
+      this.inFlight < this.totalWindow
     );
   }
 
-  private noticeIdle(): void {
+  /** Destinations take turns. */
+  private pump(): void {
+    while (this.session && this.writable) {
+      if (this.suspects.size > 0) {
+        const suspect = this.inFlight === 0 ? this.suspects.shift() : undefined;
+        if (!suspect) break;
+        this.examined = suspect;
+        if (!this.write(this.session, suspect)) this.suspects.unshift(suspect);
+        continue;
+      }
+      const destination = this.sendable.shift();
+      if (!destination) break;
+      destination.listed = false;
+      const next = destination.waiting.shift();
+      if (next && !this.write(this.session, next)) destination.waiting.unshift(next);
+      this.list(destination);
+    }
+  }
+
+  /** @returns false when the channel is closing: its close event follows, and the message goes out on the next channel. */
+  private write(session: Session, publication: Publication): boolean {
+    const { exchange, routingKey, message, destination } = publication;
+    const options = { ...message.properties, mandatory: true } as Options.Publish;
+    try {
+      const flowing = session.channel.publish(exchange, routingKey, message.content, options, (error: Error | null) =>
+        this.settle(session, publication, error),
+      );
+      this.saturated = !flowing;
+    } catch (error) {
+      this.examined = undefined;
+      if (error instanceof IllegalOperationError) {
+        this.session = undefined;
+        return false;
+      }
+      this.end(publication, unencodable(publication, error));
+      return true;
+    }
+    const id = message.properties.messageId;
+    publication.twin = this.window.get(id);
+    this.window.set(id, publication);
+    this.inFlight += 1;
+    destination.inFlight += 1;
+    if (session.abandoned > 0) session.writtenSince += 1;
+    return true;
+  }
+
+  private settle(session: Session, publication: Publication, error: Error | null): void {
+    if (!error) publication.destination.silent = false;
+    if (!this.leaveWindow(publication)) {
+      session.abandoned -= 1;
+      if (session.abandoned === 0) session.writtenSince = 0;
+    } else if (!error) {
+      this.end(publication, publication.returned ? unroutable(publication) : undefined);
+    } else if (!session.exception) {
+      this.end(publication, notConfirmed(publication, error.message, 'send it again'));
+    } else if (session.alone) {
+      this.end(publication, refusedBy(session.exception, publication));
+    } else {
+      publication.returned = false;
+      this.suspects.push(publication);
+    }
+    this.list(publication.destination);
+    if (session === this.session) this.replaceWhenDue(session);
+    this.pump();
+  }
+
+  /** @returns false when it was not in it any more. */
+  private leaveWindow(publication: Publication): boolean {
+    const id = publication.message.properties.messageId;
+    let before: Publication | undefined;
+    let found = this.window.get(id);
+    while (found && found !== publication) [before, found] = [found, found.twin];
+    if (!found) return false;
+    if (before) before.twin = found.twin;
+    else if (found.twin) this.window.set(id, found.twin);
+    else this.window.delete(id);
+    if (this.examined === publication) this.examined = undefined;
+    this.inFlight -= 1;
+    publication.destination.inFlight -= 1;
+    return true;
+  }
+
+  private end(publication: Publication, error?: Error): void {
+    this.pending -= 1;
+    const { destination } = publication;
+    const { name, waiting, inFlight, silent } = destination;
+    if (waiting.size === 0 && inFlight === 0 && !silent && !destination.listed) this.destinations.delete(name);
+    if (error) publication.reject(error);
+    else publication.resolve();
     if (this.pending > 0) return;
     clearInterval(this.watchdog);
     this.watchdog = undefined;
     for (const resolve of this.idle) resolve();
     this.idle.clear();
   }
+
+  /** The broker returns a message just before it confirms it. Twins of one message share their fate, so any will do. */
+  private markReturned({ fields, properties }: AmqpReturn): void {
+    const { messageId } = properties as { readonly messageId?: string };
+    for (let found = this.window.get(messageId); found; found = found.twin) {
+      const { exchange, routingKey, returned } = found;
+      if (returned || exchange !== fields.exchange || routingKey !== fields.routingKey) continue;
+      found.returned = true;
+      return;
+    }
+  }
+
+  private failOverdue(): void {
+    const limit = performance.now() - this.options.sendTimeoutMs;
+    for (const first of [...this.window.values()]) {
+      for (let found: Publication | undefined = first; found; found = found.twin) {
+        if (found.since <= limit) this.abandon(found);
+      }
+    }
+    for (const { waiting } of [...this.destinations.values()]) this.failWaiting(waiting, limit);
+    this.failWaiting(this.suspects, limit);
+    if (this.session) this.replaceWhenDue(this.session);
+    this.pump();
+  }
+
+  /** Its confirmation may still come; nobody waits for it. */
+  private abandon(publication: Publication): void {
+    if (!this.leaveWindow(publication)) return;
+    publication.destination.silent = true;
+    if (this.session) this.session.abandoned += 1;
+    this.end(publication, this.overdue(publication));
+    this.list(publication.destination);
+  }
+
+  private failWaiting(waiting: LinkedQueue<Publication>, limit: number): void {
+    while (waiting.first && waiting.first.since <= limit) {
+      const publication = waiting.shift();
+      if (publication) this.end(publication, this.overdue(publication));
+    }
+  }
+
+  /** amqplib keeps account of every message from the first unconfirmed one on. */
+  private replaceWhenDue({ abandoned, writtenSince }: Session): void {
+    if (this.retiringSince === undefined) {
+      if (abandoned < this.totalWindow && writtenSince < longestAccount) return;
+      this.retiringSince = performance.now();
+    }
+    const late = performance.now() - this.retiringSince > longestRetirementMs;
+    if (!late && this.inFlight > this.silentInFlight()) return;
+    this.detach();
+    this.options.replaceChannel();
+  }
+
+  private silentInFlight(): number {
+    let count = 0;
+    for (const { silent, inFlight } of this.destinations.values()) if (silent) count += inFlight;
+    return count;
+  }
+
+  private overdue(publication: Publication): Error {
+    const { sendTimeoutMs } = this.options;
+    const problem = this.blockedBy === undefined ? '' : `; it is blocked: ${this.blockedBy}`;
+    return notConfirmed(
+      publication,
+      `RabbitMQ did not confirm it within ${sendTimeoutMs} ms${problem}`,
+      'check that it runs and is reachable and that its queues have a majority, then send it again',
+    );
+  }
 }
-
-const nameOf = ({ properties }: AmqpMessage): string => `${properties.type ?? ''} ${properties.messageId ?? ''}`.trim();
-
-/** amqplib encodes a message before it writes any of it, so nothing of this one has left. */
-const unencodable = (message: AmqpMessage, error: unknown): InvalidMessageError =>
-  new InvalidMessageError(
-    `Message ${nameOf(message).slice(0, 300)} cannot be written as AMQP (${(error as Error).message}); ids, types, sources and addresses take up to 255 bytes, all headers together 64 KiB`,
-    { cause: error },
-  );
-
-const notConfirmed = (message: AmqpMessage, problem: string, remedy: string): NotConfirmedError =>
-  new NotConfirmedError(
-    `It is unknown whether RabbitMQ has message ${nameOf(message)}: ${problem}. Its id makes a duplicate harmless: ${remedy}`,
-  );

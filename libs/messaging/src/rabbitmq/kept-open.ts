@@ -85,12 +85,12 @@ export class KeptOpen<T extends Closable> {
 
   private async openWithin(patienceMs: number): Promise<void> {
     const { name, logger } = this.options;
-    const deadline = Date.now() + patienceMs;
+    const deadline = performance.now() + patienceMs;
     for (let failures = 1; ; failures++) {
       try {
         return await this.openOnce();
       } catch (error) {
-        if (this.stopping.signal.aborted || Date.now() >= deadline) throw error;
+        if (this.stopping.signal.aborted || performance.now() >= deadline) throw error;
         logger.warn(`${name} cannot be opened, trying again`, { failures, error: errorText(error) });
         await this.pause(failures);
       }

@@ -35,9 +35,9 @@ export interface RabbitMqOptions {
   readonly logger?: Logger;
   /** Shown for the connection in RabbitMQ's own tools. Default: the process id. */
   readonly connectionName?: string;
-  /** Most messages that are sent but not confirmed. Default 500. */
+  /** Most messages for one exchange and routing key that are sent but not confirmed; in all, four times as many. Default 500. */
   readonly confirmWindow?: number;
-  /** A send fails when the broker has confirmed nothing for so long. Default 10 000. */
+  /** A send fails when the broker has not confirmed it for so long. Default 10 000. */
   readonly sendTimeoutMs?: number;
   /** How long to try for the first connection; afterwards it reconnects for as long as it takes. Default 10 000. */
   readonly startTimeoutMs?: number;
@@ -69,12 +69,20 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
   private readonly topology = new Map<string, Declaration>();
   /** Exchanges and retry queues that were seen to exist on this connection. */
   private readonly existing = new Map<string, Promise<void>>();
+  /** Exchanges whose check is done: most messages need not wait a turn for it. */
+  private readonly seen = new Set<string>();
 
   constructor(private readonly options: RabbitMqOptions) {
     const { logger = silentLogger, confirmWindow = 500, sendTimeoutMs = 10_000 } = options;
     this.logger = logger;
     this.sendTimeoutMs = sendTimeoutMs;
-    this.publisher = new ConfirmedPublisher({ confirmWindow, sendTimeoutMs });
+    this.publisher = new ConfirmedPublisher({
+      ...{ confirmWindow, sendTimeoutMs },
+      replaceChannel: () => {
+        // A rejection means that it is closed already.
+        this.publishing.current?.close().catch(() => undefined);
+      },
+    });
     this.connection = new KeptOpen<ChannelModel>({
       name: 'the connection to RabbitMQ',
       logger,
@@ -101,6 +109,7 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
       onOpen: (channel) => this.publisher.attach(channel),
       onClosed: () => {
         this.existing.clear();
+        this.seen.clear();
         this.publisher.detach();
       },
     });
@@ -206,10 +215,12 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
 
   /** Publishing to an exchange that does not exist would close the channel, and every unconfirmed message with it. */
   private async exchangeExists(exchange: string, messageId: string): Promise<void> {
-    if (exchange === '') return;
+    if (exchange === '' || this.seen.has(exchange)) return;
     try {
       const connection = await this.connection.whenOpen(this.sendTimeoutMs);
-      await this.once(`exchange ${exchange}`, () => applyDeclarations(connection, [exchangeCheck(exchange)]));
+      const check = this.once(`exchange ${exchange}`, () => applyDeclarations(connection, [exchangeCheck(exchange)]));
+      await withinLimit(check, this.sendTimeoutMs);
+      this.seen.add(exchange);
     } catch (error) {
       const reason = `Message ${messageId} was not sent. ${errorText(error)}`;
       if (error instanceof TerminalError) throw new UnroutableError(reason, { cause: error });
