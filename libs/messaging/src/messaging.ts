@@ -57,7 +57,7 @@ export interface MessagingOptions extends HandlerOptions, TopicOptions {
   readonly mostEventBytes?: number;
   /** Past these {@link OutboxRelay.backlog} is `high`. Default: 50 000 rows, or 60 s. */
   readonly outboxMarks?: OutboxMarks;
-  /** An instance that died is succeeded by the relays of the others after so long. Default 5 000 ms. */
+  /** An instance that died is succeeded by the relays of the others after so long. Default 8 000 ms. */
   readonly leaseMs?: number;
   /** How long what is in hand may take when the application shuts down, in milliseconds. Default 20 000. */
   readonly drainMs?: number;
@@ -218,7 +218,8 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
 
   async onApplicationBootstrap(): Promise<void> {
     if (this.personalData.enabled) await this.personalData.keys.check();
-    await Promise.all([this.commands.declare(), this.options.events.declare(this.topics)]);
+    // Until the others know of this instance no handler of it may write.
+    await Promise.all([this.relay.join(), this.commands.declare(), this.options.events.declare(this.topics)]);
     await Promise.all([this.commands.start(), ...this.eventConsumers.map(({ consumer }) => consumer.start())]);
     this.relay.start();
     this.retention.start();
@@ -289,7 +290,6 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
 
   private stalled(): Problem[] {
     const { stalledMs = 120_000 } = this.options;
-    const { oldestMs } = this.relay.backlog;
     const problems = [...this.monitor.byConsumer]
       .filter(([, { unsettledMs }]) => unsettledMs > stalledMs)
       .map(([name, { inFlight, unsettledMs }]) => ({
@@ -298,10 +298,11 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
           `${inFlight} deliveries are in hand and none has ended for ${Math.round(unsettledMs / 1_000)} s: ` +
           'look what their handlers wait for; a restart gives them back to the broker',
       }));
-    if (oldestMs > stalledMs) {
+    for (const { address, forMs, error } of this.relay.problems()) {
+      if (forMs <= stalledMs) continue;
       const problem =
-        `the oldest message waits for ${Math.round(oldestMs / 1_000)} s: look for warnings of the outbox relay, ` +
-        'here and in the instance that holds its lease';
+        `nothing could be sent to ${address} for ${Math.round(forMs / 1_000)} s, and what is for it waits: look at its broker ` +
+        `and at its replicas (${error})`;
       problems.push({ part: 'outbox', problem });
     }
     return problems;

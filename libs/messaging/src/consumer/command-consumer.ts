@@ -53,7 +53,6 @@ export class CommandConsumer {
   private readonly dispatcher: Dispatcher;
   private readonly limiter: RateLimiter;
   private readonly suspects: Suspects;
-  private readonly addresses = new Map<string, string>();
   private readonly bindings: Binding[] = [];
   private readonly deadLetters: DeadLetterTable;
   private consumer: Consumer | undefined;
@@ -81,7 +80,6 @@ export class CommandConsumer {
     this.options.monitor.expect(definition.type);
     if (rateLimit !== undefined) this.limiter.setDefault(definition.type, rateLimit);
     if (routingKey === null) return;
-    this.addresses.set(definition.type, routingKey);
     this.bindings.push({ exchange: commandsExchange, queue: this.queue, routingKey });
     this.options.logger.info('binding', { queue: this.queue, routingKey, command: definition.type });
   }
@@ -137,9 +135,8 @@ export class CommandConsumer {
 
   /** What has to wait for its turn is stored, so that the broker has done its part. */
   private async dispatchLimited(message: Message, attempt: number): Promise<Outcome> {
-    const address = this.addresses.get(message.type) ?? message.type;
     try {
-      if (!(await this.limiter.admits(message, attempt, address))) return done;
+      if (!(await this.limiter.admits(message, attempt, this.queue))) return done;
     } catch (error) {
       return retryBlameless(outageRetryMs, `the rate limit of ${message.type} could not be asked: ${errorText(error)}`);
     }

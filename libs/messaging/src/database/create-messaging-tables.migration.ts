@@ -14,28 +14,35 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         shard smallint NOT NULL GENERATED ALWAYS AS
           (((hashtext(ordering_key) & 7) * 2 + (channel = 'command')::int)::smallint) STORED,
         channel text NOT NULL CHECK (channel IN ('command', 'event')),
+        -- Of a command; '' takes it straight into the queue that the address names. An event goes to the topic of that name.
+        exchange text CHECK ((channel = 'command') = (exchange IS NOT NULL)),
         address text NOT NULL,
         ordering_key text NOT NULL,
         message json NOT NULL,
+        -- How often an operator has had it tried again after its broker had refused it.
+        redrives integer NOT NULL DEFAULT 0,
         written_at timestamptz NOT NULL DEFAULT now(),
-        PRIMARY KEY (shard, position)
+        -- Each address is read by itself: the backlog of one costs the others nothing.
+        PRIMARY KEY (shard, address, position)
       -- Every row is deleted: what a vacuum does not come to makes the table grow, so it does not pause.
       ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0, fillfactor = 100);
 
       -- Instances that could relay; they share the shards evenly.
       CREATE TABLE outbox_relay (
         holder uuid PRIMARY KEY,
-        alive_until timestamptz NOT NULL
-      );
+        alive_until timestamptz NOT NULL,
+        -- It has seen no other, and may rely on that: whoever joins waits until it has taken this back, or has run out.
+        alone boolean NOT NULL DEFAULT false,
+        -- It has found nothing and sleeps: whoever writes and is another process wakes it.
+        resting boolean NOT NULL DEFAULT false
+      ) WITH (fillfactor = 50);
 
       CREATE TABLE outbox_lease (
         shard smallint PRIMARY KEY,
         holder uuid,
         -- Grows with each change of holder: what a former one still wants to delete is not its own any more.
         epoch bigint NOT NULL DEFAULT 0,
-        expires_at timestamptz NOT NULL DEFAULT '-infinity',
-        -- The holder has found nothing and sleeps: whoever writes and is another process wakes it.
-        resting boolean NOT NULL DEFAULT false
+        expires_at timestamptz NOT NULL DEFAULT '-infinity'
       ) WITH (fillfactor = 50);
       INSERT INTO outbox_lease (shard) SELECT generate_series(0, 15);
 
@@ -175,7 +182,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         consumer text NOT NULL,
         -- Of the message; of bytes that are none, a digest.
         id text NOT NULL,
-        kind text NOT NULL CHECK (kind IN ('command', 'event')),
+        -- Outgoing: its broker refused it. Its headers say where it was to go, and the events behind it in its key wait.
+        kind text NOT NULL CHECK (kind IN ('command', 'event', 'outgoing')),
         type text,
         key text,
         sequence bigint,
@@ -203,6 +211,7 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         PRIMARY KEY (consumer, id)
       );
       CREATE INDEX dead_letter_in_order ON dead_letter (failed_at, consumer, id);
+      CREATE INDEX dead_letter_outgoing_event ON dead_letter (key) WHERE kind = 'outgoing' AND headers ->> 'channel' = 'event';
       CREATE INDEX dead_letter_due ON dead_letter (consumer, due_at) WHERE status = 'scheduled';
       CREATE INDEX inbox_parked_failed ON inbox_parked (consumer, key, sequence) WHERE failure IS NOT NULL OR redrives > 0;
 

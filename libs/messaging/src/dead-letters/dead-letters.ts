@@ -126,7 +126,7 @@ export class DeadLetters {
         tx,
         stored.flatMap(({ kind, consumer, message, redrives }) =>
           kind === 'command' && message
-            ? [{ channel: 'command' as const, address: consumer, message: { ...message, redrives } }]
+            ? [{ channel: 'command' as const, exchange: '', address: consumer, message: { ...message, redrives } }]
             : [],
         ),
       );

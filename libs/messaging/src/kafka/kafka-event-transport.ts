@@ -31,7 +31,7 @@ import { TopicCatalog } from './topic-catalog.js';
 export interface KafkaOptions extends KafkaConnection {
   /** Default: quiet. What kafkajs logs comes through it too. */
   readonly logger?: Logger;
-  /** How long a publication waits for its confirmation, also while disconnected. Default 10 000. */
+  /** How long a publication waits for its confirmation, also while disconnected. Default 5 000. */
   readonly publishTimeoutMs?: number;
   /** How long connecting and the first join of a group may take. Default 30 000. */
   readonly startTimeoutMs?: number;
@@ -60,6 +60,7 @@ export async function connectKafka(options: KafkaOptions): Promise<EventTranspor
 
 class KafkaEventTransport implements EventTransport {
   private readonly logger: Logger;
+  readonly longestSendMs: number;
   private readonly startTimeoutMs: number;
   private readonly lookMs: number;
   private readonly admin: SharedAdmin;
@@ -68,9 +69,10 @@ class KafkaEventTransport implements EventTransport {
   private readonly consumers = new Set<KafkaConsumer>();
 
   constructor(private readonly options: KafkaOptions) {
-    const { logger = silentLogger, startTimeoutMs = 30_000, publishTimeoutMs = 10_000, lookMs = 10_000 } = options;
+    const { logger = silentLogger, startTimeoutMs = 30_000, publishTimeoutMs = 5_000, lookMs = 10_000 } = options;
     this.logger = logger;
     this.startTimeoutMs = startTimeoutMs;
+    this.longestSendMs = publishTimeoutMs;
     this.lookMs = lookMs;
     this.admin = new SharedAdmin(options, logger);
     this.topics = new TopicCatalog(this.admin, { replicationFactor: options.replicationFactor, lookMs }, logger);

@@ -14,6 +14,7 @@ export function countedCommands(transport: CommandTransport, listener: Publicati
     get connected() {
       return transport.connected;
     },
+    longestSendMs: transport.longestSendMs,
     declare: (topology) => transport.declare(topology),
     consume: (queue, handler, options) => transport.consume(queue, handler, options),
     consumeDeadLetters: (queue, handler) => transport.consumeDeadLetters(queue, handler),
@@ -35,6 +36,7 @@ export function countedEvents(transport: EventTransport, listener: PublicationLi
     get connected() {
       return transport.connected;
     },
+    longestSendMs: transport.longestSendMs,
     declare: (topics) => transport.declare(topics),
     subscribe: (options, handler) => transport.subscribe(options, handler),
     close: () => transport.close(),

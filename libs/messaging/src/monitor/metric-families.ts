@@ -110,8 +110,11 @@ export function metricFamilies(
     family('messaging_outbox_oldest_seconds', 'gauge', 'How long the first message in the outbox has waited.', [
       [{}, outbox.oldestAgeMs / 1_000],
     ]),
-    family('messaging_outbox_held_keys', 'gauge', 'Keys that wait behind a message that no broker takes.', [
+    family('messaging_outbox_held_keys', 'gauge', 'Keys whose events wait behind one that Kafka refused.', [
       [{}, outbox.heldKeys],
+    ]),
+    family('messaging_outbox_failing_addresses', 'gauge', 'Queues and topics to which nothing can be sent for now.', [
+      [{}, outbox.failingAddresses],
     ]),
     family('messaging_outbox_shards', 'gauge', 'Shards of the outbox that this instance relays, of 16 in all.', [
       [{}, outbox.shards],

@@ -1,6 +1,7 @@
 import { eventually, openTestDataSource, type TestDataSource } from '@starter/testing';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
 import { OutboxBacklog } from './outbox-backlog.js';
+import type { HeldKey } from './outbox-rows.js';
 
 let database: TestDataSource;
 beforeAll(async () => {
@@ -9,13 +10,15 @@ beforeAll(async () => {
 afterAll(() => database.close());
 
 const running: OutboxBacklog[] = [];
+let held: HeldKey[] = [];
+beforeEach(() => (held = []));
 afterEach(async () => {
   await Promise.all(running.splice(0).map((backlog) => backlog.stop()));
   await database.dataSource.query('TRUNCATE outbox');
 });
 
 function watch(marks: { rows?: number; ageMs?: number }) {
-  const backlog = new OutboxBacklog(database.dataSource, marks, 10);
+  const backlog = new OutboxBacklog(database.dataSource, marks, { everyMs: 10, held: () => held });
   running.push(backlog);
   backlog.start();
   return backlog;
@@ -42,7 +45,14 @@ it('is high past the mark and until it is below 30 % again', async () => {
   await eventually(() => expect(backlog).toMatchObject({ rows: 29, high: false }));
 });
 
-it('counts the age of many, and not that of a poisonous few', async () => {
+it('leaves out what waits behind a dead letter', async () => {
+  const backlog = watch({ rows: 100 });
+  held = [{ address: 't', key: '7' }];
+  await fill(50, '1 hour');
+  await eventually(() => expect(backlog.rows).toBe(49));
+});
+
+it('counts the age of many, and not that of a few', async () => {
   const backlog = watch({ ageMs: 60_000 });
   await fill(999, '1 hour');
   await eventually(() => expect(backlog.rows).toBe(999));

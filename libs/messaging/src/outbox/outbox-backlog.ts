@@ -1,5 +1,6 @@
 import type { DataSource } from 'typeorm';
 import { runStatement, type Statement } from '../database/transaction.js';
+import { placeOfKey, type HeldKey } from './outbox-rows.js';
 
 export interface OutboxMarks {
   /** Rows. Default 50 000. */
@@ -8,7 +9,7 @@ export interface OutboxMarks {
   readonly ageMs?: number;
 }
 
-/** What is fewer may be poison, which waits for an operator: its age says nothing of a backlog. */
+/** What is fewer may be for an address that does not answer: its age says nothing of a backlog. */
 const leastAged = 1_000;
 /** Below this part of both marks it is over. */
 const recovered = 0.3;
@@ -17,7 +18,7 @@ const look: Statement = {
   name: 'outbox-backlog',
   text: `SELECT count(*)::int AS rows,
                 coalesce(extract(epoch FROM clock_timestamp() - min(written_at)) * 1000, 0)::float8 AS "oldestMs"
-           FROM (SELECT written_at FROM outbox LIMIT $1) AS front`,
+           FROM (SELECT written_at FROM outbox WHERE address || ' ' || ordering_key <> ALL($2::text[]) LIMIT $1) AS front`,
 };
 
 /** How much waits in the outbox, over all instances, looked at once a second. */
@@ -28,6 +29,9 @@ export class OutboxBacklog {
   oldestMs = 0;
   /** Past a mark, and not yet below 30 % of both again: no new work should be accepted. */
   high = false;
+  private readonly everyMs: number;
+  /** What waits behind a dead letter is an operator's business, and no backlog. */
+  private readonly held: () => readonly HeldKey[];
   private readonly most: number;
   private readonly oldest: number;
   private timer: NodeJS.Timeout | undefined;
@@ -37,10 +41,12 @@ export class OutboxBacklog {
   constructor(
     private readonly dataSource: DataSource,
     { rows = 50_000, ageMs = 60_000 }: OutboxMarks = {},
-    private readonly everyMs = 1_000,
+    { everyMs = 1_000, held = () => [] }: { everyMs?: number; held?: () => readonly HeldKey[] } = {},
   ) {
     this.most = rows;
     this.oldest = ageMs;
+    this.everyMs = everyMs;
+    this.held = held;
   }
 
   start(): void {
@@ -63,9 +69,10 @@ export class OutboxBacklog {
   private async look(): Promise<void> {
     const asked = performance.now();
     // An outage of the database tells nothing of the outbox: what was known stays.
-    const [seen] = await runStatement<{ rows: number; oldestMs: number }>(this.dataSource, look, [this.most + 1]).catch(
-      () => [],
-    );
+    const [seen] = await runStatement<{ rows: number; oldestMs: number }>(this.dataSource, look, [
+      this.most + 1,
+      this.held().map(({ address, key }) => placeOfKey(address, key)),
+    ]).catch(() => []);
     if (seen) this.learn(seen);
     // Never more than a twentieth of the time, whatever has to be read.
     if (this.running) this.lookSoon(Math.max(this.everyMs, 20 * (performance.now() - asked)));

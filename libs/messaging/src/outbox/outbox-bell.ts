@@ -7,13 +7,13 @@ const channel = 'outbox';
 
 const rest: Statement = {
   name: 'outbox-rest',
-  text: `UPDATE outbox_lease SET resting = true WHERE holder = $1 AND NOT resting`,
+  text: `UPDATE outbox_relay SET resting = true WHERE holder = $1`,
 };
 
 // NOTIFY takes a lock of the whole server at commit: only the first of those who write to an empty outbox pays for it.
 const ring: Statement = {
   name: 'outbox-ring',
-  text: `WITH woken AS (UPDATE outbox_lease SET resting = false WHERE resting AND holder <> $1 RETURNING 1)
+  text: `WITH woken AS (UPDATE outbox_relay SET resting = false WHERE resting AND holder <> $1 RETURNING 1)
          SELECT pg_notify('${channel}', '') FROM (SELECT FROM woken LIMIT 1) AS one`,
 };
 
@@ -40,9 +40,16 @@ export class OutboxBell {
 
   /** Tells writers that nobody looks; true when they did not know: look once more, somebody may just have written. */
   async rest(): Promise<boolean> {
-    if (!this.client || this.resting) return false;
+    const { client } = this;
+    if (!client || this.resting) return false;
+    // Said before, so that a ring that comes before the answer is not overwritten.
     this.resting = true;
-    await runStatement(this.dataSource, rest, [this.holder]);
+    try {
+      await runStatement(this.dataSource, rest, [this.holder]);
+    } catch (error) {
+      this.resting = false;
+      throw error;
+    }
     return true;
   }
 

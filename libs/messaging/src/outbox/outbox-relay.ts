@@ -1,18 +1,18 @@
 import type { DataSource } from 'typeorm';
-import { failpoint, failpointSoon } from '../failpoint.js';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffDelay } from '../failure-policy.js';
 import { errorText, type Logger } from '../logger.js';
 import type { CommandTransport } from '../transport/command-transport.js';
 import type { EventTransport } from '../transport/event-transport.js';
-import { HeldKeys, type OutgoingProblem } from './held-keys.js';
+import { Wakeable } from '../wakeable.js';
+import { Destination, type OutgoingProblem } from './destination.js';
 import type { Outbox } from './outbox.js';
 import { OutboxBacklog, type OutboxMarks } from './outbox-backlog.js';
 import { OutboxBell } from './outbox-bell.js';
 import { OutboxLease } from './outbox-lease.js';
-import { deleteRows, selectRows } from './outbox-rows.js';
-import { publishRows, type OutboxRow } from './publish-rows.js';
+import { OutboxRows, type HeldKey, type OutboxRow } from './outbox-rows.js';
+import { buryRefused, heldKeys, type Refusal } from './refused-rows.js';
 import { ScanFloors } from './scan-floors.js';
-import { Wakeable } from '../wakeable.js';
 
 export interface OutboxRelayOptions {
   readonly dataSource: DataSource;
@@ -20,12 +20,14 @@ export interface OutboxRelayOptions {
   readonly commands: CommandTransport;
   readonly events: EventTransport;
   readonly logger: Logger;
-  /** Most rows that are published and not confirmed. Default 500. */
+  /** Most messages of one address that are in hand. Default 500. */
   readonly window?: number;
   /** Looks this often even when nobody wakes it, and five times less often the longer nothing comes. Default 200 ms. */
   readonly pollMs?: number;
-  /** An instance that died is succeeded after this long. Default 5 000 ms. */
+  /** An instance that died is succeeded after this long; longer than a send may take. Default 8 000 ms. */
   readonly leaseMs?: number;
+  /** What is on its way when it stops may take so long. Default 2 000 ms. */
+  readonly stopMs?: number;
   /** Past these the service should accept no more work. */
   readonly outboxMarks?: OutboxMarks;
 }
@@ -38,33 +40,60 @@ export interface OutboxMetrics {
   readonly published: number;
   /** Attempts to publish that failed. */
   readonly failures: number;
-  /** Keys that wait behind a message that failed. */
+  /** Keys whose events wait behind one that its broker refused: a dead letter. */
   readonly heldKeys: number;
+  /** Addresses to which nothing can be sent for now. */
+  readonly failingAddresses: number;
   /** Shards that this instance relays, of 16. */
   readonly shards: number;
 }
 
 const backoff = { baseMs: 100, maxMs: 30_000 };
+/** Addresses found with one look; the next one goes on behind them. */
+const mostPlaces = 1_000;
+/** Looks for work of other instances follow each other so closely while there is some. */
+const busyPollMs = 10;
+/** A look that was slow must not keep back for long what waits for the next. */
+const longestPauseMs = 10_000;
+/** How often it is looked which keys wait behind a dead letter. */
+const heldMs = 1_000;
+/** An address that nobody has used for so long is forgotten. */
+const forgetMs = 60_000;
 
 /**
- * Publishes what the outbox holds, in order per key, and deletes a row only after the broker confirmed it. Rows are always
- * taken from the front: a transaction that commits late is found, however low its positions are. While one batch is with the
- * brokers, the batch before it is deleted and the one behind it is read.
+ * Publishes what the outbox holds, and deletes a row only after its broker has confirmed it. What it relies on and keeps to:
+ *
+ * 1. The table is the truth. What is in memory may be lost at any line: it is read again, and a second copy is harmless. A row
+ *    leaves the table when its broker has confirmed it, or has refused it several times and it is a dead letter.
+ * 2. Only the holder of a shard sends its rows, and starts to only while its lease outlasts the send ({@link OutboxLease}).
+ *    Deleting is fenced by the epoch of the shard: a holder that was succeeded without knowing it deletes nothing.
+ * 3. The order of a key holds per address: its rows go out in the order of their positions, and none before it is known that
+ *    its predecessor is with the broker. So whatever leaves the memory unsent takes all its successors with it, those that a
+ *    read under way may still bring included ({@link Destination}).
+ * 4. Each address is on its own: nothing waits for another address, whether its broker is slow, silent or refuses.
+ * 5. A broker that does not answer is to blame itself: its messages wait as long as it takes. A message that is refused is a
+ *    dead letter after a few attempts; the events behind it in its key wait for an operator, commands have no successors.
+ * 6. Rows are taken as a queue, never behind a high-water mark: a transaction that commits late is found, however low its
+ *    positions are ({@link ScanFloors}).
  */
 export class OutboxRelay {
   readonly backlog: OutboxBacklog;
+  private readonly rows: OutboxRows;
   private readonly lease: OutboxLease;
   private readonly bell: OutboxBell;
   private readonly floors: ScanFloors;
-  private readonly held = new HeldKeys();
+  private readonly destinations = new Map<string, Destination>();
   private readonly signal = new Wakeable();
-  private readonly window: number;
   private readonly pollMs: number;
-  /** Rows taken and not deleted yet, by position. */
-  private inHand = new Map<string, OutboxRow>();
-  private ahead: Promise<OutboxRow[]> | undefined;
-  private deleting: Promise<void> = Promise.resolve();
-  private busyShards = 1;
+  /** The address behind which the next look begins. */
+  private placesAfter = '';
+  private placesDueAt = 0;
+  private heldDueAt = 0;
+  private held: readonly HeldKey[] = [];
+  /** Before it is known which keys wait nothing is read. */
+  private heldKnown = false;
+  /** Beginnings and ends of making dead letters of events: what was looked up before one of them does not know of it. */
+  private buried = 0;
   private stopping = false;
   private loop: Promise<void> | undefined;
   /** Messages confirmed by a broker since the start. */
@@ -72,17 +101,25 @@ export class OutboxRelay {
   private failures = 0;
 
   constructor(private readonly options: OutboxRelayOptions) {
-    const { dataSource, outbox, logger, leaseMs = 5_000, window = 500, pollMs = 200 } = options;
-    this.lease = new OutboxLease(dataSource, leaseMs);
-    this.bell = new OutboxBell(dataSource, this.lease.holder, logger, () => this.signal.wake());
-    this.backlog = new OutboxBacklog(dataSource, options.outboxMarks);
-    this.floors = new ScanFloors(dataSource);
-    this.window = window;
+    const { dataSource, outbox, logger, leaseMs = 8_000, pollMs = 200 } = options;
     this.pollMs = pollMs;
-    outbox.onWritten(() => {
-      this.signal.wake();
-      if (this.lease.members > 1) this.bell.ring();
+    const sendMs = Math.max(options.commands.longestSendMs ?? 0, options.events.longestSendMs ?? 0);
+    if (leaseMs < 1.5 * sendMs) {
+      throw new Error(
+        `leaseMs is ${leaseMs}, and a message may be on its way to its broker for ${sendMs} ms: ` +
+          `make it ${1.5 * sendMs} or more, or the time limits of the transports shorter`,
+      );
+    }
+    this.rows = new OutboxRows(dataSource);
+    this.floors = new ScanFloors(this.rows);
+    this.lease = new OutboxLease({
+      ...{ dataSource, logger, sendMs, durationMs: leaseMs },
+      busy: (shard) => [...this.destinations.values()].some((destination) => destination.has(shard)),
+      onGain: () => this.startOver(),
     });
+    this.bell = new OutboxBell(dataSource, this.lease.holder, logger, () => this.signal.wake());
+    this.backlog = new OutboxBacklog(dataSource, options.outboxMarks, { held: () => this.held });
+    outbox.onWritten((destinations) => this.written(destinations));
   }
 
   get metrics(): OutboxMetrics {
@@ -91,26 +128,35 @@ export class OutboxRelay {
       oldestAgeMs: this.backlog.oldestMs,
       published: this.published,
       failures: this.failures,
-      heldKeys: this.held.size,
+      heldKeys: this.held.length,
+      failingAddresses: this.problems().length,
       shards: this.lease.shards.length,
     };
   }
 
-  /** What the brokers do not take: fix what the error tells, or let go of it with {@link discardOutgoing}. */
+  /** Addresses to which this instance can send nothing for now; what is refused is among the dead letters. */
   problems(): OutgoingProblem[] {
-    return this.held.problems();
+    return [...this.destinations.values()].flatMap((destination) => destination.problem() ?? []);
+  }
+
+  /** Resolves once no other instance believes to be the only one: before that nothing may be written to the outbox. */
+  join(): Promise<void> {
+    return this.lease.join();
   }
 
   start(): void {
     this.backlog.start();
+    this.lease.start();
     this.loop ??= this.run();
   }
 
-  /** Publishes nothing more; resolves when the batch in hand is settled. What is left stays in the outbox. */
+  /** Sends nothing more; resolves when what is under way is settled, or `stopMs` have passed. What is left stays in the outbox. */
   async stop(): Promise<void> {
     this.stopping = true;
     this.signal.wake();
     await this.loop;
+    const closed = Promise.all([...this.destinations.values()].map((destination) => destination.close()));
+    await Promise.race([closed, sleep(this.options.stopMs ?? 2_000, undefined, { ref: false })]);
     await Promise.all([this.backlog.stop(), this.bell.close(), this.lease.release().catch(() => undefined)]);
   }
 
@@ -118,141 +164,107 @@ export class OutboxRelay {
     let [failures, idle] = [0, 0];
     while (!this.stopping) {
       try {
-        const found = await this.step();
+        const found = await this.look();
         failures = 0;
-        idle = found > 0 ? 0 : idle + 1;
-        if (idle > 0 && !(await this.bell.rest())) await this.signal.wait(this.restMs(idle));
+        idle = found ? 0 : idle + 1;
+        if (idle > 0 && (await this.bell.rest())) continue;
+        const soon = found && this.lease.members > 1;
+        await this.signal.wait(soon ? busyPollMs : this.pollMs * Math.min(5, Math.max(1, idle)));
       } catch (error) {
         failures += 1;
-        await this.startOver();
         this.options.logger.warn('outbox relay failed; it tries again', { failures, error: errorText(error) });
         await this.signal.wait(backoffDelay(failures, backoff), { deaf: true });
       }
     }
-    await this.startOver();
   }
 
-  private restMs(idle: number): number {
-    return Math.min(this.pollMs * Math.min(5, idle), this.lease.dueInMs);
-  }
-
-  /** Returns the number of rows that went out: 0 lets the loop rest. */
-  private async step(): Promise<number> {
-    if (this.lease.dueInMs === 0) await this.renew();
+  /** Finds what others have written, and what has to be read again. @returns whether there was something */
+  private async look(): Promise<boolean> {
+    const { shards, members } = this.lease;
+    this.bell.listen(members > 1);
+    if (shards.length === 0) return false;
     await this.floors.raise();
-    const taken = await (this.ahead ?? this.take());
-    this.ahead = undefined;
-    const batch = this.publishable(taken);
-    if (batch.length === 0) return 0;
-    failpoint('outbox.before-publish');
-    const epochs = new Map(this.lease.shards.map((shard) => [shard, this.lease.epochOf(shard)]));
-    const publishing = publishRows(batch, this.options);
-    failpointSoon('outbox.before-confirm');
-    // Only where there is a backlog: else it would ask twice for each message.
-    if (taken.length >= this.window / 2) {
-      this.ahead = this.take();
-      this.ahead.catch(() => undefined);
+    if (performance.now() >= this.heldDueAt) await this.lookUpHeld();
+    // Never more than a twentieth of the time, however many deleted rows have to be passed over.
+    if (performance.now() < this.placesDueAt) {
+      for (const destination of this.destinations.values()) destination.wake();
+      return false;
     }
-    const { confirmed, failed } = await publishing;
-    failpoint('outbox.after-confirm');
-    this.published += confirmed.length;
-    confirmed.forEach((row) => this.held.letGo(row));
-    for (const { row, error } of failed) this.holdBack(row, error);
-    if (failed.length > 0) this.leaveOut(new Set(failed.map(({ row }) => row.ordering_key)));
-    const settled = new Set(confirmed.map(({ position }) => position));
-    this.putBack(batch.filter(({ position }) => !settled.has(position)));
-    await this.deleting;
-    this.deleting = this.delete(confirmed, epochs);
-    this.deleting.catch(() => undefined);
-    if (!this.ahead) await this.deleting;
-    return confirmed.length;
-  }
-
-  private async renew(): Promise<void> {
-    await this.deleting;
-    const gained = await this.lease.renew();
-    if (gained.length > 0) await this.startOver();
-    this.bell.listen(this.lease.members > 1);
-  }
-
-  private async take(): Promise<OutboxRow[]> {
-    const open = { command: this.isOpen('command'), event: this.isOpen('event') };
-    const shards = this.lease.shards.filter((shard) => open[shard % 2 === 1 ? 'command' : 'event']);
-    if (shards.length === 0) return [];
-    const full = this.floors.fullLookDue(this.held.due);
     const asked = performance.now();
-    const rows = await selectRows(this.options.dataSource, {
-      floors: new Map(shards.map((shard) => [shard, full ? 0 : this.floors.of(shard)])),
-      except: [...this.inHand.keys()],
-      // What a key holds back may lie below the floors, where only a full look finds it first.
-      exceptKeys: this.held.keys(full),
-      limitOfShard: Math.ceil(this.window / this.busyShards),
-      limit: this.window,
-    });
-    if (full) {
-      this.floors.fullLookTook(performance.now() - asked);
-      if (rows.length < this.window) this.held.forgetUnseen([...this.inHand.values(), ...rows]);
+    const places = await this.rows.places(shards, { after: this.placesAfter, held: this.held, most: mostPlaces });
+    this.placesDueAt = performance.now() + Math.min(20 * (performance.now() - asked), longestPauseMs);
+    this.placesAfter = places.length < mostPlaces ? '' : (places.at(-1)?.address ?? '');
+    for (const place of places) {
+      // What lies there and is not in hand was let go of by an earlier holder, or its transaction committed very late.
+      if (Number(place.position) <= this.floors.of(place)) this.floors.reset(place);
     }
-    this.busyShards = Math.max(1, new Set(rows.map(({ shard }) => shard)).size);
-    for (const row of rows) this.inHand.set(row.position, row);
-    return rows;
+    const found = new Set(places.map(({ channel, address }) => this.destination(channel, address)));
+    const awake = [...found].filter((destination) => destination.wake());
+    for (const [name, destination] of this.destinations) {
+      if (!found.has(destination) && destination.idleFor(forgetMs)) this.destinations.delete(name);
+    }
+    return awake.length > 0;
   }
 
-  private isOpen(channel: OutboxRow['channel']): boolean {
-    return this.options[`${channel}s`].connected && !this.held.exhausted(channel);
+  private async lookUpHeld(): Promise<void> {
+    const { buried } = this;
+    const held = await heldKeys(this.options.dataSource);
+    if (buried !== this.buried) return;
+    this.heldKnown = true;
+    this.heldDueAt = performance.now() + heldMs;
+    this.held = held;
+    const byAddress = new Map<string, Set<string>>();
+    for (const { address, key } of held) byAddress.set(address, (byAddress.get(address) ?? new Set()).add(key));
+    for (const address of byAddress.keys()) this.destination('event', address);
+    for (const destination of this.destinations.values()) {
+      if (destination.channel === 'event') destination.hold(byAddress.get(destination.address) ?? new Set());
+    }
   }
 
-  /** Without those of shards that are not ours any more. */
-  private publishable(taken: readonly OutboxRow[]): OutboxRow[] {
-    const shards = new Set(this.lease.shards);
-    this.putBack(taken.filter(({ shard }) => !shards.has(shard)));
-    return taken.filter(({ shard }) => shards.has(shard));
-  }
-
-  /** What was read ahead may hold successors of what has just failed. */
-  private leaveOut(keys: ReadonlySet<string>): void {
-    if (!this.ahead) return;
-    this.ahead = this.ahead.then((rows) => {
-      this.putBack(rows.filter((row) => keys.has(row.ordering_key)));
-      return rows.filter((row) => !keys.has(row.ordering_key));
-    });
-    this.ahead.catch(() => undefined);
-  }
-
-  private async delete(confirmed: readonly OutboxRow[], epochs: ReadonlyMap<number, string>): Promise<void> {
-    if (confirmed.length === 0) return;
-    await deleteRows(
-      this.options.dataSource,
-      confirmed.map((row) => ({ row, epoch: epochs.get(row.shard) ?? '-1' })),
-    );
-    failpoint('outbox.after-delete');
-    this.floors.deleted(confirmed);
-    this.putBack(confirmed);
-  }
-
-  private putBack(rows: readonly OutboxRow[]): void {
-    for (const { position } of rows) this.inHand.delete(position);
-  }
-
-  /** Whatever is in the air comes down; what was not deleted is read again. */
-  private async startOver(): Promise<void> {
-    await Promise.allSettled([this.ahead, this.deleting]);
-    this.ahead = undefined;
-    this.deleting = Promise.resolve();
-    this.inHand = new Map();
+  /** What the former holders of these shards have left has to be read, and which keys they hold. */
+  private startOver(): void {
+    this.heldKnown = false;
     this.floors.reset();
+    this.placesDueAt = 0;
+    this.heldDueAt = 0;
+    this.signal.wake();
   }
 
-  private holdBack(row: OutboxRow, error: unknown): void {
-    this.failures += 1;
-    const { id, type, key, failures, retryInMs, error: text } = this.held.hold(row, error);
-    this.options.logger.warn('a message could not be published; its key waits, others go on', {
-      id,
-      type,
-      key,
-      failures,
-      retryInMs,
-      error: text,
+  private written(destinations: readonly Pick<OutboxRow, 'channel' | 'address'>[]): void {
+    for (const { channel, address } of destinations) this.destination(channel, address).wake();
+    if (this.lease.members > 1) this.bell.ring();
+  }
+
+  private destination(channel: OutboxRow['channel'], address: string): Destination {
+    const name = `${channel} ${address}`;
+    const known = this.destinations.get(name);
+    if (known) return known;
+    const { commands, events, window = 500, logger } = this.options;
+    const made = new Destination({
+      ...{ channel, address, window, logger, rows: this.rows, floors: this.floors, lease: this.lease },
+      connected: () => (channel === 'command' ? commands : events).connected,
+      send: (rows) =>
+        channel === 'event'
+          ? events.publish(
+              address,
+              rows.map(({ message }) => message),
+            )
+          : Promise.all(
+              rows.map(({ message, exchange }) =>
+                commands.send(message, { routingKey: address, ...(exchange === null ? {} : { exchange }) }),
+              ),
+            ),
+      bury: (refusals) => (channel === 'event' ? this.bury(refusals) : buryRefused(this.options.dataSource, refusals)),
+      readable: () => this.heldKnown,
+      counted: (what, messages) => (this[what] += messages),
     });
+    this.destinations.set(name, made);
+    return made;
+  }
+
+  private async bury(refusals: readonly Refusal[]): Promise<void> {
+    this.buried += 1;
+    await buryRefused(this.options.dataSource, refusals);
+    this.buried += 1;
   }
 }

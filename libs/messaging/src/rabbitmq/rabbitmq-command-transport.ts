@@ -37,7 +37,7 @@ export interface RabbitMqOptions {
   readonly connectionName?: string;
   /** Most messages for one exchange and routing key that are sent but not confirmed; in all, four times as many. Default 500. */
   readonly confirmWindow?: number;
-  /** A send fails when the broker has not confirmed it for so long. Default 10 000. */
+  /** A send fails when the broker has not confirmed it for so long. Default 5 000. */
   readonly sendTimeoutMs?: number;
   /** How long to try for the first connection; afterwards it reconnects for as long as it takes. Default 10 000. */
   readonly startTimeoutMs?: number;
@@ -73,7 +73,7 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
   private readonly seen = new Set<string>();
 
   constructor(private readonly options: RabbitMqOptions) {
-    const { logger = silentLogger, confirmWindow = 500, sendTimeoutMs = 10_000 } = options;
+    const { logger = silentLogger, confirmWindow = 500, sendTimeoutMs = 5_000 } = options;
     this.logger = logger;
     this.sendTimeoutMs = sendTimeoutMs;
     this.publisher = new ConfirmedPublisher({
@@ -113,6 +113,10 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
         this.publisher.detach();
       },
     });
+  }
+
+  get longestSendMs(): number {
+    return this.sendTimeoutMs;
   }
 
   get connected(): boolean {

@@ -27,6 +27,7 @@ export interface RateLimiterOptions {
 interface Request {
   readonly message: Message;
   readonly attempt: number;
+  /** The consumer's own queue. */
   readonly address: string;
 }
 
@@ -81,7 +82,7 @@ export class RateLimiter {
   }
 
   /**
-   * True when the message may be handled now. Otherwise it is stored, and will be sent to `address` again.
+   * True when the message may be handled now. Otherwise it is stored, and will be sent to the queue `address` again.
    * A retry always may: it takes a slot from those to come.
    * @throws DatabaseUnavailableError
    */
@@ -163,7 +164,7 @@ export class RateLimiter {
       const { admitted, slots: taken } = await admitWaiting(tx, asked);
       await outbox.add(
         tx,
-        admitted.map((waiting) => ({ channel: 'command' as const, ...waiting })),
+        admitted.map((waiting) => ({ channel: 'command' as const, exchange: '', ...waiting })),
       );
       return taken;
     });

@@ -65,5 +65,7 @@ export interface CommandTransport {
   consumeDeadLetters(queue: string, handler: DeadLetterHandler): Promise<Consumer>;
   /** Connected and able to send. */
   readonly connected: boolean;
+  /** Longest time, in milliseconds, after which it is known what became of a message, or that nobody knows. Default: any. */
+  readonly longestSendMs?: number | undefined;
   close(): Promise<void>;
 }

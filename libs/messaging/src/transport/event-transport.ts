@@ -54,6 +54,8 @@ export interface EventTransport {
    */
   subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer>;
   readonly connected: boolean;
+  /** Longest time, in milliseconds, after which it is known what became of a message, or that nobody knows. Default: any. */
+  readonly longestSendMs?: number | undefined;
   close(): Promise<void>;
 }
 

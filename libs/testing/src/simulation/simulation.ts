@@ -85,7 +85,7 @@ class Simulation {
     await this.database.dataSource.query(`
       TRUNCATE effect, stream, outbox, outbox_relay, inbox, inbox_sequence, inbox_parked, inbox_gap, inbox_discarded,
         inbox_suspect, dead_letter;
-      UPDATE outbox_lease SET holder = NULL, expires_at = '-infinity', resting = false;`);
+      UPDATE outbox_lease SET holder = NULL, expires_at = '-infinity';`);
   }
 
   private async startService(): Promise<void> {
