@@ -114,13 +114,13 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
       CREATE TABLE inbox_discarded (
         consumer text NOT NULL,
         message_id text NOT NULL,
-        kind text NOT NULL CHECK (kind IN ('command', 'event', 'sequenced-event')),
+        kind text NOT NULL CHECK (kind IN ('command', 'event', 'sequenced-event', 'outgoing')),
         type text NOT NULL,
         key text,
         sequence bigint,
         reason text NOT NULL,
         message json NOT NULL,
-        -- False when its personal data has been blanked.
+        -- False when its personal data has been blanked, or when it was refused by its broker.
         redrivable boolean NOT NULL,
         discarded_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (consumer, message_id)

@@ -39,7 +39,7 @@ export async function selectCandidates(
 export interface Stored {
   readonly id: string;
   readonly consumer: string;
-  readonly kind: 'command' | 'event';
+  readonly kind: 'command' | 'event' | 'outgoing';
   readonly redrives: number;
   readonly message: Message | null;
   readonly raw: Buffer | null;

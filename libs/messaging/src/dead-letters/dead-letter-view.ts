@@ -27,8 +27,11 @@ export type DeadLetterStatus = 'open' | 'scheduled' | 'discarded';
 export interface DeadLetter {
   readonly id: string;
   readonly consumer: string;
-  /** Successors of a sequenced one wait behind it. */
-  readonly kind: 'command' | 'event' | 'sequenced-event';
+  /**
+   * Successors of a sequenced one wait behind it. An outgoing one was refused by its broker, its consumer is `outbox`, and its
+   * headers say where it was to go; if it is an event, the later ones of its key wait behind it.
+   */
+  readonly kind: 'command' | 'event' | 'sequenced-event' | 'outgoing';
   readonly status: DeadLetterStatus;
   /** None of what is no message. */
   readonly type: string | null;

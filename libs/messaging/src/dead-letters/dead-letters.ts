@@ -92,8 +92,9 @@ export class DeadLetters {
   }
 
   /**
-   * Gives them to their consumers again, from attempt 1 and to no other consumer; what fails again is the same dead letter with
-   * one redrive more. Those that fail meanwhile are left alone. Many are redriven in several transactions.
+   * Gives them to their consumers again, from attempt 1 and to no other consumer, or to the broker that has refused them; what
+   * fails again is the same dead letter with one redrive more. Those that fail meanwhile are left alone. Many are redriven in
+   * several transactions.
    * A sequenced event that was discarded takes effect out of its order: its successors have gone ahead.
    * @throws Error when an id is unknown or cannot be redriven; unless `confirmOld`, when one failed so long ago that the inbox
    * may have forgotten it; unless `confirmLate`, when one would take effect out of its order; nothing is redriven then
@@ -129,6 +130,10 @@ export class DeadLetters {
             ? [{ channel: 'command' as const, exchange: '', address: consumer, message: { ...message, redrives } }]
             : [],
         ),
+      );
+      await this.outbox.addAgain(
+        tx,
+        stored.filter(({ kind }) => kind === 'outgoing'),
       );
       return stored.length + (await redriveParked(tx, candidates));
     });
@@ -166,7 +171,7 @@ export class DeadLetters {
   private async answer(tx: Transaction, removed: readonly Stored[], reason: string): Promise<void> {
     const failure = `discarded by an operator: ${reason}`;
     const replies = removed.flatMap(({ kind, message }) => {
-      const reply = kind === 'command' && message ? replyEntry(message, { failure }, this.options.service) : undefined;
+      const reply = kind !== 'event' && message ? replyEntry(message, { failure }, this.options.service) : undefined;
       return reply ?? [];
     });
     await this.outbox.add(tx, replies);
@@ -199,7 +204,7 @@ export class DeadLetters {
 
   private keptOf(row: Stored, reason: string): Discarded {
     const kept = keptOf(messageOf(row), reason, (message) => this.redact(message));
-    return row.message ? kept : { ...kept, redrivable: false };
+    return row.message && row.kind !== 'outgoing' ? kept : { ...kept, redrivable: false };
   }
 
   private redact(message: Message): Message {
@@ -243,7 +248,7 @@ export class DeadLetters {
   private async count(filter: DeadLetterFilter): Promise<{ unfit: number; old: number; late: number }> {
     const { dataSource, dedupeRetentionMs = defaultInboxRetentionMs } = this.options;
     const { where, values } = conditionsOf(filter);
-    const old = `redrivable AND kind <> 'sequenced-event' AND first_failed_at < clock_timestamp() - $${values.length + 1} * interval '1 millisecond'`;
+    const old = `redrivable AND kind IN ('command', 'event') AND first_failed_at < clock_timestamp() - $${values.length + 1} * interval '1 millisecond'`;
     const late = `redrivable AND kind = 'sequenced-event' AND status = 'discarded'`;
     const [counts] = await dataSource.query<{ unfit: number; old: number; late: number }[]>(
       `SELECT count(*) FILTER (WHERE NOT redrivable)::int AS unfit, count(*) FILTER (WHERE ${old})::int AS old,

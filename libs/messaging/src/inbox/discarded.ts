@@ -10,7 +10,7 @@ const insert: Statement = {
 };
 
 /** What its consumer receives; the successors of a sequenced one do not wait for it. */
-export type DiscardedKind = 'command' | 'event' | 'sequenced-event';
+export type DiscardedKind = 'command' | 'event' | 'sequenced-event' | 'outgoing';
 
 export interface Discarded {
   readonly message: Message;

@@ -1,11 +1,10 @@
-import { NotConfirmedError } from '../errors.js';
+import { NotConfirmedError, publishResults } from '../errors.js';
 import { failpoint, failpointSoon } from '../failpoint.js';
 import { backoffDelay } from '../failure-policy.js';
 import { groupBy } from '../group-by.js';
 import { errorText, type Logger } from '../logger.js';
 import type { OutboxLease } from './outbox-lease.js';
 import type { OutboxRow, OutboxRows } from './outbox-rows.js';
-import { isUnanswered, sendRows, type Attempt } from './send-rows.js';
 import type { ScanFloors } from './scan-floors.js';
 import type { Refusal } from './refused-rows.js';
 
@@ -36,6 +35,12 @@ export interface OutgoingProblem {
   readonly forMs: number;
   readonly failures: number;
   readonly error: string;
+}
+
+interface Attempt {
+  readonly row: OutboxRow;
+  /** Why its broker does not have it, as far as we know; none when it has. */
+  readonly error?: Error;
 }
 
 const backoff = { baseMs: 100, maxMs: 10_000 };
@@ -229,7 +234,7 @@ export class Destination {
     let attempts: readonly Attempt[];
     try {
       failpoint('outbox.before-publish');
-      const sending = sendRows(batch, (rows) => this.sendHeld(rows));
+      const sending = this.attempt(batch);
       failpointSoon('outbox.before-confirm');
       attempts = await sending;
       failpoint('outbox.after-confirm');
@@ -249,7 +254,7 @@ export class Destination {
     }
     if (failed.length > 0) {
       counted('failures', failed.length);
-      const away = (error: unknown) => isUnanswered(error) || !this.options.connected();
+      const away = (error: unknown) => error instanceof NotConfirmedError || !this.options.connected();
       const refused = failed.filter(({ error }) => !away(error));
       const [lost] = failed.filter(({ error }) => away(error));
       this.refuse(refused, epochs);
@@ -265,11 +270,22 @@ export class Destination {
     this.advance();
   }
 
-  private async sendHeld(rows: readonly OutboxRow[]): Promise<unknown> {
-    const { lease, send } = this.options;
-    // What is halved may take longer than a lease.
-    if (rows.every(({ shard }) => lease.holds(shard))) return send(rows);
-    throw new NotConfirmedError('the lease of the outbox has ended: whoever has it now sends what is left');
+  /** What is behind a failed one in its key is not among the attempts. */
+  private async attempt(rows: readonly OutboxRow[]): Promise<Attempt[]> {
+    try {
+      await this.options.send(rows);
+      return rows.map((row) => ({ row }));
+    } catch (thrown) {
+      const results = publishResults(thrown, rows.length);
+      const stopped = new Set<string>();
+      return rows.flatMap((row, at) => {
+        if (stopped.has(row.ordering_key)) return [];
+        const result = results[at];
+        if (!(result instanceof Error)) return [{ row }];
+        stopped.add(row.ordering_key);
+        return [{ row, error: result }];
+      });
+    }
   }
 
   /** They are not to be sent any more. */

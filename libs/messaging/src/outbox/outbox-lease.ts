@@ -64,21 +64,15 @@ export class OutboxLease {
   private validUntil = 0;
   /** Instances seen alive at the last renewal, this one included. */
   members = 1;
+  private othersAlone = false;
   private announced = false;
   private aloneUntil = 0;
   private timer: NodeJS.Timeout | undefined;
   private renewing: Promise<void> | undefined;
   private stopped = false;
-  private readonly pool: Pool;
-  private readonly connection: DataSource;
+  private pool: Pool | undefined;
 
-  constructor(private readonly options: OutboxLeaseOptions) {
-    const { master } = options.dataSource.driver as unknown as { readonly master: Pool };
-    this.pool = new Pool({ ...master.options, max: 1, min: 0 });
-    // The next renewal opens another.
-    this.pool.on('error', () => undefined);
-    this.connection = { driver: { master: this.pool } } as unknown as DataSource;
-  }
+  constructor(private readonly options: OutboxLeaseOptions) {}
 
   /** Tried until it works, again and again. */
   start(): void {
@@ -124,11 +118,19 @@ export class OutboxLease {
       await runStatement(this.connection, leave, [this.holder]);
       await runStatement(this.connection, giveUp, [this.holder, free]);
     } finally {
-      await this.pool.end();
+      await this.pool?.end();
     }
   }
 
-  private othersAlone = false;
+  private get connection(): DataSource {
+    if (!this.pool) {
+      const { master } = this.options.dataSource.driver as unknown as { readonly master: Pool };
+      this.pool = new Pool({ ...master.options, max: 1, min: 0 });
+      // The next renewal opens another.
+      this.pool.on('error', () => undefined);
+    }
+    return { driver: { master: this.pool } } as unknown as DataSource;
+  }
 
   private get validForMs(): number {
     return this.validUntil - performance.now();

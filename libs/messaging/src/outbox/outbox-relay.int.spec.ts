@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { eventually, openTestDataSource, type TestDataSource } from '@starter/testing';
-import { Client, type Pool, type QueryConfig } from 'pg';
+import type { Pool, QueryConfig } from 'pg';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
+import { DeadLetters } from '../dead-letters/dead-letters.js';
 import { inTransaction } from '../database/transaction.js';
-import { NotConfirmedError, UnroutableError } from '../errors.js';
+import { NotConfirmedError, positionsOf, UnroutableError } from '../errors.js';
 import { silentLogger } from '../logger.js';
 import { createMessage, type Message } from '../message.js';
 import { replyEntry } from '../reply.js';
@@ -36,9 +37,18 @@ function recordingBroker(refuse: (message: Message) => boolean = () => false, { 
   const events = {
     connected: true,
     publish: async (topic: string, messages: readonly Message[]) => {
-      if (messages.some(refuse)) throw problem();
-      messages.forEach(take);
-      return messages.map((_, offset) => ({ topic, partition: 0, offset: String(offset) }));
+      const stopped = new Set<string | undefined>();
+      return positionsOf(
+        messages.map((message, offset) => {
+          if (stopped.has(message.subject)) return new NotConfirmedError('not sent');
+          if (refuse(message)) {
+            stopped.add(message.subject);
+            return problem();
+          }
+          received.push(message);
+          return { topic, partition: 0, offset: String(offset) };
+        }),
+      );
     },
   };
   return { received, commands: commands as unknown as CommandTransport, events: events as unknown as EventTransport };
@@ -238,9 +248,8 @@ function sharedBroker() {
 /** A pool, and the clients that are made with its options, which answer nothing while frozen. */
 function freezable(state: { readonly thawed: Promise<void> }) {
   const { master } = database.dataSource.driver as unknown as { readonly master: Pool };
-  class FreezableClient extends (Client as unknown as new (options: object) => {
-    query: (...request: unknown[]) => void;
-  }) {
+  type AnyClient = new (options: object) => { query: (...request: unknown[]) => void };
+  class FreezableClient extends (master.options as unknown as { readonly Client: AnyClient }).Client {
     constructor(options: object) {
       super(options);
       const query = this.query.bind(this);
@@ -384,6 +393,77 @@ it('lets the other addresses and keys go on while one of them never answers', as
   await inTransaction(database.dataSource, (tx) => outbox.add(tx, alive));
   await write(outbox, event('k', 1));
   await eventually(async () => expect(await rowsLeft()).toBe(101));
+});
+
+describe('what a broker refuses', () => {
+  const letters = () => new DeadLetters({ dataSource: database.dataSource, service: 's' });
+  const rows = async () => (await letters().list()).items;
+  afterEach(() => database.dataSource.query('TRUNCATE dead_letter, inbox_discarded'));
+
+  it('becomes a dead letter, holds up the later events of its key, and goes before them when it is redriven', async () => {
+    const poison = event('poisoned', 1);
+    let refuse = true;
+    const broker = recordingBroker(({ id }) => refuse && id === poison.id);
+    const outbox = new Outbox();
+    const relay = startRelay(broker, outbox);
+    await write(outbox, poison, event('poisoned', 2), event('healthy', 1));
+    const subjects = () => broker.received.map(({ subject, sequence }) => `${subject}#${sequence}`);
+    await eventually(async () =>
+      expect(await rows()).toMatchObject([
+        { id: poison.id, consumer: 'outbox', kind: 'outgoing', errorType: 'UnroutableError', origin: 'test.events' },
+      ]),
+    );
+    await eventually(() => expect(relay.metrics.heldKeys).toBe(1));
+    await write(outbox, event('poisoned', 3), event('healthy', 2));
+    await eventually(() => expect(subjects()).toEqual(['healthy#1', 'healthy#2']));
+    // Another instance knows as well.
+    await relays.shift()?.stop();
+    startRelay(broker, outbox);
+    await write(outbox, event('healthy', 3));
+    await eventually(() => expect(subjects()).toHaveLength(3));
+    await letters().redrive({ ids: [poison.id] });
+    // Refused again, it is the same dead letter.
+    await eventually(async () => expect(await rows()).toMatchObject([{ id: poison.id, redrives: 1 }]));
+    expect(await rowsLeft()).toBe(2);
+    refuse = false;
+    await letters().redrive({ ids: [poison.id] });
+    await eventually(async () => expect(await rowsLeft()).toBe(0));
+    expect(subjects().slice(3)).toEqual(['poisoned#1', 'poisoned#2', 'poisoned#3']);
+    expect(await rows()).toEqual([]);
+    expect((await letters().list({ status: 'scheduled' })).items).toEqual([]);
+  }, 40_000);
+
+  it('lets the later events go when it is discarded', async () => {
+    const poison = event('poisoned', 1);
+    const broker = recordingBroker(({ id }) => id === poison.id);
+    const outbox = new Outbox();
+    startRelay(broker, outbox);
+    const behind = event('poisoned', 2);
+    await write(outbox, poison, behind);
+    await eventually(async () => expect(await rows()).toHaveLength(1));
+    await letters().discard({ ids: [poison.id] }, 'nobody can read it');
+    await eventually(() => expect(broker.received).toEqual([behind]));
+    const kept = await database.dataSource.query<object[]>('SELECT consumer, message_id, reason FROM inbox_discarded');
+    expect(kept).toEqual([{ consumer: 'outbox', message_id: poison.id, reason: 'nobody can read it' }]);
+  }, 40_000);
+
+  it('keeps nobody waiting, however much it is', async () => {
+    const broker = recordingBroker(({ subject }) => subject?.startsWith('refused') ?? false);
+    const outbox = new Outbox();
+    const relay = startRelay(broker, outbox);
+    for (let batch = 0; batch < 30; batch += 1) {
+      const refused = Array.from({ length: 1_000 }, (_, n) => command(`refused-${batch}-${n}`, 1, 'nobody.knows'));
+      await inTransaction(database.dataSource, (tx) => outbox.add(tx, refused));
+    }
+    const good = Array.from({ length: 10 }, (_, n) => command(`good-${n}`, 1));
+    await inTransaction(database.dataSource, (tx) => outbox.add(tx, good));
+    const since = performance.now();
+    await eventually(() => expect(broker.received).toHaveLength(10));
+    console.info(`10 commands behind 30,000 refused ones took ${Math.round(performance.now() - since)} ms`);
+    await eventually(async () => expect(await rowsLeft()).toBe(0), { timeoutMs: 60_000 });
+    expect(relay.problems()).toEqual([]);
+    expect(await letters().groups()).toMatchObject([{ consumer: 'outbox', type: 'test.do-it', count: 30_000 }]);
+  }, 90_000);
 });
 
 it('refuses to start with a lease that a send may outlast', () => {

@@ -22,6 +22,16 @@ const insert: Statement = {
          SELECT * FROM ROWS FROM (unnest($1::text[], $2::text[], $3::text[], $4::text[]), json_array_elements($5))`,
 };
 
+// Each gets its old place back: of the events of a key it goes first.
+const insertAgain: Statement = {
+  name: 'outbox-insert-again',
+  text: `INSERT INTO outbox (position, channel, exchange, address, ordering_key, message, redrives) OVERRIDING SYSTEM VALUE
+         SELECT (origin ->> 'position')::bigint, origin ->> 'channel', origin ->> 'exchange', origin ->> 'address',
+                origin ->> 'orderingKey', message, redrives
+           FROM ROWS FROM (json_array_elements($1), json_array_elements($2), unnest($3::int[])) AS again (origin, message, redrives)
+         ON CONFLICT DO NOTHING`,
+};
+
 /** Where something goes. */
 export type Address = Pick<OutboxEntry, 'channel' | 'address'>;
 
@@ -77,6 +87,19 @@ export class Outbox {
     if (!prepared) return;
     await tx.query(insert, prepared.columns);
     tx.afterCommit(() => this.listeners.forEach((listener) => listener(prepared.addresses)));
+  }
+
+  /** For messages that their broker has refused; `headers` are those of their dead letters. */
+  async addAgain(
+    tx: Transaction,
+    refused: readonly { readonly message: Message | null; readonly redrives: number; readonly headers: unknown }[],
+  ): Promise<void> {
+    if (refused.length === 0) return;
+    await tx.query(insertAgain, [
+      JSON.stringify(refused.map(({ headers }) => headers)),
+      JSON.stringify(refused.map(({ message }) => message)),
+      refused.map(({ redrives }) => redrives),
+    ]);
   }
 
   /** Called after a commit that wrote rows; spares the relay of this process the wait for its next poll. */
