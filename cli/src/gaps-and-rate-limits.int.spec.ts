@@ -44,6 +44,42 @@ it('lists what is missing, and gives it up with a reason', async () => {
   ]);
 });
 
+it('gives up what is missing of all keys of a consumer, as it is now', async () => {
+  const consumer = 'user-service.many';
+  const { dataSource } = database;
+  await dataSource.query(
+    `INSERT INTO inbox_sequence (consumer, key, sequence, parked_to) SELECT $1, 'user-' || n, 4, 8 FROM generate_series(1, 50) AS n`,
+    [consumer],
+  );
+  // Of the first key 6 has come since the gap was recorded, of the second all that was missing.
+  await dataSource.query(
+    `INSERT INTO inbox_parked (consumer, key, sequence, message)
+     SELECT $1, 'user-' || n, 8, '{}'::json FROM generate_series(1, 50) AS n
+     UNION ALL VALUES ($1, 'user-1', 6, '{}'::json), ($1, 'user-2', 5, '{}')`,
+    [consumer],
+  );
+  await dataSource.query(
+    `INSERT INTO inbox_gap (consumer, key, missing_from, missing_to, since)
+     SELECT $1, 'user-' || n, 5, 7, CASE n WHEN 50 THEN now() ELSE now() - interval '1 day' END FROM generate_series(1, 50) AS n`,
+    [consumer],
+  );
+  const skipAll = ['gaps', 'skip-all', consumer, '--reason', 'lost with the old topic'] as const;
+  const anHourAgo = new Date(Date.now() - 3_600_000).toISOString();
+  expect((await operate(...skipAll, '--before', anHourAgo)).out).toBe(`${consumer} goes on with 48 keys\n`);
+  const sequenceOf = async (key: string) =>
+    dataSource.query('SELECT sequence FROM inbox_sequence WHERE consumer = $1 AND key = $2', [consumer, key]);
+  expect(await Promise.all(['user-1', 'user-2', 'user-3', 'user-50'].map(sequenceOf))).toEqual([
+    [{ sequence: '5' }],
+    [{ sequence: '4' }],
+    [{ sequence: '7' }],
+    [{ sequence: '4' }],
+  ]);
+  expect((await operate(...skipAll)).out).toBe(`${consumer} goes on with 1 keys\n`);
+  expect(await dataSource.query('SELECT count(*)::int FROM inbox_skipped WHERE consumer = $1', [consumer])).toEqual([
+    { count: 49 },
+  ]);
+});
+
 it('changes a rate limit and takes it back', async () => {
   const stored = () => database.dataSource.query('SELECT type, rate FROM rate_limit');
   expect((await operate('rate-limits', 'set', 'email.send', '100/h')).out).toBe('email.send: 100/h\n');

@@ -1,6 +1,6 @@
 import 'reflect-metadata';
-import { openGaps, skipGap, type Gap } from '@starter/messaging';
-import { operatorCommand, toWholeNumber, withDatabase } from './operator.js';
+import { openGaps, skipGap, skipGaps, type Gap } from '@starter/messaging';
+import { operatorCommand, toInstant, toWholeNumber, withDatabase } from './operator.js';
 import { newTable, print } from './output.js';
 import { run } from './run.js';
 
@@ -35,6 +35,20 @@ gaps
       await skipGap(dataSource, { consumer, key, upTo, reason });
       const skipped = { consumer, key, upTo };
       await print([options.json ? JSON.stringify(skipped) : `${consumer} goes on with ${key} behind ${upTo}`]);
+    });
+  });
+
+gaps
+  .command('skip-all')
+  .description('gives up what is missing of all keys of a consumer, as the list shows it')
+  .argument('<consumer>', 'as the list gives it')
+  .option('--before <time>', 'only of those whose successors wait since before then: 2026-01-31T12:00:00Z', toInstant)
+  .requiredOption('--reason <text>', 'why: it is kept')
+  .action((consumer, _, command) => {
+    const { before, reason, ...options } = command.optsWithGlobals();
+    return withDatabase(options, async (dataSource) => {
+      const keys = await skipGaps(dataSource, { consumer, reason, ...(before === undefined ? {} : { before }) });
+      await print([options.json ? JSON.stringify({ consumer, keys }) : `${consumer} goes on with ${keys} keys`]);
     });
   });
 

@@ -42,7 +42,7 @@ export { FlowController, type FlowBounds, type FlowState } from './flow/flow-con
 export type { Flow, FlowOptions } from './flow/flow-gate.js';
 export { groupBy } from './group-by.js';
 export { admitOnce, type InboxKey } from './inbox/inbox.js';
-export { openGaps, skipGap, type Gap, type SkipGap } from './inbox/gaps.js';
+export { openGaps, skipGap, skipGaps, type Gap, type SkipGap, type SkipGaps } from './inbox/gaps.js';
 export type { ParkingLimits } from './inbox/parking-room.js';
 export { recordDiscarded, type Discarded } from './inbox/discarded.js';
 export { checkInboxRetention, RetentionJob, retryHorizonMs, type RetainedTable } from './inbox/retention.js';

@@ -173,7 +173,11 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   }
 
   /** All events of a topic, per key exactly once and in sequence. `consumer` is the group's name for ever. */
-  inSequence(topic: string, consumer: string, options: Pick<OrderedEventsOptions, 'unknownTypes'> = {}): OrderedEvents {
+  inSequence(
+    topic: string,
+    consumer: string,
+    options: Pick<OrderedEventsOptions, 'unknownTypes' | 'newKeys'> = {},
+  ): OrderedEvents {
     return this.add(
       consumer,
       new OrderedEvents({ ...this.eventOptions(topic, consumer), turns: this.turns.inSequence, ...options }),

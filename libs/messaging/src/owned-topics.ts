@@ -6,6 +6,8 @@ export interface TopicOptions {
   readonly partitions: number;
   /** Of single topics, by name, where it is another number. */
   readonly topicPartitions?: Readonly<Record<string, number>>;
+  /** How long the service's events are kept for those that read them, in milliseconds; -1: for ever. Default: the broker's. */
+  readonly eventRetentionMs?: number;
 }
 
 /**
@@ -15,7 +17,7 @@ export interface TopicOptions {
 export function ownedTopics(
   service: string,
   topics: readonly Omit<TopicDeclaration, 'partitions'>[],
-  { partitions, topicPartitions = {} }: TopicOptions,
+  { partitions, topicPartitions = {}, eventRetentionMs }: TopicOptions,
 ): TopicDeclaration[] {
   const names = topics.map(({ name }) => name);
   const foreign = Object.keys(topicPartitions).filter((name) => !names.includes(name));
@@ -25,5 +27,10 @@ export function ownedTopics(
         `take it out of TOPIC_PARTITIONS, where it may name ${names.join(', ')}`,
     );
   }
-  return topics.map((topic) => ({ ...topic, partitions: topicPartitions[topic.name] ?? partitions }));
+  return topics.map((topic) => ({
+    ...topic,
+    partitions: topicPartitions[topic.name] ?? partitions,
+    // Of a compacted topic the latest record of each key is kept for ever.
+    ...(topic.compacted || eventRetentionMs === undefined ? {} : { retentionMs: eventRetentionMs }),
+  }));
 }

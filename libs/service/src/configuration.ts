@@ -49,6 +49,15 @@ export const baseSettings = z.object({
     .regex(/^(\s*[^=,\s]+=[1-9]\d{0,2}\s*(,|$))*$/, 'must be TOPIC=COUNT, or several separated by commas')
     .default('')
     .transform((list) => Object.fromEntries(list.split(',').flatMap(topicAndCount))),
+  /**
+   * How long the service's events are kept in its topic: who reads them may be away for so long. -1: for ever. A topic that keeps
+   * them for less is refused at the start.
+   */
+  EVENT_RETENTION_DAYS: z.coerce
+    .number()
+    .max(3_650)
+    .refine((days) => days === -1 || days > 0, 'must be more than 0, or -1 for ever')
+    .default(30),
   /** Most commands of a service instance handled at the same time. */
   COMMAND_PREFETCH: z.coerce.number().int().min(1).max(10_000).default(100),
   /** How long a message is known, so that a second copy has no effect; longer than any copy may be under way. */

@@ -16,6 +16,7 @@ it('fills in defaults and takes an empty variable for one that is not set', () =
     LOG_LEVEL: 'info',
     EVENT_PARTITIONS: 4,
     TOPIC_PARTITIONS: {},
+    EVENT_RETENTION_DAYS: 30,
     COMMAND_PREFETCH: 100,
     INBOX_RETENTION_DAYS: 30,
     DISCARDED_RETENTION_DAYS: 90,

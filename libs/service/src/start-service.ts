@@ -143,6 +143,7 @@ async function createApp<Settings extends BaseSettings>(
         logger,
         partitions: settings.EVENT_PARTITIONS,
         topicPartitions: settings.TOPIC_PARTITIONS,
+        eventRetentionMs: settings.EVENT_RETENTION_DAYS < 0 ? -1 : settings.EVENT_RETENTION_DAYS * day,
         prefetch: settings.COMMAND_PREFETCH,
         ...retentionOf(settings),
         mostEventBytes: settings.EVENT_MAX_BYTES,

@@ -31,7 +31,10 @@ export class WorkflowEvents implements OnModuleInit {
     const { messaging } = this;
     for (const [owner, subscriptions] of groupBy(this.subscriptions(), ({ event }) => event.owner)) {
       const topic = eventTopic(owner as ServiceName);
-      const consumer = messaging.inSequence(topic, `${messaging.service}.workflows.${owner}`);
+      // A workflow has no use for what its topic no longer holds: nobody has waited for it.
+      const consumer = messaging.inSequence(topic, `${messaging.service}.workflows.${owner}`, {
+        newKeys: 'from-first-seen',
+      });
       for (const subscription of subscriptions) {
         const { event, starts, isExpected } = subscription;
         // An event that does both is taken one at a time per key: the next one may be for the workflow that it starts.

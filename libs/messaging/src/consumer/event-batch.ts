@@ -1,6 +1,7 @@
 import type { Transaction } from '../database/transaction.js';
 import { groupBy } from '../group-by.js';
 import { recordDiscarded, type Discarded } from '../inbox/discarded.js';
+import { recordSkipped, type Skipped } from '../inbox/gaps.js';
 import { park, unpark, type Parking } from '../inbox/parked.js';
 import type { ParkingBudget } from '../inbox/parking-room.js';
 import {
@@ -74,6 +75,15 @@ export interface BatchResult {
   readonly parked: number;
 }
 
+/** Where a key begins whose first event that comes is not its first. */
+export type NewKeys =
+  /** With its first event: until that comes the others wait. */
+  | 'from-first'
+  /** With the one that comes first; those before it are recorded in `inbox_skipped`. */
+  | 'from-first-seen';
+
+const beforeFirstSeen = 'older than what the topic still holds: the consumer begins with the first event that it sees';
+
 const unlimited = (): ParkingBudget => ({ perKey: Infinity, left: Infinity });
 
 /** Events of many keys in one transaction: a fixed number of statements beside those of the handlers, however many events. */
@@ -82,12 +92,13 @@ export async function handleBatch(
   consumer: string,
   events: readonly OrderedEvent[],
   budget = unlimited(),
+  newKeys: NewKeys = 'from-first',
 ): Promise<BatchResult> {
   const byKey = groupBy(events, ({ message }) => message.subject);
   const runs = [...byKey].map(([key, ofKey]) => runOf(key, ofKey));
   const advanced = await advanceKeys(tx, consumer, runs);
   const fates = new Map<OrderedEvent, Fate>();
-  const turns = [...byKey].map(([key, ofKey]) => new Turn(key, ofKey, fates, budget));
+  const turns = [...byKey].map(([key, ofKey]) => new Turn(key, ofKey, fates, budget, newKeys));
   const others: Turn[] = [];
   for (const turn of turns) {
     if (advanced.has(turn.key)) turn.takeAll();
@@ -152,6 +163,8 @@ async function sortOut(tx: Transaction, consumer: string, turns: readonly Turn[]
   const states = await keysAsTheyAre(tx, consumer, messages);
   for (const turn of turns) turn.takeInOrder(states.get(turn.key));
   await setKeys(tx, consumer, turns);
+  const skipped = turns.flatMap((turn) => turn.skipped);
+  await recordSkipped(tx, consumer, skipped, beforeFirstSeen);
   const parkings = turns.flatMap((turn) => turn.parkings);
   await park(tx, consumer, parkings);
   const discarded = turns.flatMap((turn) => turn.discarded);
@@ -168,6 +181,7 @@ async function sortOut(tx: Transaction, consumer: string, turns: readonly Turn[]
 class Turn {
   readonly parkings: Parking[] = [];
   readonly discarded: Discarded[] = [];
+  readonly skipped: Skipped[] = [];
   /** What takes effect, in order. */
   toHandle: readonly OrderedEvent[] = [];
   handled = 0;
@@ -183,6 +197,7 @@ class Turn {
     readonly events: readonly OrderedEvent[],
     private readonly fates: Map<OrderedEvent, Fate>,
     private readonly budget: ParkingBudget,
+    private readonly newKeys: NewKeys,
   ) {}
 
   takeAll(): void {
@@ -192,12 +207,17 @@ class Turn {
     this.moved = true;
   }
 
-  takeInOrder(state: KeyState = { handled: 0, parkedTo: 0, waiting: 0, parked: new Map() }): void {
+  takeInOrder(state: KeyState = { handled: 0, parkedTo: 0, waiting: 0, isNew: true, parked: new Map() }): void {
     this.handled = state.handled;
     this.parkedTo = state.parkedTo;
     this.waiting = state.waiting;
     this.mayBeParked = state.parkedTo > state.handled;
     const inOrder = [...this.events].sort((one, other) => one.message.sequence - other.message.sequence);
+    const first = inOrder[0]?.message.sequence ?? 1;
+    if (state.isNew && this.newKeys === 'from-first-seen' && first > 1) {
+      this.skipped.push({ key: this.key, from: 1, to: first - 1 });
+      this.handled = first - 1;
+    }
     for (const event of inOrder) this.fates.set(event, this.take(event, state.parked));
     this.toHandle = inOrder.filter((event) => event.handler && this.fates.get(event) === 'handled');
     this.moved = this.handled > state.handled;

@@ -8,7 +8,7 @@ import { SuspectList } from '../inbox/suspect-list.js';
 import { errorText } from '../logger.js';
 import type { Watchdog } from '../monitor/watchdog.js';
 import { doneAs, retry, retryBlameless, type Effect } from '../outcome.js';
-import { handleBatch, type BatchResult, type Fate, type OrderedEvent } from './event-batch.js';
+import { handleBatch, type BatchResult, type Fate, type NewKeys, type OrderedEvent } from './event-batch.js';
 import type { Predecessors } from './predecessors.js';
 import { condemned } from './suspects.js';
 import { outageRetryMs, report, triage, type TriageContext } from './triage.js';
@@ -22,6 +22,7 @@ export interface EventLaneOptions extends TriageContext {
   /** Most events in one transaction. */
   readonly maxBatch: number;
   readonly room: ParkingRoom;
+  readonly newKeys?: NewKeys | undefined;
   /** Of all lanes of the process. */
   readonly turns: Turns;
   readonly predecessors: Predecessors;
@@ -144,12 +145,12 @@ export class EventLane {
    */
   private async commit(batch: readonly OrderedEvent[], listed = false): Promise<void> {
     if (batch.length === 0) return;
-    const { dataSource, consumer, room } = this.options;
+    const { dataSource, consumer, room, newKeys } = this.options;
     let result: BatchResult;
     try {
       for (const { message, handler } of batch) if (handler) failpoint('message.handling', message.id);
       const handleAll = async (tx: Transaction) => {
-        const handled = await handleBatch(tx, consumer, batch, room.budget());
+        const handled = await handleBatch(tx, consumer, batch, room.budget(), newKeys);
         if (listed) await this.clear(batch);
         return handled;
       };

@@ -244,6 +244,23 @@ it('stays exactly once and in order while members of the group come, go and cras
   await eventually(async () => expect(await third.parked()).toEqual([]));
 });
 
+it('begins a key that it does not know with the first event that it sees, if told so, and records the older ones', async () => {
+  const { consumer, effectsOf, publish, parked } = await consume({ newKeys: 'from-first-seen' });
+  await publish(event('old', 57), event('old', 58), event('new', 1), event('new', 2));
+  await eventually(async () => expect([await effectsOf('old'), await effectsOf('new')]).toEqual([[57, 58], upTo(2)]));
+  // From there on nothing may be missing.
+  await publish(event('old', 60), event('old', 5));
+  await eventually(async () => expect(await parked()).toEqual([{ sequence: '60', failure: null }]));
+  await publish(event('old', 59));
+  await eventually(async () => expect(await effectsOf('old')).toEqual([57, 58, 59, 60]));
+  const skipped = await database.dataSource.query(
+    'SELECT key, missing_from, missing_to, reason FROM inbox_skipped WHERE consumer = $1',
+    [consumer],
+  );
+  const reason = expect.stringContaining('older than what the topic still holds');
+  expect(skipped).toEqual([{ key: 'old', missing_from: '1', missing_to: '56', reason }]);
+});
+
 it('never makes two processes wait for each other in a circle', async () => {
   const { dataSource } = database;
   const consumer = uniqueName('consumer');

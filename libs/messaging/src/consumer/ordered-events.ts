@@ -13,7 +13,7 @@ import type { Message } from '../message.js';
 import { errorText } from '../logger.js';
 import { deadLetter, type Outcome } from '../outcome.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
-import type { OrderedEvent, OrderedHandler, OrderedHandlerOptions, RegisteredHandler } from './event-batch.js';
+import type { NewKeys, OrderedEvent, OrderedHandler, OrderedHandlerOptions, RegisteredHandler } from './event-batch.js';
 import { EventLane } from './event-lane.js';
 import type { EventConsumerOptions } from './event-reactor.js';
 import { resolveOptions } from './handler-options.js';
@@ -31,6 +31,12 @@ export interface OrderedEventsOptions extends Omit<EventConsumerOptions, 'concur
   readonly maxBatch?: number;
   /** What becomes of a type without a handler: it passes without effect (default), or holds its key for a human. */
   readonly unknownTypes?: 'pass' | 'hold';
+  /**
+   * Where a key begins that this consumer does not know. Default: with its first event, without which the later ones wait; an old
+   * topic may no longer hold it. `from-first-seen` is for a consumer that can do without the older ones: what comes after a later
+   * event of its key, as it may right after a raise of partitions, counts as older, too.
+   */
+  readonly newKeys?: NewKeys;
   /** How often parked messages whose time has come are looked for. Default 1 000 ms. */
   readonly sweepMs?: number;
   /**

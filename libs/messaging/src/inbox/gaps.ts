@@ -1,5 +1,5 @@
 import type { DataSource } from 'typeorm';
-import { inTransaction, runStatement, type Statement } from '../database/transaction.js';
+import { inTransaction, runStatement, type Statement, type Transaction } from '../database/transaction.js';
 import { TerminalError } from '../errors.js';
 import { advanceKeys, setKeys } from './sequence.js';
 
@@ -12,6 +12,23 @@ export interface Gap {
   readonly missingTo: number;
   /** When the first message came that has to wait for them. */
   readonly since: Date;
+}
+
+/** Messages that are no longer waited for. */
+export interface Skipped {
+  readonly key: string;
+  /** The first and the last sequence. */
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface SkipGaps {
+  /** The consumer's name: its group, and its name in the inbox. */
+  readonly consumer: string;
+  /** Gaps whose successors wait since before then. Default: all that are past their deadline. */
+  readonly before?: Date;
+  /** Kept in `inbox_skipped`. */
+  readonly reason: string;
 }
 
 export interface SkipGap {
@@ -136,4 +153,79 @@ export function skipGap(dataSource: DataSource, { consumer, key, upTo, reason }:
     await setKeys(tx, consumer, [{ key, handled: upTo, parkedTo }]);
     await tx.query(recordSkip, [consumer, key, handled + 1, upTo, reason]);
   });
+}
+
+const recordMany: Statement = {
+  name: 'inbox-skip-record',
+  text: `INSERT INTO inbox_skipped (consumer, key, missing_from, missing_to, reason)
+         SELECT $1, key, missing_from, missing_to, $5
+           FROM unnest($2::text[], $3::bigint[], $4::bigint[]) AS skipped (key, missing_from, missing_to)
+         ON CONFLICT (consumer, key, missing_from)
+         DO UPDATE SET missing_to = excluded.missing_to, reason = excluded.reason, skipped_at = now()`,
+};
+
+/** Under the locks of the keys. */
+export async function recordSkipped(
+  tx: Transaction,
+  consumer: string,
+  skipped: readonly Skipped[],
+  reason: string,
+): Promise<void> {
+  if (skipped.length === 0) return;
+  const columns = [skipped.map(({ key }) => key), skipped.map(({ from }) => from), skipped.map(({ to }) => to)];
+  await tx.query(recordMany, [consumer, ...columns, reason]);
+}
+
+const selectKeysWithGaps: Statement = {
+  name: 'inbox-gap-keys',
+  text: `SELECT key FROM inbox_gap WHERE consumer = $1 AND since < coalesce($2::timestamptz, now()) ORDER BY key LIMIT $3`,
+};
+// As the keys are now: of what was missing some may have come.
+const skipMany: Statement = {
+  name: 'inbox-skip-many',
+  text: `WITH heads AS (
+           SELECT seen.key, seen.sequence + 1 AS missing_from, next.sequence - 1 AS missing_to
+             FROM inbox_sequence seen CROSS JOIN LATERAL (
+               SELECT min(parked.sequence) AS sequence FROM inbox_parked parked
+                WHERE parked.consumer = seen.consumer AND parked.key = seen.key) AS next
+            WHERE seen.consumer = $1 AND seen.key = ANY($2) AND seen.sequence >= 0 AND next.sequence > seen.sequence + 1),
+         moved AS (
+           UPDATE inbox_sequence seen SET sequence = heads.missing_to FROM heads
+            WHERE seen.consumer = $1 AND seen.key = heads.key),
+         gone AS (DELETE FROM inbox_gap WHERE consumer = $1 AND key = ANY($2))
+         INSERT INTO inbox_skipped (consumer, key, missing_from, missing_to, reason)
+         SELECT $1, key, missing_from, missing_to, $3 FROM heads
+         ON CONFLICT (consumer, key, missing_from)
+         DO UPDATE SET missing_to = excluded.missing_to, reason = excluded.reason, skipped_at = now()
+         RETURNING key`,
+};
+
+/** Keys of one transaction: more would hold up the consumer for too long. */
+const keysAtOnce = 5_000;
+
+/**
+ * Gives up what is missing of all keys of a consumer, as {@link skipGap} does of one.
+ * @returns of how many keys
+ */
+export async function skipGaps(
+  dataSource: DataSource,
+  { consumer, before, reason }: SkipGaps,
+  atOnce = keysAtOnce,
+): Promise<number> {
+  for (let total = 0; ;) {
+    const found = await runStatement<{ key: string }>(dataSource, selectKeysWithGaps, [
+      consumer,
+      before ?? null,
+      atOnce,
+    ]);
+    if (found.length === 0) return total;
+    const keys = found.map(({ key }) => key);
+    const skipped = await inTransaction(dataSource, async (tx) => {
+      // Advances nothing, but takes the locks that a batch takes.
+      const locks = keys.map((key) => ({ key, first: 0, last: 1 }));
+      await advanceKeys(tx, consumer, locks);
+      return tx.query(skipMany, [consumer, keys, reason]);
+    });
+    total += skipped.length;
+  }
 }

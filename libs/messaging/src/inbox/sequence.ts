@@ -58,6 +58,8 @@ export interface KeyState {
   readonly parkedTo: number;
   /** Messages parked. */
   readonly waiting: number;
+  /** No message of it has come before. */
+  readonly isNew: boolean;
   /** Of the sequences asked for: those that are parked, with the attempts made. */
   readonly parked: Map<number, number>;
 }
@@ -77,7 +79,7 @@ const selectParked: Statement = {
 };
 
 /** Of a key that has no row yet. */
-const unseen = { handled: 0, parkedTo: 0, waiting: 0 };
+const unseen = { handled: 0, parkedTo: 0, waiting: 0, isNew: true };
 
 /** The keys of these messages, under the locks that {@link advanceKeys} has taken. */
 export async function keysAsTheyAre(
@@ -88,11 +90,11 @@ export async function keysAsTheyAre(
   const keys = messages.map(({ subject }) => subject);
   const states = new Map<string, KeyState>(keys.map((key) => [key, { ...unseen, parked: new Map() }]));
   const sequences = messages.map(({ sequence }) => sequence);
-  const known = await tx.query<Omit<KeyState, 'parked'> & { readonly key: string }>(selectKeys, [
+  const known = await tx.query<Omit<KeyState, 'parked' | 'isNew'> & { readonly key: string }>(selectKeys, [
     consumer,
     [...states.keys()],
   ]);
-  for (const { key, ...state } of known) states.set(key, { ...state, parked: new Map() });
+  for (const { key, ...state } of known) states.set(key, { ...state, isNew: false, parked: new Map() });
   const parked = await tx.query<{ key: string; sequence: number; attempts: number }>(selectParked, [
     consumer,
     keys,

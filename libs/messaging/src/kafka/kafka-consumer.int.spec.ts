@@ -32,7 +32,9 @@ scenario('a member of a consumer group', () => {
     await transport.close();
     const admin = new kafkajs.Kafka({ brokers: [brokers ?? ''], logLevel: kafkajs.logLevel.NOTHING }).admin();
     await admin.connect();
-    await admin.deleteTopics({ topics: [topic, deadLetterTopic(topic, group)] });
+    const existing = await admin.listTopics();
+    const ours = [topic, deadLetterTopic(topic, group)];
+    await admin.deleteTopics({ topics: ours.filter((name) => existing.includes(name)) });
     await admin.disconnect();
   });
 
@@ -48,6 +50,29 @@ scenario('a member of a consumer group', () => {
     );
   const committed = (consumer: Consumer) =>
     eventually(async () => expect({ backlog: await consumer.backlog() }).toEqual({ backlog: 0 }));
+
+  it('keeps the records of a new topic as long as declared, and refuses one that keeps them for less', async () => {
+    const day = 24 * anHourMs;
+    const kept = uniqueName('kept');
+    const declare = (retentionMs: number) => transport.declare([{ name: kept, partitions: 1, retentionMs }]);
+    const admin = new kafkajs.Kafka({ brokers: [brokers ?? ''], logLevel: kafkajs.logLevel.NOTHING }).admin();
+    await admin.connect();
+    try {
+      await declare(30 * day);
+      const type = kafkajs.ConfigResourceTypes.TOPIC;
+      const resources = [{ type, name: kept, configNames: ['retention.ms'] }];
+      const described = await admin.describeConfigs({ includeSynonyms: false, resources });
+      expect(described.resources[0]?.configEntries[0]?.configValue).toBe(String(30 * day));
+      await declare(14 * day);
+      await expect(declare(60 * day)).rejects.toThrow(
+        /keeps its records for 30 days, less than declared \(for 60 days.*retention\.ms=5184000000/,
+      );
+      await expect(declare(-1)).rejects.toThrow(/less than declared \(for ever/);
+    } finally {
+      await admin.deleteTopics({ topics: [kept] });
+      await admin.disconnect();
+    }
+  });
 
   it('counts as its backlog what the group has not committed', async () => {
     let settle!: (outcome: Outcome) => void;

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Admin, ITopicConfig } from 'kafkajs';
+import kafkajs, { type Admin, type ITopicConfig } from 'kafkajs';
 import { TerminalError } from '../errors.js';
 import { errorText, type Logger } from '../logger.js';
-import { missingTopic, tooFewPartitions } from '../transport/topic-problems.js';
+import { missingTopic, tooFewPartitions, tooShortRetention } from '../transport/topic-problems.js';
 import type { TopicDeclaration } from '../transport/event-transport.js';
 import type { SharedAdmin } from './shared-admin.js';
 
@@ -22,6 +22,16 @@ const compactedConfig = [
   { name: 'max.compaction.lag.ms', value: '60000' },
   { name: 'min.cleanable.dirty.ratio', value: '0.01' },
 ];
+
+const configOf = ({ compacted, retentionMs }: TopicDeclaration) => [
+  ...(compacted ? compactedConfig : []),
+  ...(retentionMs === undefined ? [] : [{ name: 'retention.ms', value: String(retentionMs) }]),
+];
+
+const isForbidden = (error: unknown): boolean =>
+  ['TOPIC_AUTHORIZATION_FAILED', 'CLUSTER_AUTHORIZATION_FAILED'].includes(
+    (error as { readonly type?: string }).type ?? '',
+  );
 
 /** How often a topic that is missing is looked for, in milliseconds. */
 const missingLookMs = 1_000;
@@ -68,14 +78,15 @@ export class TopicCatalog {
       const missing = topics.filter(({ name }) => !this.counts.has(name));
       await this.create(
         admin,
-        missing.map(({ name, partitions, compacted }) => ({
-          topic: name,
-          numPartitions: partitions,
-          ...(compacted ? { configEntries: compactedConfig } : {}),
+        missing.map((topic) => ({
+          topic: topic.name,
+          numPartitions: topic.partitions,
+          configEntries: configOf(topic),
         })),
       );
       // Another instance may have created one at the same time, with a count of its own.
       this.assertCounts(topics);
+      await this.assertRetention(admin, topics);
     });
   }
 
@@ -130,6 +141,30 @@ export class TopicCatalog {
     for (const { name, partitions } of declared) {
       const count = this.counts.get(name) ?? partitions;
       if (count < partitions) throw new TerminalError(tooFewPartitions(name, count, partitions));
+    }
+  }
+
+  private async assertRetention(admin: Admin, declared: readonly TopicDeclaration[]): Promise<void> {
+    const wanted = declared.flatMap(({ name, retentionMs }) =>
+      retentionMs === undefined ? [] : [{ name, retentionMs }],
+    );
+    if (wanted.length === 0) return;
+    const type = kafkajs.ConfigResourceTypes.TOPIC;
+    const resources = wanted.map(({ name }) => ({ type, name, configNames: ['retention.ms'] }));
+    const described = await admin.describeConfigs({ includeSynonyms: false, resources }).catch((error: unknown) => {
+      if (!isForbidden(error)) throw error;
+      const advice = 'allow DescribeConfigs on them, or look yourself';
+      this.logger.warn(`how long topics keep their records could not be checked: ${advice}`, {
+        topics: wanted.map(({ name }) => name),
+        error: errorText(error),
+      });
+      return { resources: [] };
+    });
+    for (const { resourceName, configEntries } of described.resources) {
+      const existing = Number(configEntries.find(({ configName }) => configName === 'retention.ms')?.configValue ?? -1);
+      const declaredMs = wanted.find(({ name }) => name === resourceName)?.retentionMs ?? 0;
+      const tooShort = existing >= 0 && (declaredMs < 0 || existing < declaredMs);
+      if (tooShort) throw new TerminalError(tooShortRetention(resourceName, existing, declaredMs));
     }
   }
 

@@ -19,6 +19,11 @@ export interface TopicDeclaration {
   readonly partitions: number;
   /** Only the latest record of each key is kept, and that one for ever. Fixed when the topic is created. Default: all are. */
   readonly compacted?: boolean;
+  /**
+   * How long records are kept, in milliseconds; -1: for ever. What a new topic gets; an existing one that keeps them for less is
+   * an error. Default: the broker's, whatever that is.
+   */
+  readonly retentionMs?: number;
 }
 
 export interface SubscribeOptions {

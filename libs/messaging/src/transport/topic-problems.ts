@@ -7,6 +7,13 @@ export const absentTopic = (name: string): string =>
   `topic "${name}" does not exist yet, and is waited for: the service that owns it creates it when it starts. ` +
   'Start that, or correct the name';
 
+const days = (ms: number): string => (ms < 0 ? 'for ever' : `for ${Number((ms / 86_400_000).toFixed(2))} days`);
+
+export const tooShortRetention = (name: string, existingMs: number, declaredMs: number): string =>
+  `topic "${name}" keeps its records ${days(existingMs)}, less than declared (${days(declaredMs)}, EVENT_RETENTION_DAYS): who reads ` +
+  'it and is away for longer would lose events without knowing. Raise it ' +
+  `(kafka-configs.sh --alter --entity-type topics --entity-name ${name} --add-config retention.ms=${declaredMs}), or declare less`;
+
 /** What both adapters say about a topic that is smaller than declared; a larger one is taken as it is. */
 export const tooFewPartitions = (name: string, existing: number, declared: number): string =>
   `topic "${name}" has ${existing} partitions, fewer than the ${declared} that are declared. Raise it first ` +
