@@ -13,7 +13,8 @@ export class CreateWorkflowDirectory1760000000200 implements MigrationInterface 
         updated_at timestamptz NOT NULL,
         ended_at timestamptz,
         -- To the minute, so that a workflow whose requests are answered within one is not written for each of them.
-        oldest_request_at timestamptz
+        oldest_request_at timestamptz,
+        outcome jsonb
       );
       CREATE INDEX workflow_directory_newest ON workflow_directory (started_at DESC, workflow_id DESC);
       CREATE INDEX workflow_directory_state ON workflow_directory (state, started_at DESC, workflow_id DESC);

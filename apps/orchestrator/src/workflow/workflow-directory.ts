@@ -5,16 +5,17 @@ import { openRequests } from './engine/open-requests.js';
 import { workflowInstance } from './engine/workflow.decider.js';
 import type { WorkflowState } from './engine/workflow.state.js';
 import type { WorkflowRow } from './workflow.row.js';
+import { outcomeOf } from './workflow.view.js';
 
 const upsert: Statement = {
   name: 'workflow-directory-upsert',
-  text: `INSERT INTO workflow_directory (workflow_id, name, state, started_at, updated_at, ended_at, oldest_request_at)
-         SELECT id, name, state, started_at, clock_timestamp(), ended_at, oldest_request_at
-           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[])
-             AS new (id, name, state, started_at, ended_at, oldest_request_at)
+  text: `INSERT INTO workflow_directory (workflow_id, name, state, started_at, updated_at, ended_at, oldest_request_at, outcome)
+         SELECT id, name, state, started_at, clock_timestamp(), ended_at, oldest_request_at, outcome
+           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::jsonb[])
+             AS new (id, name, state, started_at, ended_at, oldest_request_at, outcome)
          ON CONFLICT (workflow_id) DO UPDATE
             SET state = excluded.state, updated_at = excluded.updated_at, ended_at = excluded.ended_at,
-                oldest_request_at = excluded.oldest_request_at`,
+                oldest_request_at = excluded.oldest_request_at, outcome = excluded.outcome`,
 };
 
 /**
@@ -27,7 +28,9 @@ export const workflowDirectory = defineStateProjection('workflow-directory', {
   write: async (tx: Transaction, changes: readonly StateChange<WorkflowState>[]): Promise<void> => {
     const rows = changes.flatMap(({ before, state }) => {
       const row = rowOf(state);
-      return row && !(before && isDeepStrictEqual(row, rowOf(before))) ? [row] : [];
+      if (!row || (before && !isChanged(before, state))) return [];
+      const outcome = outcomeOf(state);
+      return [{ ...row, outcome: outcome && JSON.stringify(outcome) }];
     });
     if (rows.length === 0) return;
     await tx.query(upsert, [
@@ -37,12 +40,21 @@ export const workflowDirectory = defineStateProjection('workflow-directory', {
       rows.map(({ startedAt }) => startedAt),
       rows.map(({ endedAt }) => endedAt),
       rows.map(({ oldestRequestAt }) => oldestRequestAt),
+      rows.map(({ outcome }) => outcome),
     ]);
   },
 });
 
+/** What comes late is counted in the outcome. */
+function isChanged(before: WorkflowState, state: WorkflowState): boolean {
+  if (!isDeepStrictEqual(rowOf(state), rowOf(before))) return true;
+  return state.status !== 'new' && state.endedAt !== undefined && 'requests' in before
+    ? before.requests !== state.requests
+    : false;
+}
+
 /** None before the start. */
-export function rowOf(state: WorkflowState): Omit<WorkflowRow, 'updatedAt'> | undefined {
+export function rowOf(state: WorkflowState): Omit<WorkflowRow, 'updatedAt' | 'outcome'> | undefined {
   if (state.status === 'new') return undefined;
   const { workflowId: id, workflow: name, status, startedAt, endedAt, open } = state;
   // What nobody waits for any more is no open request.

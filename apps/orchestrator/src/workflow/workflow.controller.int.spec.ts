@@ -2,6 +2,7 @@ import { StartWorkflow } from '@starter/contracts';
 import { newMessageId, toMessage } from '@starter/messaging';
 import type { RunningService } from '@starter/service';
 import { eventually, sealedText, ServiceBackends } from '@starter/testing';
+import { DataSource } from 'typeorm';
 import { orchestrator } from '../index.js';
 import type { Json } from './definition/definition.js';
 
@@ -229,4 +230,16 @@ it('streams how far a workflow has come, until it is over', async () => {
   expect(states.at(-1)).toMatchObject({ state: 'completed', requests: { succeeded: 2 } });
   expect(new Set(told).size).toBe(told.length);
   expect((await fetch(`${service.url}/workflows/${newMessageId()}/events`)).status).toBe(404);
+});
+
+it('answers what came of a workflow that is over without its events', async () => {
+  const id = await begin({ kind: 'forEach', items: [1, 2], body: activate() });
+  await until(id, 'completed');
+  await service.app.get(DataSource).query('DELETE FROM event WHERE stream_id = $1', [`workflow-${id}`]);
+  const result = [{ userId }, { userId }];
+  expect((await request(`/${id}/result`)).body).toEqual({ id, state: 'completed', result });
+  const { url } = service;
+  const stream = await fetch(`${url}/workflows/${id}/events`, { headers: { accept: 'text/event-stream' } });
+  expect(await stream.text()).toMatch(/"state":"completed".*"size":2.*"requests":\{[^}]*"succeeded":2/);
+  expect((await request(`/${id}`)).status).toBe(404);
 });

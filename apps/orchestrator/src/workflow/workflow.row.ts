@@ -1,3 +1,4 @@
+import type { WorkflowOutcome } from './workflow.view.js';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 
 export const workflowStates = ['running', 'completed', 'compensating', 'failed', 'stuck'] as const;
@@ -29,4 +30,8 @@ export class WorkflowRow {
   /** The minute in which the oldest request was sent that nobody has answered. */
   @Column('timestamptz', { name: 'oldest_request_at', nullable: true })
   oldestRequestAt: Date | null;
+
+  /** What came of one that is over, for whoever asks for no more than that; null while it is not. */
+  @Column('jsonb', { nullable: true, select: false })
+  outcome: WorkflowOutcome | null;
 }

@@ -1,8 +1,10 @@
 import { z } from 'zod';
 import type { Json } from './definition/definition.js';
+import { sizeOf } from './definition/json-size.js';
+import { defaultLimits } from './definition/limits.js';
 import { rootPath } from './definition/node-path.js';
 import { resultOf } from './engine/values.js';
-import type { Request, StartedWorkflow } from './engine/workflow.state.js';
+import type { Request, StartedWorkflow, WorkflowState } from './engine/workflow.state.js';
 import { workflowStates } from './workflow.row.js';
 
 /** How far each group and forEach has come that has begun. */
@@ -70,6 +72,23 @@ export const workflowProgress = z.object({
   groups,
 });
 export type WorkflowProgress = z.output<typeof workflowProgress>;
+
+/** What whoever asks for no more than that gets from the row of a workflow that is over; what is too large is read from its log. */
+export interface WorkflowOutcome {
+  readonly result?: WorkflowResult;
+  readonly progress?: WorkflowProgress;
+}
+const mostGroups = 1_000;
+
+/** null while it is not over. */
+export function outcomeOf(state: WorkflowState): WorkflowOutcome | null {
+  if (state.status === 'new' || state.endedAt === undefined) return null;
+  const result = resultViewOf(state);
+  return {
+    ...(sizeOf((result.result ?? null) as Json) <= defaultLimits.eventBytes ? { result } : {}),
+    ...(state.groups.size <= mostGroups ? { progress: progressOf(state) } : {}),
+  };
+}
 
 export function progressOf(state: StartedWorkflow): WorkflowProgress {
   const requests = { requested: 0, succeeded: 0, failed: 0, timedOut: 0 };
