@@ -119,6 +119,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   private readonly eventConsumers: { readonly name: string; readonly consumer: EventConsumer }[] = [];
   /** Deliveries by consumer that had not ended when the service stopped: the broker delivers them again. */
   cutOff: Readonly<Record<string, number>> = {};
+  private readonly reporters: (() => readonly Problem[])[] = [];
   private phase: 'starting' | 'running' | 'stopping' = 'starting';
   private stopped: Promise<void> | undefined;
   private readonly topics: readonly TopicDeclaration[];
@@ -203,7 +204,12 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   problems(): Problem[] {
     if (this.phase === 'starting') return [{ part: this.service, problem: 'it is starting: wait' }];
     if (this.phase === 'stopping') return [{ part: this.service, problem: 'it shuts down: use another instance' }];
-    return [...this.detached(), ...this.stalled()];
+    return [...this.detached(), ...this.stalled(), ...this.reporters.flatMap((report) => report())];
+  }
+
+  /** Adds what a part of the service tells of itself to {@link problems}; it is asked often, and must not throw. */
+  reportProblems(report: () => readonly Problem[]): void {
+    this.reporters.push(report);
   }
 
   /**

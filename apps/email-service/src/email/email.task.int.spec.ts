@@ -1,6 +1,7 @@
 import { SendEmail } from '@starter/contracts';
 import { ActorRuntime, CreateEventStore1760000000002 } from '@starter/event-sourcing';
 import {
+  backoffDelay,
   commandsExchange,
   CreateMessagingTables1760000000001,
   CreatePersonalKeys1760000000004,
@@ -32,8 +33,9 @@ import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { SMTPServer } from 'smtp-server';
 import { emailDelivery } from './email.decider.js';
-import { EmailTask } from './email.task.js';
-import { TransientMailError } from './mail-error.js';
+import { EmailTask, temporary } from './email.task.js';
+import { MailError } from './mail-error.js';
+import { MailServerState } from './mail-server-state.js';
 import { Mailer } from './mailer.js';
 
 const replies = 'spec.replies';
@@ -126,7 +128,8 @@ async function startInstance(
     ...options,
   });
   const runtime = new ActorRuntime(messaging);
-  const task = new EmailTask(messaging, runtime, sender, { maxRetries: 3, backoff: { baseMs: 10 } });
+  const server = new MailServerState({ logger: silentLogger, probeMs: 20 });
+  const task = new EmailTask(messaging, runtime, sender, { maxRetries: 3, backoff: { baseMs: 10 } }, server);
   task.onModuleInit();
   await messaging.onApplicationBootstrap();
   running.push(messaging);
@@ -315,19 +318,54 @@ describe('SendEmail', () => {
     expect(taken).toHaveLength(1);
   });
 
-  it('fails when the retries are used up', async () => {
-    answers = Array<Answer>(10).fill({ refuse: 451 });
+  it('is given to a human when the retries are used up, and has not failed: nobody is deactivated for it', async () => {
+    answers = Array<Answer>(4).fill({ refuse: 451 });
     const instance = await startInstance();
     const command = sendEmail();
     await deliver(command);
-    await eventually(() => expect(receivedReplies()).toMatchObject([{ type: 'command.failed' }]));
-    await settled(instance);
-    expect(await outcomeOf(instance, command.id)).toMatchObject({
-      status: 'failed',
-      attempts: 4,
-      reason: expect.stringMatching(/^not sent in 4 attempts: .*451/) as string,
-    });
-    expect(asked).toBe(4);
+    const { deadLetters } = instance.messaging;
+    const reason = expect.stringMatching(/^not sent in 4 attempts: .*451/) as string;
+    const letter = { id: command.id, errorType: 'RetriesExhausted', reason };
+    await eventually(async () => expect((await deadLetters.list()).items).toMatchObject([letter]));
+    expect([receivedReplies(), asked]).toEqual([[], 4]);
+    expect(JSON.stringify(await deadLetters.show(command.id))).not.toContain('ada@example.com');
+    await deadLetters.redrive('all');
+    await eventually(() => expect(receivedReplies()).toMatchObject([{ type: 'command.succeeded' }]));
+  });
+
+  it('is tried again for two days and more when the server only asks for patience', () => {
+    const delays = Array.from({ length: temporary.maxRetries ?? 0 }, (_, n) =>
+      backoffDelay(n + 1, { ...temporary.backoff, jitter: 0 }),
+    );
+    expect(delays.slice(0, 4)).toEqual([30_000, 60_000, 120_000, 240_000]);
+    expect(delays.reduce((sum, delay) => sum + delay, 0)).toBeGreaterThan(2 * 86_400_000);
+  });
+
+  it('waits while no e-mail goes through, without a limit, and says so once; all are sent when one does', async () => {
+    const down = new MailError('set-up', '530 5.7.0 Must issue a STARTTLS command first for ada@example.com');
+    const state = { down: true, asked: 0 };
+    const sender: Pick<Mailer, 'send'> = {
+      send: async (...args) => {
+        state.asked += 1;
+        if (state.down) throw down;
+        return mailer.send(...args);
+      },
+    };
+    const instance = await startInstance(sender);
+    const commands = Array.from({ length: 5 }, () => sendEmail());
+    for (const command of commands) await deliver(command);
+    // More often than its retries would allow.
+    await eventually(() => expect(state.asked).toBeGreaterThan(25));
+    const { messaging } = instance;
+    const [problem, ...others] = messaging.problems();
+    expect([problem?.part, others]).toEqual(['mail server', []]);
+    expect(problem?.problem).toMatch(/530 .*\[address\].*check SMTP_URL/);
+    expect(receivedReplies()).toEqual([]);
+    expect((await messaging.deadLetters.list()).items).toEqual([]);
+    state.down = false;
+    await eventually(() => expect(receivedReplies()).toHaveLength(5));
+    expect(new Set(taken).size).toBe(5);
+    expect(messaging.problems()).toEqual([]);
   });
 
   it('stops at the soft time limit, which says nothing about the e-mail: it does not give up', async () => {
@@ -338,7 +376,7 @@ describe('SendEmail', () => {
         return new Promise((_, reject) => {
           const cut = () => {
             cutOff += 1;
-            reject(new TransientMailError('cut off'));
+            reject(new MailError('temporary', 'cut off'));
           };
           if (signal?.aborted) cut();
           else signal?.addEventListener('abort', cut);

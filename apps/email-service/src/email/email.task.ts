@@ -5,11 +5,13 @@ import {
   backoffDelay,
   causedBy,
   DatabaseUnavailableError,
+  deadLetter,
   done,
   doneAs,
   failpoint,
   KeyNotArrivedError,
   KeyedQueue,
+  retriesExhausted,
   retry,
   retryBlameless,
   toMessage,
@@ -24,13 +26,20 @@ import {
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RecordEmailFailed, RecordEmailSent } from './email-outcome.js';
 import { emailDelivery } from './email.decider.js';
-import { PermanentMailError, TransientMailError } from './mail-error.js';
+import { MailError } from './mail-error.js';
+import { MailServerState } from './mail-server-state.js';
 import type { Mailer } from './mailer.js';
 import { render } from './templates.js';
 import { withhold } from './withhold.js';
 
 const outageRetryMs = 1_000;
 const keyRetryMs = 500;
+
+/**
+ * Delays after the first temporary failures: 30 s, doubling up to 4 h. Mail servers greylist for minutes and are away for hours;
+ * an e-mail is given to a human after two days, and never counts as failed for being late.
+ */
+export const temporary: FailurePolicy = { maxRetries: 21, backoff: { baseMs: 30_000, maxMs: 14_400_000 } };
 
 /** Who seals what is in a `SendEmail`. */
 const recipients = 'user-service';
@@ -59,12 +68,15 @@ export class EmailTask implements OnModuleInit {
     private readonly messaging: Messaging,
     private readonly runtime: ActorRuntime,
     private readonly mailer: Pick<Mailer, 'send'>,
-    /** Retries of transient failures: by default after about 2, 10 and 50 seconds. */
-    private readonly retries: FailurePolicy = { maxRetries: 3, backoff: { baseMs: 2_000, factor: 5 } },
+    private readonly retries: FailurePolicy = temporary,
+    private readonly server = new MailServerState(messaging),
   ) {}
 
   onModuleInit(): void {
     this.messaging.followKeys(recipients);
+    this.messaging.reportProblems(() =>
+      this.server.problem ? [{ part: 'mail server', problem: this.server.problem }] : [],
+    );
     // A duplicate that is delivered at the same time waits, and then finds the outcome.
     this.messaging.commands.handle(
       SendEmail,
@@ -73,7 +85,10 @@ export class EmailTask implements OnModuleInit {
     );
   }
 
-  private async deliver({ data, message, signal }: Received<Email>): Promise<Outcome> {
+  private async deliver({ data, message, attempt: tries, signal }: Received<Email>): Promise<Outcome> {
+    // Before the attempt is recorded: that no e-mail goes through says nothing about this one.
+    const waitMs = this.server.admit();
+    if (waitMs > 0) return retryBlameless(waitMs, this.server.problem ?? 'no e-mail goes through');
     let opened: Email | null;
     try {
       opened = await this.messaging.personalData.openData(SendEmail, data);
@@ -93,33 +108,36 @@ export class EmailTask implements OnModuleInit {
     try {
       messageId = await this.mailer.send(message.id, { to: opened.to, ...render(opened) }, signal);
     } catch (error) {
-      const reasonOf = (text: string) => withhold(text, opened);
-      return this.notSent(message, attempt.state.attempts, error, reasonOf, signal);
+      if (!(error instanceof MailError)) throw error;
+      return this.notSent(message, tries, error, withhold(error.message, opened), signal);
     }
+    this.server.works();
     failpoint('email.after-send');
     await this.recordSent(message, messageId, signal);
     return done;
   }
 
-  /** Attempts are those of the actor: unlike the deliveries of the broker, they survive a redrive and count no outages. */
+  /** `tries` counts what failed because of this e-mail, since it was redriven. */
   private async notSent(
     message: Message,
-    attempts: number,
-    error: unknown,
-    reasonOf: (text: string) => string,
+    tries: number,
+    { fault, isFinal }: MailError,
+    reason: string,
     signal: AbortSignal,
   ): Promise<Outcome> {
-    if (error instanceof PermanentMailError) {
-      await this.recordFailed(message, reasonOf(error.message));
+    if (isFinal) {
+      if (fault === 'recipient') this.server.works();
+      await this.recordFailed(message, reason);
       return done;
     }
-    if (!(error instanceof TransientMailError)) throw error;
-    const reason = reasonOf(error.message);
+    if (fault === 'set-up') {
+      this.server.fails(reason);
+      return retryBlameless(this.server.admit(), reason);
+    }
     const { maxRetries = 3, backoff } = this.retries;
     // What is cut off because the service stops, or for want of time, says nothing about the e-mail.
-    if (attempts <= maxRetries || signal.aborted) return retry(backoffDelay(attempts, backoff), reason);
-    await this.recordFailed(message, `not sent in ${attempts} attempts: ${reason}`);
-    return done;
+    if (tries <= maxRetries || signal.aborted) return retry(backoffDelay(tries, backoff), reason);
+    return deadLetter(`not sent in ${tries} attempts: ${reason}`, retriesExhausted);
   }
 
   /**

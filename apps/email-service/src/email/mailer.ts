@@ -1,7 +1,8 @@
 import type { OnApplicationShutdown } from '@nestjs/common';
 import { errorText } from '@starter/messaging';
 import { createTransport, type NodemailerError } from 'nodemailer';
-import { PermanentMailError, TransientMailError } from './mail-error.js';
+import { MailError } from './mail-error.js';
+import { faultOf } from './mail-fault.js';
 
 export interface MailerOptions {
   /**
@@ -46,8 +47,7 @@ export class Mailer implements OnApplicationShutdown {
   /**
    * Resolves to the Message-ID once the server has taken the e-mail. The same `id` always gives the same Message-ID, by
    * which servers and mailboxes can tell a second copy.
-   * @throws PermanentMailError when the server refuses this e-mail for good
-   * @throws TransientMailError on anything else: a deferral, a broken connection, a timeout, an aborted `signal`, a refused login
+   * @throws MailError with whose fault it is; a timeout and an aborted `signal` are temporary
    */
   async send(id: string, { to, ...content }: Mail, signal?: AbortSignal): Promise<string> {
     const { from } = this;
@@ -65,8 +65,8 @@ export class Mailer implements OnApplicationShutdown {
       });
       return messageId;
     } catch (error) {
-      if (overdue.aborted) throw new TransientMailError(`not sent within ${this.sendTimeoutMs} ms`);
-      if (signal?.aborted) throw new TransientMailError(`not sent: ${errorText(signal.reason)}`);
+      if (overdue.aborted) throw new MailError('temporary', `not sent within ${this.sendTimeoutMs} ms`);
+      if (signal?.aborted) throw new MailError('temporary', `not sent: ${errorText(signal.reason)}`);
       throw mailError(error as NodemailerError);
     }
   }
@@ -95,12 +95,6 @@ function connect({ url, connections = 10, answerTimeoutMs = 30_000 }: MailerOpti
   });
 }
 
-/** Only what was said about this e-mail is permanent: a refused login or greeting is the fault of the set-up, and passes. */
-function mailError(error: NodemailerError): PermanentMailError | TransientMailError {
-  const aboutThisMail = error.code === 'EENVELOPE' || error.code === 'EMESSAGE';
-  // The server's words end up in events and on screens.
-  const reason = error.message.replace(/\p{Cc}+/gu, ' ');
-  return aboutThisMail && error.permanent !== false
-    ? new PermanentMailError(reason, { cause: error })
-    : new TransientMailError(reason, { cause: error });
-}
+/** The server's words end up in events and on screens. */
+const mailError = (error: NodemailerError): MailError =>
+  new MailError(faultOf(error), error.message.replace(/\p{Cc}+/gu, ' '), { cause: error });

@@ -13,5 +13,5 @@ const templates: Readonly<Record<Request['template'], Template>> = {
   newsletter,
 };
 
-/** @throws PermanentMailError naming every variable that is missing or does not fit */
+/** @throws MailError of the content, naming every variable that is missing or does not fit */
 export const render = ({ template, variables }: Request): Content => templates[template](variables);

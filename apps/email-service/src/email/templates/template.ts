@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import { PermanentMailError } from '../mail-error.js';
+import { MailError } from '../mail-error.js';
 
 export interface Content {
   readonly subject: string;
@@ -16,13 +16,13 @@ interface Parts<Variables extends z.ZodObject> {
   readonly html: (variables: z.output<Variables>) => string;
 }
 
-/** @throws PermanentMailError naming every variable that is missing or does not fit */
+/** @throws MailError of the content, naming every variable that is missing or does not fit */
 export type Template = (variables: Readonly<Record<string, string>>) => Content;
 
 export function defineTemplate<Variables extends z.ZodObject>(name: string, parts: Parts<Variables>): Template {
   return (given) => {
     const { success, data, error } = parts.variables.safeParse(given);
-    if (!success) throw new PermanentMailError(`template ${name} was given wrong variables: ${describe(error)}`);
+    if (!success) throw new MailError('content', `template ${name} was given wrong variables: ${describe(error)}`);
     return { subject: parts.subject(data), text: parts.text(data), html: pageOf(parts.html(data)) };
   };
 }
