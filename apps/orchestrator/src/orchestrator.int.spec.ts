@@ -10,6 +10,8 @@ let service: RunningService;
 
 beforeAll(async () => {
   backends = await ServiceBackends.open();
+  // The orchestrator waits for the topics of others; their owners declare them.
+  await backends.events.declare([{ name: 'user-service.events', partitions: 4 }]);
   // The two services that the onboarding needs; like the real ones they may answer twice.
   await backends.answer(['email.send', 'user.activate', 'user.deactivate'], ({ type, data }) => {
     const { to } = data as { to?: string };

@@ -14,6 +14,8 @@ let service: RunningService;
 
 beforeAll(async () => {
   backends = await ServiceBackends.open();
+  // The orchestrator waits for the topics of others; their owners declare them.
+  await backends.events.declare([{ name: 'user-service.events', partitions: 4 }]);
   service = await backends.start(orchestrator);
 });
 afterAll(async () => {
