@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import {
   MessageTooLargeError,
   NotConfirmedError,
-  publishResults,
+  positionsOf,
   TerminalError,
   TransientError,
   UnroutableError,
@@ -27,11 +27,12 @@ import { KafkaProducer } from './kafka-producer.js';
 import { sizeOf, type PartitionedRecord } from './publication.js';
 import { SharedAdmin } from './shared-admin.js';
 import { TopicCatalog } from './topic-catalog.js';
+import { withinTime } from './within-time.js';
 
 export interface KafkaOptions extends KafkaConnection {
   /** Default: quiet. What kafkajs logs comes through it too. */
   readonly logger?: Logger;
-  /** How long a publication waits for its confirmation, also while disconnected. Default 5 000. */
+  /** How long a publication waits for its confirmation, also while disconnected; it counts from sending, in all at most twice as long. Default 5 000. */
   readonly publishTimeoutMs?: number;
   /** How long connecting and the first join of a group may take. Default 30 000. */
   readonly startTimeoutMs?: number;
@@ -103,14 +104,14 @@ class KafkaEventTransport implements EventTransport {
       async (records) => {
         const partitions = await this.partitionsOf(topic);
         const placed = records.map((record) => ({ ...record, partition: partitionOfKey(record.key, partitions) }));
-        return this.producer.send(topic, placed).catch((error: unknown) => publishResults(error, placed.length));
+        return this.producer.send(topic, placed);
       },
     );
   }
 
   private async partitionsOf(topic: string): Promise<number> {
     try {
-      return await this.topics.partitionsOf(topic);
+      return await withinTime(this.topics.partitionsOf(topic), this.options.publishTimeoutMs ?? 5_000);
     } catch (error) {
       if (error instanceof TerminalError) throw new UnroutableError(error.message, { cause: error });
       throw new NotConfirmedError(`nothing was written to ${topic}: ${errorText(error)}`, { cause: error });
@@ -155,7 +156,7 @@ class KafkaEventTransport implements EventTransport {
     await this.topics.ensureDeadLetterTopic(name);
     return async (letter) => {
       const record: PartitionedRecord = { ...deadLetterRecord(letter, group), partition: 0 };
-      await this.producer.send(name, [record]);
+      positionsOf(await this.producer.send(name, [record]));
     };
   }
 

@@ -1,7 +1,6 @@
 import type { Message as KafkaMessage } from 'kafkajs';
-import { NotConfirmedError } from '../errors.js';
+import { NotConfirmedError, type PublishResult } from '../errors.js';
 import type { EventRecord, RecordHeaders } from '../transport/event-record.js';
-import type { RecordPosition } from '../transport/event-transport.js';
 
 export interface PartitionedRecord extends EventRecord {
   readonly partition: number;
@@ -15,74 +14,87 @@ const sliceRecords = 1000;
 /** A part of a publication that travels in one request. */
 export interface Slice {
   readonly publication: Publication;
-  readonly records: readonly PartitionedRecord[];
+  readonly entries: readonly Entry[];
   readonly bytes: number;
 }
 
-/** One call of `publish`: settles once, when all its slices are confirmed, when one fails, or when its time is up. */
+/** One record of a publication, at its place there. */
+export interface Entry {
+  readonly publication: Publication;
+  readonly index: number;
+  readonly record: PartitionedRecord;
+}
+
+/** One call of `publish`: resolves with what became of each record, when that is known of all or when its time is up. */
 export class Publication {
-  readonly result: Promise<RecordPosition[]>;
-  private readonly positions: RecordPosition[] = [];
-  private resolve!: (positions: RecordPosition[]) => void;
-  private rejectResult!: (error: Error) => void;
+  readonly result: Promise<PublishResult[]>;
+  private readonly results: (PublishResult | undefined)[];
+  private open: number;
+  private resolve!: (results: PublishResult[]) => void;
+  private readonly since = performance.now();
   private readonly expiry: NodeJS.Timeout;
-  private over = false;
 
   constructor(
     readonly topic: string,
     private readonly records: readonly PartitionedRecord[],
-    timeoutMs: number,
+    private readonly timeoutMs: number,
   ) {
-    this.result = new Promise((resolve, reject) => {
-      this.resolve = resolve;
-      this.rejectResult = reject;
-    });
-    this.expiry = setTimeout(() => this.reject(`no confirmation within ${timeoutMs} ms`), timeoutMs);
+    this.results = records.map(() => undefined);
+    this.open = records.length;
+    this.result = new Promise((resolve) => (this.resolve = resolve));
+    this.expiry = setTimeout(() => this.expire(), timeoutMs);
   }
 
   /** Nobody waits for it any more; what has not been sent yet must not be. */
   get settled(): boolean {
-    return this.over;
+    return this.open === 0;
   }
 
   *slices(): Generator<Slice> {
-    let [records, bytes]: [PartitionedRecord[], number] = [[], 0];
-    for (const record of this.records) {
+    let [entries, bytes]: [Entry[], number] = [[], 0];
+    for (const [index, record] of this.records.entries()) {
       const size = sizeOf(record);
-      if (records.length > 0 && !fitsOneRequest(records.length + 1, bytes + size)) {
-        yield { publication: this, records, bytes };
-        [records, bytes] = [[], 0];
+      if (entries.length > 0 && !fitsOneRequest(entries.length + 1, bytes + size)) {
+        yield { publication: this, entries, bytes };
+        [entries, bytes] = [[], 0];
       }
-      records.push(record);
+      entries.push({ publication: this, index, record });
       bytes += size;
     }
-    if (records.length > 0) yield { publication: this, records, bytes };
+    if (entries.length > 0) yield { publication: this, entries, bytes };
   }
 
-  /** The positions of its next records, in their order. */
-  confirm(positions: readonly RecordPosition[]): void {
-    this.positions.push(...positions);
-    if (this.over || this.positions.length < this.records.length) return;
-    this.end();
-    this.resolve(this.positions);
+  /** Its time counts from here, but it does not get more than twice its time in all. */
+  sending(): void {
+    if (!this.settled && performance.now() - this.since < this.timeoutMs) this.expiry.refresh();
   }
 
-  reject(why: string): void {
-    if (this.over) return;
-    this.end();
-    this.rejectResult(
-      new NotConfirmedError(
-        `Kafka did not confirm ${this.records.length} record(s) for ${this.topic} (${why}): ` +
-          'publish them again; receivers recognise a duplicate by its id',
-      ),
-    );
-  }
-
-  private end(): void {
-    this.over = true;
+  /** What became of one record. The first word counts. */
+  settle(index: number, result: PublishResult): void {
+    if (this.results[index] !== undefined) return;
+    this.results[index] = result;
+    this.open -= 1;
+    if (this.open > 0) return;
     clearTimeout(this.expiry);
+    this.resolve(this.results as PublishResult[]);
+  }
+
+  /** Whether the record is written. */
+  confirmed(index: number): boolean {
+    const result = this.results[index];
+    return result !== undefined && !(result instanceof Error);
+  }
+
+  private expire(): void {
+    const error = notConfirmed(this.topic, `no confirmation within ${this.timeoutMs} ms`);
+    for (const index of this.records.keys()) this.settle(index, error);
   }
 }
+
+export const notConfirmed = (topic: string, why: string): NotConfirmedError =>
+  new NotConfirmedError(
+    `Kafka did not confirm a record for ${topic} (${why}): publish it again; receivers recognise a duplicate by its id`,
+  );
 
 export const fitsOneRequest = (records: number, bytes: number): boolean =>
   records <= sliceRecords && bytes <= sliceBytes;

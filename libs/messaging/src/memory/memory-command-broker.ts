@@ -1,9 +1,10 @@
-import { TerminalError, UnroutableError } from '../errors.js';
+import { TerminalError, UnroutableError, type RefusedError } from '../errors.js';
 import { longTimeout } from '../long-timer.js';
 import type { AmqpMessage } from '../rabbitmq/amqp-envelope.js';
 import { deadLetterQueue, longestDelayMs } from '../rabbitmq/queue-names.js';
 import type { Binding, ExchangeType, Topology } from '../transport/command-transport.js';
 import { MemoryQueue } from './memory-command-queue.js';
+import { SilentPlaces } from './silent-places.js';
 
 interface Exchange {
   readonly type: ExchangeType;
@@ -19,6 +20,9 @@ export class MemoryCommandBroker {
   private readonly exchanges = new Map<string, Exchange>();
   private readonly queues = new Map<string, MemoryQueue>();
   private readonly waitingForStart = new Set<() => void>();
+  private readonly refusals = new Map<string, (message: AmqpMessage) => RefusedError | undefined>();
+  /** Queues that confirm nothing. For tests. */
+  readonly silent = new SilentPlaces();
   private isRunning = true;
 
   get running(): boolean {
@@ -37,10 +41,14 @@ export class MemoryCommandBroker {
 
   /**
    * Routes as RabbitMQ does; any client may call it, with any bytes. Exchange '' stands for the queue that the key names.
-   * @throws UnroutableError when no queue is bound
+   * @throws RefusedError when no queue is bound, or one refuses it; then no queue has it
    */
   publish(exchange: string, routingKey: string, message: AmqpMessage): void {
-    const queues = exchange === '' ? [routingKey] : this.route(exchange, routingKey);
+    const queues = this.queuesOf(exchange, routingKey);
+    for (const name of queues) {
+      const refusal = this.refusals.get(name)?.(message);
+      if (refusal) throw refusal;
+    }
     let routed = false;
     for (const name of queues) {
       const queue = this.queues.get(name);
@@ -52,6 +60,17 @@ export class MemoryCommandBroker {
         `No queue is bound to exchange "${exchange}" with key "${routingKey}"; deploy its consumer or correct the key`,
       );
     }
+  }
+
+  /** Where a message would go; names of queues that may not exist. */
+  queuesOf(exchange: string, routingKey: string): string[] {
+    return exchange === '' ? [routingKey] : [...this.route(exchange, routingKey)];
+  }
+
+  /** Has a queue refuse the messages for which `why` gives an error; undefined ends that. For tests. */
+  refuse(queue: string, why: ((message: AmqpMessage) => RefusedError | undefined) | undefined): void {
+    if (why) this.refusals.set(queue, why);
+    else this.refusals.delete(queue);
   }
 
   /** @throws TerminalError when the queue was not declared */

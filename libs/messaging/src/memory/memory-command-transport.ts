@@ -51,6 +51,7 @@ export class MemoryCommandTransport implements CommandTransport, OutcomePublishe
     const encoded = encodeAmqp(message);
     refuseAddress(exchange, routingKey);
     await this.whenConnected(`Message ${message.id} was not sent`);
+    await this.whenConfirming(exchange, routingKey);
     this.broker.publish(exchange, routingKey, encoded);
   }
 
@@ -83,12 +84,23 @@ export class MemoryCommandTransport implements CommandTransport, OutcomePublishe
 
   async publishTo(queue: string, message: AmqpMessage): Promise<void> {
     await this.whenConnected('The outcome was not stored');
+    await this.whenConfirming('', queue);
     this.broker.publish('', queue, message);
   }
 
   async publishLater(queue: string, message: AmqpMessage, delayMs: number): Promise<void> {
     await this.whenConnected('The outcome was not stored');
     this.broker.publishLater(queue, message, delayMs);
+  }
+
+  private async whenConfirming(exchange: string, routingKey: string): Promise<void> {
+    const { silent } = this.broker;
+    if (!silent.any) return;
+    const queues = this.broker.queuesOf(exchange, routingKey);
+    if (await silent.untilHeard(queues, this.sendTimeoutMs)) return;
+    throw new NotConfirmedError(
+      `Queue ${queues.join(', ')} did not confirm within ${this.sendTimeoutMs} ms: restore it, then send it again`,
+    );
   }
 
   private async whenConnected(consequence: string): Promise<void> {

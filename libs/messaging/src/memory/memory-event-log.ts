@@ -1,8 +1,10 @@
-import { TerminalError } from '../errors.js';
+import { TerminalError, type RefusedError } from '../errors.js';
+import type { Message } from '../message.js';
 import type { EventRecord, StoredRecord } from '../transport/event-record.js';
 import { deadLetterTopic, type TopicDeclaration } from '../transport/event-transport.js';
 import { missingTopic, tooFewPartitions } from '../transport/topic-problems.js';
 import { MemoryConsumerGroup } from './memory-consumer-group.js';
+import { SilentPlaces } from './silent-places.js';
 
 interface Topic {
   /** By offset; a compacted topic has holes where a later record of the key took over. */
@@ -19,6 +21,9 @@ interface Topic {
 export class MemoryEventLog {
   private readonly topics = new Map<string, Topic>();
   private readonly listeners = new Set<() => void>();
+  private readonly refusals = new Map<string, (message: Message) => RefusedError | undefined>();
+  /** Topics that confirm nothing. For tests. */
+  readonly silent = new SilentPlaces();
   private up = true;
   private readonly rebalanceDrainMs: number;
 
@@ -109,6 +114,16 @@ export class MemoryEventLog {
     groups.set(group, existing);
     this.declare([{ name: deadLetterTopic(topic, group), partitions: 1 }]);
     return existing;
+  }
+
+  /** Has a topic refuse the messages for which `why` gives an error; undefined ends that. For tests. */
+  refuse(topic: string, why: ((message: Message) => RefusedError | undefined) | undefined): void {
+    if (why) this.refusals.set(topic, why);
+    else this.refusals.delete(topic);
+  }
+
+  refusalOf(topic: string, message: Message): RefusedError | undefined {
+    return this.refusals.get(topic)?.(message);
   }
 
   /** The broker goes away as in a crash: nothing can be published, handlers in flight can no longer commit. */

@@ -46,8 +46,14 @@ export class MemoryEventTransport implements EventTransport {
   }
 
   async publish(topic: string, messages: readonly Message[]): Promise<RecordPosition[]> {
-    return publishEncoded(messages, encodeCloudEvent, async (records) => {
+    const encode = (message: Message) => {
+      const refusal = this.log.refusalOf(topic, message);
+      if (refusal) throw refusal;
+      return encodeCloudEvent(message);
+    };
+    return publishEncoded(messages, encode, async (records) => {
       await this.untilConnected();
+      await this.untilConfirming(topic);
       if (!this.log.has(topic)) throw new UnroutableError(missingTopic(topic));
       const partitions = this.log.partitionsOf(topic);
       const positions = records.map((record) => {
@@ -95,6 +101,14 @@ export class MemoryEventTransport implements EventTransport {
     await this.untilConnected();
     this.log.append(topic, 0, record);
     this.log.wake(topic);
+  }
+
+  private async untilConfirming(topic: string): Promise<void> {
+    const { publishTimeoutMs = 10_000 } = this.options;
+    if (!this.log.silent.any || (await this.log.silent.untilHeard([topic], publishTimeoutMs))) return;
+    throw new NotConfirmedError(
+      `topic ${topic} did not confirm within ${publishTimeoutMs} ms: restore it, then publish again`,
+    );
   }
 
   private async untilConnected(): Promise<void> {
