@@ -95,7 +95,7 @@ if (brokers) {
 
     it('gives up in time on a broker that takes connections and answers nothing, and goes on when it answers', async () => {
       const topic = await newTopic();
-      const upstream = new URL(`tcp://${brokers![0]}`);
+      const upstream = new URL(`tcp://${brokers[0]}`);
       const silent = await SilentBroker.listen(upstream);
       const producer = new KafkaProducer({ brokers: [silent.address], clientId: 'spec' }, 300, silentLogger);
       try {
