@@ -1,8 +1,9 @@
-import { Module } from '@nestjs/common';
+import { Inject, Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { ActorModule, CommandFailed, CommandSucceeded } from '@starter/event-sourcing';
 import { workflowReplies } from '@starter/contracts';
 import { Messaging } from '@starter/messaging';
+import { defaultLimits } from './workflow/definition/limits.js';
 import { workflowDirectory } from './workflow/workflow-directory.js';
 import { WorkflowCommands } from './workflow/workflow-commands.js';
 import { WorkflowControl } from './workflow/workflow-control.js';
@@ -44,4 +45,12 @@ export const projections = { inline: [workflowDirectory, workflowTimers, workflo
     WorkflowQueries,
   ],
 })
-export class OrchestratorModule {}
+export class OrchestratorModule {
+  /** @throws Error when events may be smaller than workflows count on: what does not fit would be a dead letter instead of a failure */
+  constructor(@Inject(Messaging) { outbox }: Messaging) {
+    const least = defaultLimits.eventBytes + 10_000;
+    if (outbox.mostEventBytes >= least) return;
+    const what = `EVENT_MAX_BYTES is ${outbox.mostEventBytes}, and workflows need at least ${least}`;
+    throw new Error(`${what}; raise it, or lower eventBytes in limits.ts`);
+  }
+}
