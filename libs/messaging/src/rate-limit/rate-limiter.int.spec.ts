@@ -157,6 +157,27 @@ describe.each(brokers)('rate limits on %s', (_, newBroker) => {
     expect(await waiting(messaging)).toBe(1);
   });
 
+  it('handles what is redriven and over its limit, in its turn', async () => {
+    const messaging = await start('5/s');
+    const letters = numbersTo(5).map((n) =>
+      createMessage({ type: DoIt.type, version: 1, source: 'spec', subject: `key-${n}`, data: { n } }),
+    );
+    await database.dataSource.query(
+      `INSERT INTO dead_letter (consumer, id, kind, type, error_type, reason, origin, attempts, first_failed_at, failed_at,
+                                message, redrivable)
+       SELECT $1, message ->> 'id', 'command', $2, 'Error', 'spec', $1, 1, now(), now(), message, true
+         FROM json_array_elements($3) AS message`,
+      [`${service}.commands`, DoIt.type, JSON.stringify(letters)],
+    );
+    expect(await messaging.deadLetters.redrive('all')).toMatchObject({ redriven: 5 });
+    await eventually(() => expect(handled.toSorted()).toEqual(numbersTo(5)));
+    await eventually(async () => {
+      for (const status of ['open', 'scheduled'] as const) {
+        expect((await messaging.deadLetters.list({ status })).items).toEqual([]);
+      }
+    });
+  });
+
   it('refuses what is no limit, and shows what is right', async () => {
     const messaging = await start();
     await expect(messaging.rateLimits.set(DoIt.type, '100/fortnight')).rejects.toThrow('such as "5/s"');
