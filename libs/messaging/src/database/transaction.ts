@@ -25,6 +25,8 @@ export interface Transaction {
   query<Row extends QueryResultRow>(statement: Statement, values?: readonly unknown[]): Promise<Row[]>;
   /** Runs after the commit, never after a roll-back. It must not throw. */
   afterCommit(action: () => void): void;
+  /** Runs once it has ended, however that was, and behind what runs after the commit. It must not throw. */
+  afterEnd(action: () => void): void;
   /**
    * Waits for the last statements, like {@link together}, and sends COMMIT right behind them; send no more. One that failed
    * before it was sent keeps the others from being committed without it.
@@ -59,6 +61,7 @@ export async function inTransaction<T>(
   const connection = new TransactionConnection(client);
   runner.databaseConnection = connection.facade;
   const afterCommit: (() => void)[] = [];
+  const afterEnd: (() => void)[] = [];
   let usable = true;
   try {
     const begun = connection.begin();
@@ -77,6 +80,7 @@ export async function inTransaction<T>(
       query: async <Row extends QueryResultRow>(statement: Statement, values: readonly unknown[] = []) =>
         (await connection.query({ ...statement, values: values as unknown[] })).rows as Row[],
       afterCommit: (action) => afterCommit.push(action),
+      afterEnd: (action) => afterEnd.push(action),
       commitBehind: async (...statements) => {
         let failed = false;
         for (const statement of statements) statement.catch(() => (failed = true));
@@ -102,6 +106,7 @@ export async function inTransaction<T>(
     markOpen(runner, false);
     throw failure;
   } finally {
+    afterEnd.forEach((action) => action());
     if (client instanceof DatabaseClient) client.limitStatements();
     await runner.releasePostgresConnection(usable ? undefined : new Error('the connection is not usable any more'));
   }

@@ -74,8 +74,10 @@ export class Destination {
   /** Attempts with what was refused, by position. */
   private readonly refused = new Map<string, number>();
   private hopelessUntil = 0;
-  /** There may be rows that were not read. */
-  private unread = false;
+  /** There may be rows that were not read: as long as it is so, nothing is taken from a commit. */
+  private unread = true;
+  /** Committed since the read under way began. */
+  private committedMeanwhile: OutboxRow[] = [];
   private reading = false;
   /** Deleted since the read under way began, which may find them all the same. */
   private deletedMeanwhile = new Set<string>();
@@ -101,6 +103,15 @@ export class Destination {
     this.unread = true;
     this.advance();
     return !this.resting;
+  }
+
+  /** Rows that have just been committed; their predecessors are in hand, or have been sent. */
+  take(rows: readonly OutboxRow[]): void {
+    const room = this.inHand.size + this.committedMeanwhile.length + rows.length <= this.options.window;
+    if (this.unread || !room || this.resting) this.unread = true;
+    else if (this.reading) this.committedMeanwhile.push(...rows);
+    else for (const row of rows) this.enqueue(row);
+    this.advance();
   }
 
   /** Nothing has been here for so long. */
@@ -161,6 +172,7 @@ export class Destination {
     if (shards.length === 0) return;
     this.reading = true;
     this.unread = false;
+    this.committedMeanwhile = [];
     this.usedAt = performance.now();
     const most = this.failures > 0 ? probe : window - this.inHand.size;
     const mostOfShard = Math.ceil(most / this.busyShards);
@@ -189,6 +201,9 @@ export class Destination {
       this.reading = false;
       return;
     }
+    // What the read has missed goes behind what it has found; when there is more to be read, that will find it.
+    if (!this.unread) for (const row of this.committedMeanwhile) this.enqueue(row);
+    this.committedMeanwhile = [];
     this.reading = false;
     this.deletedMeanwhile.clear();
     this.advance();
@@ -245,7 +260,7 @@ export class Destination {
     }
     const confirmed = attempts.filter(({ error }) => error === undefined).map(({ row }) => row);
     const failed = attempts.filter(({ error }) => error !== undefined);
-    this.take(confirmed);
+    this.remove(confirmed);
     if (confirmed.length > 0) {
       counted('published', confirmed.length);
       this.failures = 0;
@@ -289,7 +304,7 @@ export class Destination {
   }
 
   /** They are not to be sent any more. */
-  private take(rows: readonly OutboxRow[]): void {
+  private remove(rows: readonly OutboxRow[]): void {
     const taken = new Set(rows);
     for (const key of new Set(rows.map(({ ordering_key }) => ordering_key))) {
       const left = (this.queues.get(key) ?? []).filter((row) => !taken.has(row));
@@ -328,7 +343,7 @@ export class Destination {
 
   /** The broker does not answer: it is not the messages, so all of them wait, in the table. */
   private unanswered(rows: readonly OutboxRow[], error: unknown): void {
-    this.take(rows);
+    this.remove(rows);
     this.letGo(rows);
     for (const { ordering_key: key } of rows) this.busy.delete(key);
     this.dropAll();
@@ -389,7 +404,7 @@ export class Destination {
       this.refused.set(position, made);
       if (this.channel === 'event') this.busy.set(key, 1);
       else {
-        this.take([row]);
+        this.remove([row]);
         this.release(key);
       }
       if (made >= mostAttempts) this.hopelessUntil = performance.now() + hopelessMs;
@@ -425,7 +440,7 @@ export class Destination {
         error: errorText(error),
       });
     }
-    if (this.channel === 'event') this.take(rows);
+    if (this.channel === 'event') this.remove(rows);
     for (const { ordering_key: key } of this.channel === 'event' ? rows : []) {
       this.busy.delete(key);
       this.drop(key);

@@ -466,6 +466,51 @@ describe('what a broker refuses', () => {
   }, 90_000);
 });
 
+describe('hand-over', () => {
+  const reads = () => {
+    const { master } = database.dataSource.driver as unknown as { readonly master: Pool };
+    const counted = { reads: 0 };
+    const query = (statement: QueryConfig) => {
+      if (statement.name === 'outbox-read') counted.reads += 1;
+      return master.query(statement);
+    };
+    const dataSource = { driver: { master: { options: master.options, query } } };
+    return { counted, dataSource: dataSource as unknown as TestDataSource['dataSource'] };
+  };
+  const sequencesOf = (broker: { readonly received: readonly Message[] }) =>
+    broker.received.map(({ sequence }) => sequence);
+
+  it('sends what was committed without reading it, while nobody else is there', async () => {
+    const { counted, dataSource } = reads();
+    const broker = { ...recordingBroker(), dataSource };
+    const outbox = new Outbox();
+    const relay = startRelay(broker, outbox, 5_000, { pollMs: 60_000 });
+    await relay.join();
+    await eventually(async () => {
+      await write(outbox, event('first', 1));
+      expect(broker.received.length).toBeGreaterThan(0);
+    });
+    await eventually(async () => expect(await rowsLeft()).toBe(0));
+    const before = [counted.reads, broker.received.length] as const;
+    for (let sequence = 1; sequence <= 20; sequence += 1) await write(outbox, event('k', sequence));
+    await eventually(async () => expect(await rowsLeft()).toBe(0));
+    expect(counted.reads).toBe(before[0]);
+    expect(sequencesOf(broker).slice(before[1])).toEqual(Array.from({ length: 20 }, (_, n) => n + 1));
+  });
+
+  it('has ended before another instance begins', async () => {
+    const relay = startRelay(recordingBroker(), new Outbox(), 2_000);
+    await relay.join();
+    const alone = async () =>
+      (await database.dataSource.query<{ n: number }[]>('SELECT count(*)::int AS n FROM outbox_relay WHERE alone'))[0]
+        ?.n;
+    await eventually(async () => expect(await alone()).toBe(1));
+    const joining = startRelay(recordingBroker(), new Outbox(), 2_000);
+    await joining.join();
+    expect(await alone()).toBe(0);
+  });
+});
+
 it('refuses to start with a lease that a send may outlast', () => {
   const broker = recordingBroker();
   const options = { dataSource: database.dataSource, outbox: new Outbox(), ...broker, logger: silentLogger };

@@ -6,7 +6,7 @@ import type { CommandTransport } from '../transport/command-transport.js';
 import type { EventTransport } from '../transport/event-transport.js';
 import { Wakeable } from '../wakeable.js';
 import { Destination, type OutgoingProblem } from './destination.js';
-import type { Outbox } from './outbox.js';
+import type { Address, Outbox } from './outbox.js';
 import { OutboxBacklog, type OutboxMarks } from './outbox-backlog.js';
 import { OutboxBell } from './outbox-bell.js';
 import { OutboxLease } from './outbox-lease.js';
@@ -26,6 +26,8 @@ export interface OutboxRelayOptions {
   readonly pollMs?: number;
   /** An instance that died is succeeded after this long; longer than a send may take. Default 8 000 ms. */
   readonly leaseMs?: number;
+  /** Rows go from their commit to the broker without being read, while no other instance is alive. Default true. */
+  readonly handOver?: boolean;
   /** What is on its way when it stops may take so long. Default 2 000 ms. */
   readonly stopMs?: number;
   /** Past these the service should accept no more work. */
@@ -73,7 +75,11 @@ const forgetMs = 60_000;
  * 4. Each address is on its own: nothing waits for another address, whether its broker is slow, silent or refuses.
  * 5. A broker that does not answer is to blame itself: its messages wait as long as it takes. A message that is refused is a
  *    dead letter after a few attempts; the events behind it in its key wait for an operator, commands have no successors.
- * 6. Rows are taken as a queue, never behind a high-water mark: a transaction that commits late is found, however low its
+ * 6. An instance that is alone hands rows from their commit to their destination without reading them ({@link Outbox}, which
+ *    leaves out a key that two transactions write at once). A destination takes them only while it has read all that was there
+ *    before; whatever it does not take, or lets go of, is read before anything else is taken again. Nobody else writes before
+ *    every instance has stopped to rely on that ({@link OutboxLease.join}).
+ * 7. Rows are taken as a queue, never behind a high-water mark: a transaction that commits late is found, however low its
  *    positions are ({@link ScanFloors}).
  */
 export class OutboxRelay {
@@ -101,7 +107,7 @@ export class OutboxRelay {
   private failures = 0;
 
   constructor(private readonly options: OutboxRelayOptions) {
-    const { dataSource, outbox, logger, leaseMs = 8_000, pollMs = 200 } = options;
+    const { dataSource, outbox, logger, leaseMs = 8_000, pollMs = 200, handOver = true } = options;
     this.pollMs = pollMs;
     const sendMs = Math.max(options.commands.longestSendMs ?? 0, options.events.longestSendMs ?? 0);
     if (leaseMs < 1.5 * sendMs) {
@@ -119,7 +125,13 @@ export class OutboxRelay {
     });
     this.bell = new OutboxBell(dataSource, this.lease.holder, logger, () => this.signal.wake());
     this.backlog = new OutboxBacklog(dataSource, options.outboxMarks, { held: () => this.held });
-    outbox.onWritten((destinations) => this.written(destinations));
+    const { lease } = this;
+    outbox.onWritten({
+      get takesRows() {
+        return handOver && lease.alone;
+      },
+      written: (addresses, rows) => this.written(addresses, rows),
+    });
   }
 
   get metrics(): OutboxMetrics {
@@ -227,11 +239,18 @@ export class OutboxRelay {
     this.floors.reset();
     this.placesDueAt = 0;
     this.heldDueAt = 0;
+    // It has not read what is there: nothing is taken before it has.
+    for (const destination of this.destinations.values()) destination.wake();
     this.signal.wake();
   }
 
-  private written(destinations: readonly Pick<OutboxRow, 'channel' | 'address'>[]): void {
-    for (const { channel, address } of destinations) this.destination(channel, address).wake();
+  private written(addresses: readonly Address[], rows: readonly OutboxRow[] | undefined): void {
+    for (const { channel, address } of addresses) {
+      const destination = this.destination(channel, address);
+      // Asked again: another instance may have come since it was written.
+      if (!rows || !this.lease.alone) destination.wake();
+      else destination.take(rows.filter((row) => row.channel === channel && row.address === address));
+    }
     if (this.lease.members > 1) this.bell.ring();
   }
 

@@ -1,5 +1,6 @@
 import { TerminalError } from '../errors.js';
 import type { Message } from '../message.js';
+import type { OutboxRow } from './outbox-rows.js';
 import { commandsExchange } from '../transport/command-transport.js';
 import type { Statement, Transaction } from '../database/transaction.js';
 
@@ -22,6 +23,9 @@ const insert: Statement = {
          SELECT * FROM ROWS FROM (unnest($1::text[], $2::text[], $3::text[], $4::text[]), json_array_elements($5))`,
 };
 
+// The rows come back in the order of their positions, which is that of the entries.
+const insertAndTell: Statement = { name: 'outbox-insert-and-tell', text: `${insert.text} RETURNING position, shard` };
+
 // Each gets its old place back: of the events of a key it goes first.
 const insertAgain: Statement = {
   name: 'outbox-insert-again',
@@ -32,6 +36,8 @@ const insertAgain: Statement = {
          ON CONFLICT DO NOTHING`,
 };
 
+type RowPlace = Pick<OutboxRow, 'position' | 'shard'>;
+
 /** Where something goes. */
 export type Address = Pick<OutboxEntry, 'channel' | 'address'>;
 
@@ -39,6 +45,16 @@ export type Address = Pick<OutboxEntry, 'channel' | 'address'>;
 export interface Prepared {
   readonly columns: readonly unknown[];
   readonly addresses: readonly Address[];
+  readonly entries: readonly OutboxEntry[];
+  readonly keys: readonly string[];
+}
+
+/** Relays what is written. */
+export interface OutboxReader {
+  /** Nobody else writes: rows may go from their commit to the broker without being read. */
+  readonly takesRows: boolean;
+  /** After a commit: rows to send, or addresses that have rows to be read. */
+  written(addresses: readonly Address[], rows: readonly OutboxRow[] | undefined): void;
 }
 
 /** Kafka takes records of 1 MiB by default, with their headers. */
@@ -52,7 +68,9 @@ const envelopeBytes = 2_000;
 
 /** Messages written here are published if and only if the transaction commits. */
 export class Outbox {
-  private readonly listeners: ((addresses: readonly Address[]) => void)[] = [];
+  private readonly readers: OutboxReader[] = [];
+  /** Writes of each key whose transactions have not ended: which of them has committed first is not known here. */
+  private readonly writing = new Map<string, number>();
 
   /** Of an event as a record, with its headers. Its broker must take as many. */
   constructor(readonly mostEventBytes = defaultMostEventBytes) {}
@@ -72,21 +90,50 @@ export class Outbox {
    */
   prepare(entries: readonly OutboxEntry[]): Prepared | undefined {
     if (entries.length === 0) return undefined;
+    const keys = entries.map(({ orderingKey, message }) => orderingKey ?? message.subject ?? message.id);
     const columns = [
       entries.map((entry) => entry.channel),
       entries.map(({ channel, exchange = commandsExchange }) => (channel === 'command' ? exchange : null)),
       entries.map((entry) => entry.address),
-      entries.map(({ orderingKey, message }) => orderingKey ?? message.subject ?? message.id),
+      keys,
       `[${entries.map((entry) => this.textOf(entry)).join()}]`,
     ];
     const addresses = new Map(entries.map(({ channel, address }) => [`${channel} ${address}`, { channel, address }]));
-    return { columns, addresses: [...addresses.values()] };
+    return { columns, addresses: [...addresses.values()], entries, keys };
   }
 
   async write(tx: Transaction, prepared: Prepared | undefined): Promise<void> {
     if (!prepared) return;
-    await tx.query(insert, prepared.columns);
-    tx.afterCommit(() => this.listeners.forEach((listener) => listener(prepared.addresses)));
+    const { addresses, columns, keys } = prepared;
+    const takers = this.readers.filter(({ takesRows }) => takesRows);
+    this.begin(tx, new Set(keys));
+    const places = await tx.query<RowPlace>(takers.length > 0 ? insertAndTell : insert, columns);
+    tx.afterCommit(() => {
+      const rows = takers.length > 0 ? this.rowsOf(prepared, places) : undefined;
+      for (const reader of this.readers) reader.written(addresses, takers.includes(reader) ? rows : undefined);
+    });
+  }
+
+  private begin(tx: Transaction, keys: ReadonlySet<string>): void {
+    for (const key of keys) this.writing.set(key, (this.writing.get(key) ?? 0) + 1);
+    tx.afterEnd(() => {
+      for (const key of keys) {
+        const left = (this.writing.get(key) ?? 1) - 1;
+        if (left > 0) this.writing.set(key, left);
+        else this.writing.delete(key);
+      }
+    });
+  }
+
+  /** Undefined when another transaction writes one of the keys: it may have committed before this one, unseen so far. */
+  private rowsOf({ entries, keys }: Prepared, places: readonly RowPlace[]): OutboxRow[] | undefined {
+    if (keys.some((key) => (this.writing.get(key) ?? 0) > 1)) return undefined;
+    const now = new Date();
+    return entries.map(({ channel, exchange = commandsExchange, address, message }, at) => ({
+      ...(places[at] as RowPlace),
+      ...{ channel, exchange: channel === 'command' ? exchange : null, address, message },
+      ...{ ordering_key: keys[at] as string, redrives: 0, written_at: now },
+    }));
   }
 
   /** For messages that their broker has refused; `headers` are those of their dead letters. */
@@ -103,8 +150,8 @@ export class Outbox {
   }
 
   /** Called after a commit that wrote rows; spares the relay of this process the wait for its next poll. */
-  onWritten(listener: (addresses: readonly Address[]) => void): void {
-    this.listeners.push(listener);
+  onWritten(reader: OutboxReader): void {
+    this.readers.push(reader);
   }
 
   private textOf({ channel, message }: OutboxEntry): string {

@@ -1,6 +1,7 @@
 import { encodeCloudEvent } from '../kafka/cloud-event.js';
 import { sizeOf } from '../kafka/publication.js';
 import { createMessage } from '../message.js';
+import type { Transaction } from '../database/transaction.js';
 import { Outbox, type OutboxEntry } from './outbox.js';
 
 const entry = (channel: OutboxEntry['channel'], text: string): OutboxEntry => ({
@@ -30,4 +31,39 @@ it('counts at least what the record of an event takes with its headers', () => {
   const event = { channel: 'event', address: 'spec', message } as const;
   expect(() => new Outbox(takes - 1).prepare([event])).toThrow('can be published');
   expect(new Outbox(takes + 1_000).prepare([event])).toBeDefined();
+});
+
+/** A transaction of which the client hears when it is told to. */
+function transaction(position: number) {
+  const afterCommit: (() => void)[] = [];
+  const afterEnd: (() => void)[] = [];
+  const query = () => Promise.resolve([{ position: String(position), shard: 0 }]);
+  const push = (actions: (() => void)[]) => (action: () => void) => void actions.push(action);
+  const tx = { query, afterCommit: push(afterCommit), afterEnd: push(afterEnd) } as unknown as Transaction;
+  const end = ({ committed = true } = {}) => {
+    if (committed) afterCommit.forEach((action) => action());
+    afterEnd.forEach((action) => action());
+  };
+  return { tx, end };
+}
+
+it('hands over no key that two transactions write at once: the later commit may be heard of first', async () => {
+  const outbox = new Outbox();
+  const handed: (string | undefined)[] = [];
+  outbox.onWritten({
+    takesRows: true,
+    written: (_, rows) => void handed.push(rows?.map(({ position }) => position).join()),
+  });
+  const ofKey = (orderingKey: string) => [{ ...entry('event', 'x'), orderingKey }];
+  const [first, second, other, third] = [transaction(1), transaction(2), transaction(3), transaction(4)];
+  await outbox.add(first.tx, ofKey('k'));
+  await outbox.add(second.tx, ofKey('k'));
+  await outbox.add(other.tx, ofKey('other'));
+  second.end();
+  other.end();
+  first.end({ committed: false });
+  expect(handed).toEqual([undefined, '3']);
+  await outbox.add(third.tx, ofKey('k'));
+  third.end();
+  expect(handed).toEqual([undefined, '3', '4']);
 });

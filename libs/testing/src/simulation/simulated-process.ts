@@ -21,6 +21,8 @@ export interface World {
   readonly url: string;
   /** How long the leases of the processes hold, in milliseconds. */
   readonly leaseMs: number;
+  /** A process that is alone sends what it has committed without reading it. */
+  readonly handOver: boolean;
 }
 
 /**

@@ -89,6 +89,7 @@ export class SimulatedService {
       outbox: this.outbox,
       pollMs: 100,
       leaseMs: world.leaseMs,
+      handOver: world.handOver,
     });
     this.commands = new CommandConsumer({
       ...base,
@@ -121,6 +122,7 @@ export class SimulatedService {
 
   private async begin(): Promise<void> {
     await this.process.dataSource.initialize();
+    await this.relay.join();
     await Promise.all([this.commands.declare(), this.process.events.declare([{ name: topic, partitions: 3 }])]);
     await Promise.all([this.commands, ...this.consumers].map((consumer) => consumer.start()));
     this.relay.start();

@@ -24,7 +24,7 @@ export interface SimulationResult {
 const soundParts: Parts = { admit: admitOnce, commands: (transport) => transport, events: (transport) => transport };
 
 /**
- * One run: a random workload through two processes of a small service, over faulty memory transports and a real database, until
+ * One run: a random workload through one or two processes of a small service, over faulty memory transports and a real database, until
  * all has come to rest.
  *
  * The same seed means the same workload and, for each message in each place, the same faults. It does not mean the same run: when
@@ -66,12 +66,14 @@ class Simulation {
       log: new MemoryEventLog({ rebalanceDrainMs: 20 }),
       url: database.url,
       leaseMs: 300,
+      handOver: this.faults.chance(0.7, 'hand over'),
     };
   }
 
   async run(): Promise<SimulationResult> {
     await this.clear();
-    await Promise.all([this.startService(), this.startService()]);
+    const processes = this.faults.chance(0.5, 'alone') ? 1 : 2;
+    await Promise.all(Array.from({ length: processes }, () => this.startService()));
     const asked = this.randomCommands();
     await this.send(asked);
     const unrest = await this.untilRest();
@@ -174,7 +176,7 @@ class Simulation {
     const { log } = this.world;
     const [inbox] = await dataSource.query<{ rows: number }[]>('SELECT count(*)::int AS rows FROM inbox');
     const refused = await dataSource.query<{ id: string }[]>('SELECT message_id AS id FROM inbox_discarded');
-    const letters = await dataSource.query<{ id: string }[]>('SELECT id FROM dead_letters');
+    const letters = await dataSource.query<{ id: string }[]>(`SELECT id FROM dead_letters WHERE status <> 'discarded'`);
     return {
       effects: await dataSource.query<Effect[]>('SELECT handler, message, key FROM effect ORDER BY id'),
       discarded: refused.map(({ id }) => id),

@@ -154,7 +154,7 @@ async function simulate(seed: number): Promise<void> {
   const faults = new Faults(seed);
   const broker = new MemoryCommandBroker();
   const log = new MemoryEventLog({ rebalanceDrainMs: 20 });
-  const world: World = { faults, broker, log, url: database.url, leaseMs: 300 };
+  const world: World = { faults, broker, log, url: database.url, leaseMs: 300, handOver: true };
   const succeeds = (requestId: string): boolean => faults.chance(0.75, 'succeeds', requestId);
   const asked: Message[] = [];
   const work = async (commands: CommandTransport, request: Message): Promise<Outcome> => {
