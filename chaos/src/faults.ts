@@ -192,6 +192,14 @@ export const faults: readonly Fault[] = [
     },
   },
   weather('connections half-open', { kind: 'half-open' }, 15_000),
+  {
+    name: 'Kafka takes connections and answers nothing',
+    killShare: 0,
+    inject: async ({ system, scale }) => {
+      // Longer than requests, sessions and reconnects take; nothing is reset afterwards.
+      await under(system.backends.kafka, { kind: 'silent' }, 45_000 * scale);
+    },
+  },
   weather('connections reset mid-frame', { kind: 'reset-mid-frame' }, 1_000),
   weather('connections slow', { kind: 'slow', ms: 20, bytes: 4_096 }, 10_000),
   {

@@ -66,6 +66,19 @@ it('passes nothing half-open, tells nobody, and resets what lost bytes when it i
   expect(received.join('')).toBe('one');
 });
 
+it('swallows what clients send while it is silent, and resets nothing afterwards', async () => {
+  const { socket, got, ended } = await client();
+  proxy.set({ kind: 'silent' });
+  const other = await client();
+  for (const { socket: silenced } of [{ socket }, other]) silenced.write('lost');
+  // A third one behind them, through a proxy that works, shows that the bytes have had their time.
+  await client();
+  proxy.clear();
+  socket.write('found');
+  await eventually(() => expect(got()).toBe('found'));
+  expect([received.join(''), ended(), other.ended()]).toEqual(['found', false, false]);
+});
+
 it('cuts in the middle of what is sent', async () => {
   const { socket, ended } = await client();
   proxy.set({ kind: 'reset-mid-frame' });

@@ -5,6 +5,8 @@ export type Weather =
   | { readonly kind: 'fair' }
   /** Nothing passes and nobody is told: as when a cable is pulled. */
   | { readonly kind: 'half-open' }
+  /** Connections are taken, and what clients send is swallowed: as a server that is there and answers nothing. */
+  | { readonly kind: 'silent' }
   /** The next bytes are cut in the middle, and the connection is reset. */
   | { readonly kind: 'reset-mid-frame' }
   /** Every piece of at most `bytes` waits so long. */
@@ -88,6 +90,9 @@ export class TcpProxy {
         to.write(bytes);
         break;
       case 'half-open':
+        break;
+      case 'silent':
+        if (to === link.client) to.write(bytes);
         break;
       case 'reset-mid-frame':
         to.write(bytes.subarray(0, Math.floor(bytes.length / 2)), () => this.reset(link));
