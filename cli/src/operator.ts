@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings';
 import { databaseOptions } from '@starter/messaging';
 import { DataSource } from 'typeorm';
+import { connectionSettings, databaseOf, readSettings } from '@starter/service';
 import { services, type OperatedService } from './services.js';
 
 /** What every command of operators takes. */
@@ -38,7 +39,7 @@ export async function withDatabase<T>(
   if (!databaseUrl) throw new Error(`set DATABASE_URL to the database of ${service}, or give --database-url`);
   const dataSource = new DataSource({
     // Times that PostgreSQL writes as text read the same wherever it runs.
-    ...databaseOptions({ url: databaseUrl, extra: { options: '-c TimeZone=UTC' } }),
+    ...databaseOptions({ ...databaseOf(settingsWith(databaseUrl)), extra: { options: '-c TimeZone=UTC' } }),
     applicationName: 'operator',
   });
   await dataSource.initialize().catch((error: unknown) => {
@@ -58,6 +59,9 @@ export async function withDatabase<T>(
     await dataSource.destroy();
   }
 }
+
+const settingsWith = (databaseUrl: string) =>
+  readSettings(connectionSettings, { ...process.env, DATABASE_URL: databaseUrl });
 
 const instant = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2}))?$/;
 

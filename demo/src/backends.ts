@@ -13,7 +13,7 @@ import {
   MemoryEventLog,
   MemoryEventTransport,
 } from '@starter/messaging';
-import type { Transports } from '@starter/service';
+import { connectionsOf, connectionSettings, readSettings, type Connections, type Transports } from '@starter/service';
 import { DataSource } from 'typeorm';
 import type { DemoOptions } from './options.js';
 
@@ -77,12 +77,16 @@ async function transports(
     brokers === 'native'
       ? await Promise.all([begin('RabbitMQ', startRabbitMq), begin('Kafka', startKafka)])
       : [fromEnvironment('RABBITMQ_URL'), fromEnvironment('KAFKA_BROKERS')];
+  const connections: Pick<Connections, 'rabbitMq' | 'kafka'> =
+    brokers === 'native'
+      ? { rabbitMq: { url: rabbitMq }, kafka: { brokers: kafka.split(',') } }
+      : connectionsOf(readSettings(connectionSettings, process.env));
   return {
     urls: { rabbitMq, kafka },
     transportsFor: async (service) => {
       const [commands, events] = await Promise.all([
-        connectRabbitMq({ url: rabbitMq, connectionName: service }),
-        connectKafka({ brokers: kafka.split(','), clientId: service }),
+        connectRabbitMq({ ...connections.rabbitMq, connectionName: service }),
+        connectKafka({ ...connections.kafka, clientId: service }),
       ]);
       return { commands, events };
     },

@@ -3,6 +3,17 @@ export interface BackendOptions {
   readonly dataDir?: string;
   /** Fixed port on the loopback; default: a free one. */
   readonly port?: number;
+  /** Clients come over TLS: RabbitMQ and Kafka ask for their certificate, PostgreSQL takes it. Default: without. */
+  readonly tls?: TlsFiles;
+}
+
+/** Paths of files in PEM. */
+export interface TlsFiles {
+  /** Who has signed the certificates of clients. */
+  readonly ca: string;
+  /** The server's own, for 127.0.0.1, and its key. */
+  readonly cert: string;
+  readonly key: string;
 }
 
 /** A real server of ours, on the loopback, with its own data folder. */

@@ -31,6 +31,11 @@ export class DataFolder {
     return path;
   }
 
+  /** Copies a file, so that the server's user may read it; returns the path of the copy. */
+  async copy(name: string, from: string): Promise<string> {
+    return this.write(name, readFileSync(from, 'utf8'));
+  }
+
   file(name: string): string {
     return join(this.path, name);
   }

@@ -3,5 +3,5 @@ export { startKafka, type KafkaBackendOptions } from './kafka.js';
 export { startPostgres } from './postgres.js';
 export { startRabbitMq } from './rabbitmq.js';
 export { startRedis } from './redis.js';
-export type { Backend, BackendOptions } from './backend.js';
+export type { Backend, BackendOptions, TlsFiles } from './backend.js';
 export { MissingPrerequisiteError } from './backend.js';

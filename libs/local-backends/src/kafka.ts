@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Backend, BackendOptions } from './backend.js';
+import { readFile } from 'node:fs/promises';
+import type { Backend, BackendOptions, TlsFiles } from './backend.js';
 import type { DataFolder } from './data-folder.js';
 import { findJava, kafkaJars } from './kafka-jars.js';
-import { answers } from './network-probe.js';
+import { answers, answersTls } from './network-probe.js';
 import { run } from './programs.js';
 import { startServer, type PreparedServer } from './server-process.js';
 
@@ -14,6 +15,8 @@ const apiVersionsRequest = Buffer.from([0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0x
 export interface KafkaBackendOptions extends BackendOptions {
   /** Port on the loopback to which clients are sent, that of a proxy for one; default: the broker's own. */
   readonly advertisedPort?: number;
+  /** With `tls`: who may come, by SASL PLAIN. */
+  readonly user?: { readonly name: string; readonly password: string };
 }
 
 /**
@@ -30,8 +33,7 @@ export async function startKafka(options: KafkaBackendOptions = {}): Promise<Bac
       folder: 'kafka',
       user: undefined, // Neither Kafka nor Java objects to root.
       ports: 2,
-      prepare: (folder, ports) =>
-        prepare([java, ...jvmOptions, '-cp', join(jars, '*')], folder, ports, options.advertisedPort ?? ports[0]),
+      prepare: (folder, ports) => prepare([java, ...jvmOptions, '-cp', join(jars, '*')], folder, ports, options),
     },
     options,
   );
@@ -47,21 +49,50 @@ const jvmOptions = [
   '-Dorg.apache.logging.log4j.level=WARN',
 ];
 
+/** The broker is a client of itself, with the certificate that it has as a server. */
+async function security(
+  folder: DataFolder,
+  { ca, cert, key }: TlsFiles,
+  user: KafkaBackendOptions['user'],
+): Promise<string> {
+  const pem = await Promise.all([key, cert].map((path) => readFile(path, 'utf8')));
+  const lines = [
+    'ssl.keystore.type=PEM',
+    `ssl.keystore.location=${await folder.write('keystore.pem', pem.join('\n'))}`,
+    'ssl.truststore.type=PEM',
+    `ssl.truststore.location=${await folder.copy('ca.pem', ca)}`,
+    'ssl.client.auth=required',
+  ];
+  if (user) {
+    const module = 'org.apache.kafka.common.security.plain.PlainLoginModule';
+    const { name, password } = user;
+    lines.push(
+      'sasl.enabled.mechanisms=PLAIN',
+      'sasl.mechanism.inter.broker.protocol=PLAIN',
+      `listener.name.sasl_ssl.plain.sasl.jaas.config=${module} required username="${name}" password="${password}" user_${name}="${password}";`,
+    );
+  }
+  return lines.join('\n');
+}
+
 async function prepare(
   java: readonly [string, ...string[]],
   folder: DataFolder,
   [port = 0, controllerPort = 0]: readonly number[],
-  advertisedPort = port,
+  { advertisedPort = port, tls, user }: KafkaBackendOptions,
 ): Promise<PreparedServer> {
+  const protocol = tls ? (user ? 'SASL_SSL' : 'SSL') : 'PLAINTEXT';
   const configuration = await folder.write(
     'server.properties',
     `process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:${controllerPort}
-listeners=PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}
-advertised.listeners=PLAINTEXT://127.0.0.1:${advertisedPort},CONTROLLER://127.0.0.1:${controllerPort}
+listeners=${protocol}://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}
+advertised.listeners=${protocol}://127.0.0.1:${advertisedPort},CONTROLLER://127.0.0.1:${controllerPort}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=${protocol}:${protocol},CONTROLLER:PLAINTEXT
+inter.broker.listener.name=${protocol}
+${tls ? await security(folder, tls, user) : ''}
 log.dirs=${folder.file('data')}
 auto.create.topics.enable=false
 delete.topic.enable=true
@@ -97,6 +128,6 @@ broker.heartbeat.interval.ms=500
     command: [...java, 'kafka.Kafka', configuration],
     environment: process.env,
     stopSignal: 'SIGTERM',
-    isReady: () => answers(port, apiVersionsRequest),
+    isReady: () => (tls ? answersTls(port) : answers(port, apiVersionsRequest)),
   };
 }

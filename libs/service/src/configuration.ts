@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { connectionSettings } from './connections.js';
 import { exampleSecretProblem, exampleSecretsIn } from './example-secrets.js';
 
 const topicAndCount = (pair: string): [string, number][] => {
@@ -33,13 +34,7 @@ export const baseSettings = z.object({
     .optional(),
   /** `allowed` in a demo: secrets that stand in the template, and so are none. */
   EXAMPLE_SECRETS: z.enum(['refused', 'allowed']).default('refused'),
-  DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
-  RABBITMQ_URL: z.url({ protocol: /^amqps?$/ }).default('amqp://guest:guest@127.0.0.1:5672'),
-  KAFKA_BROKERS: z
-    .string()
-    .default('127.0.0.1:9092')
-    .transform((list) => list.split(',').map((broker) => broker.trim()))
-    .pipe(z.array(z.string().regex(/^[^:\s]+:\d+$/, 'must be HOST:PORT, or several separated by commas')).min(1)),
+  ...connectionSettings.shape,
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   /** Partitions of the topics that the service owns. Those that exist may have more; with fewer the service does not start. */
   EVENT_PARTITIONS: z.coerce.number().int().min(1).max(1_000).default(4),

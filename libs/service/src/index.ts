@@ -2,6 +2,7 @@ export { Access, type Audience, type Caller, type Role } from './access/access.j
 export { RouteGuard, type Route } from './access/route-guard.js';
 export { makeToken, TokenFile } from './access/token-file.js';
 export { baseSettings, personalDataSettings, readSettings, type BaseSettings } from './configuration.js';
+export { connectionsOf, connectionSettings, databaseOf, type Connections } from './connections.js';
 export { demoKey } from './example-secrets.js';
 export { readCursor, writeCursor } from './cursor.js';
 export { messagingLogger, createPino } from './logging.js';

@@ -1,5 +1,6 @@
 import { checkKafka, connectKafka, connectRabbitMq, type Logger } from '@starter/messaging';
 import { readSettings, type BaseSettings } from './configuration.js';
+import { connectionsOf } from './connections.js';
 import { createPino, messagingLogger } from './logging.js';
 import type { ServiceDefinition } from './service-definition.js';
 import { startService, type Transports } from './start-service.js';
@@ -86,10 +87,11 @@ async function start<Settings extends BaseSettings>(
 }
 
 async function connectBrokers(startup: Startup, name: string, settings: BaseSettings, logger: Logger) {
-  const kafka = { brokers: settings.KAFKA_BROKERS, clientId: name, maxRecordBytes: settings.EVENT_MAX_BYTES };
+  const connections = connectionsOf(settings);
+  const kafka = { ...connections.kafka, clientId: name, maxRecordBytes: settings.EVENT_MAX_BYTES };
   const [commands, events] = await Promise.all([
     startup.waitFor('RabbitMQ', () =>
-      connectRabbitMq({ url: settings.RABBITMQ_URL, connectionName: name, logger, startTimeoutMs: 0 }),
+      connectRabbitMq({ ...connections.rabbitMq, connectionName: name, logger, startTimeoutMs: 0 }),
     ),
     startup.waitFor('Kafka', async () => {
       await checkKafka(kafka);

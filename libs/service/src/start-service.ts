@@ -20,6 +20,7 @@ import { addressesOf, readCredentials } from './access/read-access.js';
 import { RouteGuard } from './access/route-guard.js';
 import type { Credentials } from './access/credentials.js';
 import type { BaseSettings } from './configuration.js';
+import { databaseOf } from './connections.js';
 import { CreateIdempotencyKeys1760000000003 } from './create-idempotency-keys.migration.js';
 import { HealthController } from './health.controller.js';
 import { acceptOnlyJson } from './json-only.js';
@@ -207,7 +208,7 @@ function dataSourceOptions(
 ): DataSourceOptions {
   return {
     ...databaseOptions({
-      url: settings.DATABASE_URL,
+      ...databaseOf(settings),
       poolSize: settings.DATABASE_POOL,
       preparedStatements: settings.DATABASE_PREPARED_STATEMENTS,
     }),

@@ -1,4 +1,5 @@
 import { Socket } from 'node:net';
+import type { ConnectionOptions } from 'node:tls';
 import pg, { type PoolClient, type PoolConfig } from 'pg';
 import type { DataSourceOptions } from 'typeorm';
 import { coalesceWrites } from '../coalesce-writes.js';
@@ -7,6 +8,8 @@ import { DatabaseUnavailableError } from './unavailable.js';
 
 export interface DatabaseOptions {
   readonly url: string;
+  /** Over TLS, with these. Default: without. */
+  readonly tls?: Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'rejectUnauthorized' | 'host'>;
   /** Most connections. Default 10. */
   readonly poolSize?: number;
   readonly limits?: Partial<DatabaseLimits>;
@@ -26,6 +29,7 @@ type PostgresOptions = Extract<DataSourceOptions, { readonly type: 'postgres' }>
  */
 export function databaseOptions({
   url,
+  tls,
   poolSize = 10,
   limits: changed,
   preparedStatements = true,
@@ -36,6 +40,7 @@ export function databaseOptions({
   return {
     type: 'postgres',
     url,
+    ...(tls ? { ssl: tls } : {}),
     poolSize,
     driver: { ...pg, Pool: DatabasePool, Client: DatabaseClient },
     extra: {

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { ConnectionOptions } from 'node:tls';
 import { connect, type ChannelModel, type ConfirmChannel } from 'amqplib';
 import { coalesceWrites } from '../coalesce-writes.js';
 import { NotConfirmedError, TerminalError, TransientError, UnroutableError } from '../errors.js';
@@ -32,6 +33,8 @@ import { withinLimit } from './time-limit.js';
 export interface RabbitMqOptions {
   /** `amqp://user:password@host:port/vhost`, or `amqps://…`. */
   readonly url: string;
+  /** For `amqps`, besides what Node trusts by itself. */
+  readonly tls?: Pick<ConnectionOptions, 'ca' | 'cert' | 'key'>;
   readonly logger?: Logger;
   /** Shown for the connection in RabbitMQ's own tools. Default: the process id. */
   readonly connectionName?: string;
@@ -254,6 +257,6 @@ function isRefusal(error: unknown): boolean {
   return /ACCESS[-_]REFUSED|Expected ConnectionOpenOk; got <ConnectionClose/.test(errorText(error));
 }
 
-function socketOptions({ connectionName = `process ${process.pid}` }: RabbitMqOptions) {
-  return { noDelay: true, timeout: 10_000, clientProperties: { connection_name: connectionName } };
+function socketOptions({ connectionName = `process ${process.pid}`, tls }: RabbitMqOptions) {
+  return { ...tls, noDelay: true, timeout: 10_000, clientProperties: { connection_name: connectionName } };
 }
