@@ -318,7 +318,7 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
   };
 
   const sealedTextsOf = (places: readonly Place[], { userId }: Somebody): string[] => {
-    const form = new RegExp(`sealed:v1:user-service/${userId}:[\\w-]{16}:[\\w-]{22,}`, 'g');
+    const form = new RegExp(`sealed:v1:user-service/${userId}/\\w+:[\\w-]{16}:[\\w-]{22,}`, 'g');
     // What lies on disk may be cut off; the rows and records are the same texts.
     const whole = places.filter(({ place }) => /^(user-service|email-service|orchestrator|topic|commands)/.test(place));
     return [...new Set(whole.flatMap(({ content }) => content.match(form) ?? []))];

@@ -138,8 +138,8 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
     const dataSource = services.users.app.get(DataSource);
     const [user] = await dataSource.query<[{ id: string }]>(
       `INSERT INTO user_directory (user_id, email, name, status, registered_at, version)
-       SELECT gen_random_uuid(), sealed, sealed || repeat('n', 1000000), 'active', now(), 1
-         FROM (SELECT 'sealed:v1:user-service/nobody:' || repeat('i', 16) || ':' || repeat('t', 22) AS sealed) AS text
+       SELECT gen_random_uuid(), owner || '/email' || sealed, owner || '/name' || sealed || repeat('n', 1000000), 'active', now(), 1
+         FROM (SELECT 'sealed:v1:user-service/nobody' AS owner, ':' || repeat('i', 16) || ':' || repeat('t', 22) AS sealed) AS text
        RETURNING user_id AS id`,
     );
     const response = await post('/campaigns', { name: 'Long', registeredFrom });
@@ -307,7 +307,9 @@ describe.each(modes)('onboarding over %s brokers', (brokers) => {
   it('tells a workflow that its command was refused', async () => {
     const workflowId = randomUUID();
     const invalid = {
-      ...toMessage(SendEmail.of({ to: sealedText('nobody'), template: 'welcome', variables: {} }), { source: 'x' }),
+      ...toMessage(SendEmail.of({ to: sealedText('nobody', 'email'), template: 'welcome', variables: {} }), {
+        source: 'x',
+      }),
     };
     const message: Message = {
       ...invalid,

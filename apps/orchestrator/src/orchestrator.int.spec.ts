@@ -15,7 +15,7 @@ beforeAll(async () => {
   // The two services that the onboarding needs; like the real ones they may answer twice.
   await backends.answer(['email.send', 'user.activate', 'user.deactivate'], ({ type, data }) => {
     const { to } = data as { to?: string };
-    const answer = to === sealedText(refused) ? { failure: '550 no such user' } : { result: { done: type } };
+    const answer = to === sealedText(refused, 'email') ? { failure: '550 no such user' } : { result: { done: type } };
     return [answer, answer];
   });
   service = await backends.start(orchestrator);
@@ -27,9 +27,9 @@ afterAll(async () => {
 
 const inputFor = (email: string) => ({
   userId: newMessageId(),
-  email: sealedText(email),
+  email: sealedText(email, 'email'),
   name: sealedText('Ada'),
-  verificationToken: sealedText('token'),
+  verificationToken: sealedText('token', 'verificationToken'),
   registeredAt: '2026-01-02T03:04:05.678Z',
 });
 const post = (body: unknown, headers: Record<string, string> = {}) =>
@@ -81,7 +81,7 @@ it('runs a workflow that was asked for over HTTP and tells every step', async ()
   expect(body).toMatchObject({
     id,
     name: 'user-onboarding',
-    input: { email: sealedText('ada@example.com') },
+    input: { email: sealedText('ada@example.com', 'email') },
     steps: [
       { path: '0.0', purpose: 'run', command: 'email.send', state: 'succeeded', result: { done: 'email.send' } },
       { path: '0.2', purpose: 'run', command: 'user.activate', state: 'succeeded' },

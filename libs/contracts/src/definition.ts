@@ -98,7 +98,7 @@ function define<Kind extends 'command' | 'event', Schema extends z.ZodObject>(
   requireSteps(type, options);
   const { personal, plain } = personalFields(type, options.schema);
   if (plain.length > 0 && kind === 'event') {
-    throw new Error(`${type} would bring plain text into a log; make these fields \`sealed\`: ${plain.join(', ')}`);
+    throw new Error(`${type} would bring plain text into a log; make these fields \`sealed(…)\`: ${plain.join(', ')}`);
   }
   if (plain.length > 0 && options.personalTo === undefined) {
     throw new Error(`${type} has personal fields; name the field that says whom they are about as personalTo`);

@@ -4,9 +4,9 @@ import { defineCommand, defineEvent, RegisterUser, UserRegistered, dateTime, typ
 
 const ada = {
   userId: '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f',
-  email: sealedText('ada@example.com'),
+  email: sealedText('ada@example.com', 'email'),
   name: sealedText('Ada'),
-  verificationToken: sealedText('a-token-of-20-letters'),
+  verificationToken: sealedText('a-token-of-20-letters', 'verificationToken'),
 };
 
 it('keeps a date a date through JSON', () => {

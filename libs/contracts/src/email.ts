@@ -1,20 +1,27 @@
 import { z } from 'zod';
 import { defineCommand, defineEvent } from './definition.js';
 import { json } from './json.js';
-import { sealed } from './personal.js';
+import { sealed, sealedFor } from './personal.js';
 
 const owner = 'email-service';
 const emailId = z.uuid();
 /** Comes sealed by the service that knows the recipient, and is opened only to be sent. */
-const to = sealed;
+const to = sealed('email');
 const template = z.enum(['welcome', 'verification-reminder', 'newsletter']);
-const variables = z.record(z.string(), sealed);
+const variables = z.record(z.string(), sealed('name', 'verificationToken'));
+
+/** Else whoever may send an e-mail could have the data of others sent to an address of their own. */
+const ofOneSubject = (email: { readonly to: string; readonly variables: Readonly<Record<string, string>> }): boolean =>
+  Object.values(email.variables).every((text) => sealedFor(text) === sealedFor(email.to));
 
 /** The e-mail's id is the command's id: sending the same command twice is one e-mail. */
 export const SendEmail = defineCommand('email.send', {
   version: 1,
   owner,
-  schema: z.object({ to, template, variables }),
+  schema: z.object({ to, template, variables }).refine(ofOneSubject, {
+    error: 'variables must be of the person to whom the e-mail goes',
+    path: ['variables'],
+  }),
 });
 
 export const EmailRequested = defineEvent('email.requested', {
@@ -55,7 +62,7 @@ export const StartCampaign = defineCommand('campaign.start', {
   key: 'campaignId',
   schema: z.object({
     ...campaign,
-    recipients: z.array(z.object({ to: sealed, name: sealed })).max(mostRecipients),
+    recipients: z.array(z.object({ to: sealed('email'), name: sealed('name') })).max(mostRecipients),
   }),
 });
 

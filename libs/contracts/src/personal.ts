@@ -2,16 +2,34 @@ import { z } from 'zod';
 
 /**
  * Personal data of which only the service that it belongs to, and those that it trusts with the key, can make sense:
- * `sealed:v1:<owner>/<subject>:<iv>:<ciphertext and tag>`, the last two in base64url. Events hold nothing else, because a log
- * is never changed: what is erased is the subject's key. Also for commands of a service that is never told the plain text of
+ * `sealed:v1:<owner>/<subject>/<field>:<iv>:<ciphertext and tag>`, the last two in base64url. Events hold nothing else, because a
+ * log is never changed: what is erased is the subject's key. Also for commands of a service that is never told the plain text of
  * somebody it knows nothing of, such as the one that sends e-mails.
+ *
+ * `fields` are the `personal(…)` fields whose texts belong here, by their names: where a name is shown, nobody can put a token.
  */
-export const sealed = z
-  .string()
-  .regex(/^sealed:v1:[\w.-]+\/[\w.-]+:[\w-]{16}:[\w-]{22,}$/, {
-    error: 'must be sealed; where personal data comes in, the field of the command is marked personal(…)',
-  })
-  .meta({ personal: 'sealed' });
+export const sealed = (...fields: [string, ...string[]]) =>
+  z
+    .string()
+    .regex(
+      new RegExp(
+        `^sealed:v1:[\\w.-]+/[\\w.-]+/(?:${fields.map((field) => field.replaceAll('.', '\\.')).join('|')}):${ciphertext}$`,
+      ),
+      {
+        error: ({ input }) =>
+          anySealed.test(String(input))
+            ? `must be what was sealed as ${fields.join(' or ')}`
+            : 'must be sealed; where personal data comes in, the field of the command is marked personal(…)',
+      },
+    )
+    .meta({ personal: 'sealed' });
+
+const ciphertext = '[\\w-]{16}:[\\w-]{22,}';
+const anySealed = new RegExp(`^sealed:v1:[\\w.-]+/[\\w.-]+/[\\w.]+:${ciphertext}$`);
+
+/** Whose a sealed text is, `<owner>/<subject>`; undefined when it is not sealed. */
+export const sealedFor = (text: unknown): string | undefined =>
+  typeof text === 'string' && anySealed.test(text) ? text.split(':')[2]?.split('/').slice(0, 2).join('/') : undefined;
 
 /**
  * A personal field of a command: the plain text, or the same sealed. It is sealed before anything of the command is stored or
@@ -19,13 +37,19 @@ export const sealed = z
  */
 export const personal = <Schema extends z.ZodType<string, string>>(schema: Schema) =>
   z
-    .union([sealed, schema.refine((text) => !text.startsWith('sealed:'), 'must not begin with "sealed:"')], {
-      error: ({ errors }) =>
-        errors
-          ?.at(-1)
-          ?.map(({ message }) => message)
-          .join('; '),
-    })
+    .union(
+      [
+        z.string().regex(anySealed),
+        schema.refine((text) => !text.startsWith('sealed:'), 'must not begin with "sealed:"'),
+      ],
+      {
+        error: ({ errors }) =>
+          errors
+            ?.at(-1)
+            ?.map(({ message }) => message)
+            .join('; '),
+      },
+    )
     .meta({ personal: 'plain' });
 
 /** The schema inside `personal(…)`: what people type in, which is never sealed. */

@@ -22,7 +22,13 @@ export const RegisterUser = defineCommand('user.register', {
 export const UserRegistered = defineEvent('user.registered', {
   version: 1,
   owner,
-  schema: z.object({ userId, email: sealed, name: sealed, verificationToken: sealed, registeredAt: dateTime }),
+  schema: z.object({
+    userId,
+    email: sealed('email'),
+    name: sealed('name'),
+    verificationToken: sealed('verificationToken'),
+    registeredAt: dateTime,
+  }),
 });
 
 /** Somebody has shown the token: whoever sends it has compared it. */

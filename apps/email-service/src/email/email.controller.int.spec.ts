@@ -43,12 +43,12 @@ afterAll(async () => {
 
 async function send(to: string): Promise<string> {
   const recipient = { owner: 'user-service', subject: to.replace('@', '.') };
-  const { address = '', ...variables } = await sealAs(service.app.get(DataSource), recipient, {
-    address: to,
+  const { email, name, verificationToken } = (await sealAs(service.app.get(DataSource), recipient, {
+    email: to,
     name: 'Ada',
-    code: 'c0de',
-  });
-  const draft = SendEmail.of({ to: address, template: 'welcome', variables });
+    verificationToken: 'c0de',
+  })) as Record<'email' | 'name' | 'verificationToken', string>;
+  const draft = SendEmail.of({ to: email, template: 'welcome', variables: { name, code: verificationToken } });
   const message = toMessage(draft, { source: 'spec' });
   await commands.send(message);
   return message.id;

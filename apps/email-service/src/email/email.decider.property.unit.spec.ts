@@ -8,7 +8,9 @@ import { RecordEmailFailed, RecordEmailSent } from './email-outcome.js';
 const emailId = '01980000-0000-7000-8000-000000000001';
 const send = fc
   .constantFrom('ada@example.com', 'bob@example.com')
-  .map((to) => SendEmail.of({ to: sealedText(to), template: 'welcome', variables: { name: sealedText('Ada') } }));
+  .map((to) =>
+    SendEmail.of({ to: sealedText(to, 'email'), template: 'welcome', variables: { name: sealedText('Ada') } }),
+  );
 const sent = fc.constantFrom('<1@example.com>', '<2@example.com>');
 const failed = fc.constantFrom('refused', 'not reached');
 const commands = fc.oneof(

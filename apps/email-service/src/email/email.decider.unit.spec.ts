@@ -5,7 +5,7 @@ import { emailDelivery } from './email.decider.js';
 import { RecordEmailFailed, RecordEmailSent } from './email-outcome.js';
 
 const emailId = '01980000-0000-7000-8000-000000000001';
-const to = sealedText('ada@example.com');
+const to = sealedText('ada@example.com', 'email');
 const template = 'welcome' as const;
 const messageId = `<${emailId}@example.com>`;
 const variables = { name: sealedText('Ada') };

@@ -55,7 +55,7 @@ let asked: number;
 let answers: Answer[];
 let running: Messaging[];
 /** Sealed as user-service does it. */
-let ada: Record<'to' | 'name', string>;
+let ada: Record<'to' | 'name' | 'token', string>;
 
 beforeEach(async () => {
   [taken, asked, answers, running] = [[], 0, [], []];
@@ -71,8 +71,9 @@ beforeEach(async () => {
     CreateEventStore1760000000002,
     CreatePersonalKeys1760000000004,
   ]);
-  const texts = { to: 'ada@example.com', name: 'Ada' };
-  ada = await sealAs(database.dataSource, recipient, texts);
+  const texts = { email: 'ada@example.com', name: 'Ada', verificationToken: 'c0de' };
+  const { email, name, verificationToken } = await sealAs(database.dataSource, recipient, texts);
+  ada = { to: email, name, token: verificationToken } as typeof ada;
   smtp = await startSmtpServer();
   const { port } = smtp.server.address() as AddressInfo;
   mailer = new Mailer({ url: `smtp://127.0.0.1:${port}`, from: 'Starter <no-reply@mail.example>' });
@@ -136,7 +137,7 @@ async function startInstance(
   return { messaging, runtime, task };
 }
 
-const sendEmail = (variables: Record<string, string> = { name: ada.name, code: ada.name }): Message =>
+const sendEmail = (variables: Record<string, string> = { name: ada.name, code: ada.token }): Message =>
   toMessage(SendEmail.of({ to: ada.to, template: 'welcome', variables }), {
     source: 'spec',
     replyTo: { address: replies, subject: 'workflow-1' },
@@ -400,6 +401,18 @@ describe('SendEmail', () => {
     const reason = expect.stringMatching(/^template welcome was given wrong variables: name: /) as string;
     expect(await outcomeOf(instance, command.id)).toMatchObject({ status: 'failed', attempts: 1, reason });
     expect(asked).toBe(0);
+  });
+
+  it('is refused when it would tell its recipient what was sealed about somebody else', async () => {
+    const eve = await sealAs(database.dataSource, { ...recipient, subject: 'eve' }, { email: 'eve@example.com' });
+    await startInstance();
+    const { replyTo, ...fields } = sendEmail();
+    const data = { to: eve['email'], template: 'welcome', variables: { name: ada.name, code: ada.token } };
+    const command = createMessage({ ...fields, ...(replyTo ? { replyTo } : {}), data });
+    await deliver(command);
+    const reason = expect.stringContaining('variables must be of the person to whom the e-mail goes') as string;
+    await eventually(() => expect(receivedReplies()).toMatchObject([{ type: 'command.failed', data: { reason } }]));
+    expect([asked, await storedEvents(command.id)]).toEqual([0, []]);
   });
 
   it('is refused when it does not fit its schema', async () => {

@@ -25,8 +25,8 @@ it('holds the workflows of this service, all of which can run', () => {
 
 it('starts a workflow with its definition and with what the schema knows of the input, in wire form', () => {
   const userId = '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f';
-  const [email, name] = [sealedText('ada@example.com'), sealedText('Ada')];
-  const verificationToken = sealedText('token');
+  const [email, name] = [sealedText('ada@example.com', 'email'), sealedText('Ada')];
+  const verificationToken = sealedText('token', 'verificationToken');
   const registered = { userId, email, name, verificationToken, registeredAt: new Date(0), extra: 1 };
   expect(startOf(onboarding, userId, registered).data).toEqual({
     workflowId: userId,
@@ -125,7 +125,7 @@ it('names every problem at once', () => {
 
 it('accepts references to earlier steps, at any depth', () => {
   const fine = workflow('fine', { input: z.object({ userId: z.uuid() }) }, ({ userId }) => {
-    const mail = task(SendEmail, { to: sealedText('ada@example.com'), template: 'welcome', variables: {} });
+    const mail = task(SendEmail, { to: sealedText('ada@example.com', 'email'), template: 'welcome', variables: {} });
     const { messageId } = mail.result(EmailSent);
     const undo = task(DeactivateUser, { userId, reason: messageId });
     return chain(chain(mail), chain(chain(task(ActivateUser, { userId }).compensateWith(undo))));

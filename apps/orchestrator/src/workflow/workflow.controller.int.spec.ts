@@ -126,7 +126,7 @@ it.each<[string, unknown, string]>([
 
 it('accepts what can only be known when it runs', async () => {
   const variables = { name: { $ref: 'results.0.0.userId' } };
-  const steps = [activate(), mail({ to: sealedText('ada@example.com'), template: 'welcome', variables })];
+  const steps = [activate(), mail({ to: sealedText('ada@example.com', 'email'), template: 'welcome', variables })];
   await begin({ kind: 'chain', steps });
 });
 
@@ -192,7 +192,7 @@ it('cancels one task, and forks a workflow that is over from a step on', async (
 });
 
 it('goes on with a workflow that is stuck as the operator says, at the place that is named', async () => {
-  const failing = mail({ to: sealedText('ada@example.com'), template: 'welcome', variables: {} });
+  const failing = mail({ to: sealedText('ada@example.com', 'email'), template: 'welcome', variables: {} });
   const id = await begin({ kind: 'chain', steps: [{ ...activate(), compensateWith: deactivate }, failing] });
   await until(id, 'stuck');
   expect(await request(`/${id}/unstick`, { path: '0.1', remedy: 'skip' })).toMatchObject({

@@ -8,7 +8,10 @@ import { emailCampaign } from './email-campaign.workflow.js';
 const workflowId = '01980000-0000-7000-8000-000000000001';
 const of = { campaignId: '01980000-0000-7000-8000-000000000002', name: 'Spring' };
 const recipients = (count: number) =>
-  Array.from({ length: count }, (_, n) => ({ to: sealedText(`${n}@example.com`), name: sealedText(`User ${n}`) }));
+  Array.from({ length: count }, (_, n) => ({
+    to: sealedText(`${n}@example.com`, 'email'),
+    name: sealedText(`User ${n}`),
+  }));
 const mailTo = ({ to, name }: { to: string; name: string }) =>
   SendEmail.of({ to, template: 'newsletter', variables: { name } });
 const begin = (count: number) =>

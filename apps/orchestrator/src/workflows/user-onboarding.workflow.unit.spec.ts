@@ -20,9 +20,9 @@ const workflowId = '01980000-0000-7000-8000-000000000001';
 const userId = '01980000-0000-7000-8000-000000000002';
 const ada = {
   userId,
-  email: sealedText('ada@example.com'),
+  email: sealedText('ada@example.com', 'email'),
   name: sealedText('Ada'),
-  verificationToken: sealedText('token'),
+  verificationToken: sealedText('token', 'verificationToken'),
   registeredAt: new Date('2026-01-02T03:04:05.678Z'),
 };
 const variables = { name: ada.name, code: ada.verificationToken };

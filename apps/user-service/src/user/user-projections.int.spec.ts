@@ -6,7 +6,14 @@ import {
   inTransaction,
   type PersonalData,
 } from '@starter/messaging';
-import { givenEvents, openTestDataSource, personalDataOf, sealAs, type TestDataSource } from '@starter/testing';
+import {
+  givenEvents,
+  openTestDataSource,
+  personalDataOf,
+  sealAs,
+  sealedText,
+  type TestDataSource,
+} from '@starter/testing';
 import { CreateUserTables1760000000100 } from './create-user-tables.migration.js';
 import { emailReservation } from './email-reservation.js';
 import { erasure } from './erasure.js';
@@ -39,7 +46,8 @@ const sealed = async (userId: string, email: string, name: string) => {
   const texts = await sealAs(database.dataSource, { owner: 'user-service', subject: userId }, { email, name });
   return { userId, ...texts } as User;
 };
-const registered = (user: User) => UserRegistered.of({ ...user, verificationToken: user.name, registeredAt });
+const verificationToken = sealedText('token', 'verificationToken');
+const registered = (user: User) => UserRegistered.of({ ...user, verificationToken, registeredAt });
 const verified = ({ userId }: User) => UserVerified.of({ userId });
 const activated = ({ userId }: User) => UserActivated.of({ userId });
 const deactivated = ({ userId }: User) => UserDeactivated.of({ userId, reason: 'gone' });

@@ -7,8 +7,8 @@ const userId = '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f';
 const commands = fc.oneof(
   fc
     .record({ email: fc.constantFrom('ada@example.com', 'bob@example.com'), name: fc.constantFrom('Ada', 'Bob') })
-    .map(({ email, name }) => ({ userId, email: sealedText(email), name: sealedText(name) }))
-    .map((texts) => RegisterUser.of({ ...texts, verificationToken: sealedText('token') })),
+    .map(({ email, name }) => ({ userId, email: sealedText(email, 'email'), name: sealedText(name) }))
+    .map((texts) => RegisterUser.of({ ...texts, verificationToken: sealedText('token', 'verificationToken') })),
   fc.constant(VerifyUser.of({ userId })),
   fc.constant(ActivateUser.of({ userId })),
   fc.constant(EraseUser.of({ userId })),

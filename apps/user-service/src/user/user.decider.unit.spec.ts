@@ -16,9 +16,9 @@ import { user } from './user.decider.js';
 const userId = '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f';
 const ada = {
   userId,
-  email: sealedText('ada@example.com'),
+  email: sealedText('ada@example.com', 'email'),
   name: sealedText('Ada'),
-  verificationToken: sealedText('token'),
+  verificationToken: sealedText('token', 'verificationToken'),
 };
 const time = '2026-01-02T03:04:05.678Z';
 const registered = UserRegistered.of({ ...ada, registeredAt: new Date(time) });

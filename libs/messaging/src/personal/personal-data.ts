@@ -82,8 +82,12 @@ export class PersonalData {
       const key = keys.get(subject);
       if (!key) return undefined;
       const owned = { owner: this.options.service, subject };
-      return replaceFields(item.data, item.definition.personal ?? [], (value) =>
-        typeof value === 'string' && !subjectOfText(value) ? sealText(key, owned, value) : value,
+      return (item.definition.personal ?? []).reduce(
+        (data, path) =>
+          replaceFields(data, [path], (value) =>
+            typeof value === 'string' && !subjectOfText(value) ? sealText(key, owned, fieldOf(path), value) : value,
+          ),
+        item.data,
       );
     });
   }
@@ -168,6 +172,13 @@ export function subjectOf({ definition: { type, personalTo = '' }, data }: Perso
   if (typeof subject === 'string' && /^[\w.-]+$/.test(subject)) return subject;
   throw new ValidationError(`${type}: ${personalTo} must be letters, digits, "-", "_" and "."; it names the subject`);
 }
+
+/** Of all members of a list or record the same: `names.*` are `names`. */
+const fieldOf = (path: string): string =>
+  path
+    .split('.')
+    .filter((step) => step !== '*')
+    .join('.');
 
 const hasPlainText = ({ definition: { personal = [], personalTo }, data }: PersonalItem): boolean =>
   personalTo !== undefined && textsAt(data, personal).some((text) => !subjectOfText(text));

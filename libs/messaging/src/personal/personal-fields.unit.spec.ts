@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { createMessage } from '../message.js';
 import { redact, replaceFields, textsAt } from './personal-fields.js';
 
-const sealed = 'sealed:v1:user-service/ada:AAAAAAAAAAAAAAAA:AAAAAAAAAAAAAAAAAAAAAA';
+const sealed = 'sealed:v1:user-service/ada/name:AAAAAAAAAAAAAAAA:AAAAAAAAAAAAAAAAAAAAAA';
 const definition = {
   kind: 'command',
   type: 'mail.send',

@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { TerminalError } from '../errors.js';
 
-const form = /^sealed:v1:([\w.-]+)\/([\w.-]+):([\w-]{16}):([\w-]{22,})$/;
+const form = /^sealed:v1:([\w.-]+)\/([\w.-]+)\/([\w.]+):([\w-]{16}):([\w-]{22,})$/;
 const algorithm = 'aes-256-gcm';
 const tagBytes = 16;
 
@@ -19,16 +19,23 @@ export function subjectOfText(text: string): Subject | undefined {
   return owner === undefined || subject === undefined ? undefined : { owner, subject };
 }
 
-/** `sealed:v1:<owner>/<subject>:<iv>:<ciphertext and tag>`, the last two in base64url. */
-export const sealText = (key: Buffer, subject: Subject, text: string): string =>
-  `sealed:v1:${nameOf(subject)}:${encrypt(key, nameOf(subject), Buffer.from(text))}`;
+/**
+ * `sealed:v1:<owner>/<subject>/<field>:<iv>:<ciphertext and tag>`, the last two in base64url. The field says what it is, such as
+ * `email`: a text opens only as that, so that no secret can be passed off as a name, and be sent to somebody.
+ */
+export const sealText = (key: Buffer, subject: Subject, field: string, text: string): string => {
+  const label = labelOf(nameOf(subject), field);
+  return `sealed:v1:${label}:${encrypt(key, label, Buffer.from(text))}`;
+};
 
-/** @throws TerminalError when the text was changed, moved to another subject, or sealed with another key */
+const labelOf = (name: string, field: string): string => `${name}/${field}`;
+
+/** @throws TerminalError when the text was changed, moved to another subject or field, or sealed with another key */
 export function openText(key: Buffer, text: string): string {
-  const [, owner = '', subject = '', iv = '', body = ''] = form.exec(text) ?? [];
+  const [, owner = '', subject = '', field = '', iv = '', body = ''] = form.exec(text) ?? [];
   const name = nameOf({ owner, subject });
   try {
-    return decrypt(key, name, `${iv}:${body}`).toString();
+    return decrypt(key, labelOf(name, field), `${iv}:${body}`).toString();
   } catch (error) {
     const what = `a sealed text of ${name} does not open with its key`;
     throw new TerminalError(`${what}: it was changed or moved; restore it from its log`, { cause: error });

@@ -8,21 +8,21 @@ const secret = () => randomBytes(32).toString('base64');
 
 describe('a sealed text', () => {
   it.each(['Ada', '', 'Ädä 🦊', 'x'.repeat(10_000), 'sealed:v1:a/b:c:d'])('opens to what it was: %#', (text) => {
-    const sealed = sealText(key, ada, text);
+    const sealed = sealText(key, ada, 'name', text);
     expect(openText(key, sealed)).toBe(text);
     expect(subjectOfText(sealed)).toEqual(ada);
   });
 
   it('says nothing of what is in it, and never looks the same', () => {
-    const [one, other] = [sealText(key, ada, 'Ada'), sealText(key, ada, 'Ada')];
-    expect(one).toMatch(/^sealed:v1:user-service\/ada-1:[\w-]{16}:[\w-]+$/);
+    const [one, other] = [sealText(key, ada, 'name', 'Ada'), sealText(key, ada, 'name', 'Ada')];
+    expect(one).toMatch(/^sealed:v1:user-service\/ada-1\/name:[\w-]{16}:[\w-]+$/);
     expect(one).not.toBe(other);
     expect(one).not.toContain('Ada');
   });
 
   it('does not open when any character of it was changed, or when it was cut', () => {
-    const sealed = sealText(key, ada, 'Ada');
-    const from = sealed.lastIndexOf('/') + 1;
+    const sealed = sealText(key, ada, 'name', 'Ada');
+    const from = sealed.indexOf('ada-1');
     for (let place = from; place < sealed.length - 1; place += 1) {
       const other = sealed[place] === 'b' ? 'c' : 'b';
       const changed = sealed.slice(0, place) + other + sealed.slice(place + 1);
@@ -31,18 +31,20 @@ describe('a sealed text', () => {
     expect(() => openText(key, sealed.slice(0, -4))).toThrow('does not open');
   });
 
-  it('does not open as that of another subject, nor with another key', () => {
-    const sealed = sealText(key, ada, 'Ada');
+  it('does not open as that of another subject or as another field, nor with another key', () => {
+    const sealed = sealText(key, ada, 'name', 'Ada');
     expect(() => openText(key, sealed.replace('ada-1', 'eve-1'))).toThrow('user-service/eve-1 does not open');
     expect(() => openText(key, sealed.replace('user-service', 'shop'))).toThrow('does not open');
+    expect(() => openText(key, sealed.replace('/name:', '/email:'))).toThrow('does not open');
     expect(() => openText(randomBytes(32), sealed)).toThrow('does not open');
   });
 
   it.each([
     'Ada',
     'sealed:',
-    'sealed:v1:user-service/ada-1:short:short',
-    'sealed:v2:a/b:AAAAAAAAAAAAAAAA:AAAAAAAAAAAAAAAAAAAAAA',
+    'sealed:v1:user-service/ada-1/name:short:short',
+    'sealed:v1:user-service/ada-1:AAAAAAAAAAAAAAAA:AAAAAAAAAAAAAAAAAAAAAA',
+    'sealed:v2:a/b/c:AAAAAAAAAAAAAAAA:AAAAAAAAAAAAAAAAAAAAAA',
   ])('is not: %s', (text) => expect(subjectOfText(text)).toBeUndefined());
 });
 

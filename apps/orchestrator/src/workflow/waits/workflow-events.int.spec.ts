@@ -28,8 +28,8 @@ const start = async () => {
 /** Registered, and verified right afterwards: the second event follows the one that starts the workflow. */
 function registeredAndVerified(userId: string): Message[] {
   const user = {
-    ...{ userId, email: sealedText('a@example.com'), name: sealedText('Ada') },
-    ...{ verificationToken: sealedText('token'), registeredAt: new Date(0) },
+    ...{ userId, email: sealedText('a@example.com', 'email'), name: sealedText('Ada') },
+    ...{ verificationToken: sealedText('token', 'verificationToken'), registeredAt: new Date(0) },
   };
   const envelope = (sequence: number) => ({ source: 'user-service', subject: `user-${userId}`, sequence });
   return [toMessage(UserRegistered.of(user), envelope(1)), toMessage(UserVerified.of({ userId }), envelope(2))];
