@@ -164,6 +164,16 @@ export const faults: readonly Fault[] = [
       }
     },
   },
+  {
+    name: 'sending takes longer than the lease of the outbox',
+    killShare: 0,
+    inject: async ({ system, scale }) => {
+      // Two instances of each service: whoever lost its lease while it sends would be followed by the other with the same rows.
+      for (const backend of ['rabbitMq', 'kafka'] as const) {
+        await under(system.backends[backend], { kind: 'slow', ms: 250, bytes: 1_024 }, 20_000 * scale);
+      }
+    },
+  },
   restart('RabbitMQ killed and restarted', 'rabbitMq', true),
   restart('Kafka killed and restarted', 'kafka'),
   restart('PostgreSQL killed and restarted', 'postgres'),
