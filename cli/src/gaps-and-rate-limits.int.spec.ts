@@ -27,7 +27,7 @@ it('lists what is missing, and gives it up with a reason', async () => {
     [consumer],
   );
   await database.dataSource.query(
-    `INSERT INTO inbox_parked (consumer, key, sequence, message) SELECT $1, 'user-1', n, '{}' FROM generate_series(7, 8) AS n`,
+    `INSERT INTO inbox_parked (consumer, key, sequence, id, type, message) SELECT $1, 'user-1', n, n, 'spec', '{}' FROM generate_series(7, 8) AS n`,
     [consumer],
   );
   await database.dataSource.query(

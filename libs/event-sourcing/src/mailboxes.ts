@@ -1,4 +1,4 @@
-import { DatabaseBusyError, outageOf, TransientError } from '@starter/messaging';
+import { settleInHalves, TransientError, type BatchCall } from '@starter/messaging';
 
 export interface MailboxOptions {
   /** Most commands in one transaction. Default 100. */
@@ -15,11 +15,7 @@ export interface MailboxOptions {
 /** Too many commands wait for one actor: the message goes back to its queue. */
 export class MailboxFullError extends TransientError {}
 
-interface Mail<Work, Result> {
-  readonly work: Work;
-  readonly resolve: (result: Result) => void;
-  readonly reject: (error: unknown) => void;
-}
+type Mail<Work, Result> = BatchCall<Work, Result>;
 
 /**
  * One mailbox per actor: an actor has its turn in one transaction at a time and in the order of its mail, different actors
@@ -57,7 +53,7 @@ export class Mailboxes<Work extends { readonly stream: string }, Result> {
         const what = `${box.length} commands wait for ${stream} already`;
         return reject(new MailboxFullError(`${what}; send fewer at a time or spread them over more actors`));
       }
-      box.push({ work, resolve, reject });
+      box.push({ item: work, resolve, reject });
       this.boxes.set(stream, box);
       this.depth += 1;
       if (!this.busy.has(stream)) this.ready.add(stream);
@@ -70,8 +66,8 @@ export class Mailboxes<Work extends { readonly stream: string }, Result> {
     // One turn later, so that what arrives together travels together.
     await Promise.resolve();
     for (let batch = this.take(); batch.length > 0; batch = this.take()) {
-      await this.settle(batch);
-      new Set(batch.map(({ work }) => work.stream)).forEach((stream) => this.free(stream));
+      await settleInHalves(batch, this.commit);
+      new Set(batch.map(({ item }) => item.stream)).forEach((stream) => this.free(stream));
     }
     this.lanesInUse -= 1;
   }
@@ -92,22 +88,5 @@ export class Mailboxes<Work extends { readonly stream: string }, Result> {
     this.busy.delete(stream);
     if (this.boxes.get(stream)?.length) this.ready.add(stream);
     else this.boxes.delete(stream);
-  }
-
-  /** A batch that fails is halved, in order, until what is to blame is alone; the rest commits. */
-  private async settle(batch: readonly Mail<Work, Result>[]): Promise<void> {
-    try {
-      const results = await this.commit(batch.map(({ work }) => work));
-      batch.forEach(({ resolve }, index) => resolve(results[index] as Result));
-    } catch (error) {
-      const outage = outageOf(error);
-      if (batch.length === 1 || (outage && !(outage instanceof DatabaseBusyError))) {
-        batch.forEach(({ reject }) => reject(error));
-      } else {
-        const middle = Math.ceil(batch.length / 2);
-        await this.settle(batch.slice(0, middle));
-        await this.settle(batch.slice(middle));
-      }
-    }
   }
 }

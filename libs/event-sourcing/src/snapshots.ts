@@ -1,4 +1,12 @@
-import { errorText, runStatement, type Logger, type Statement, type Transaction } from '@starter/messaging';
+import {
+  errorText,
+  runStatement,
+  settleInHalves,
+  type BatchCall,
+  type Logger,
+  type Statement,
+  type Transaction,
+} from '@starter/messaging';
 import type { DataSource } from 'typeorm';
 import { z } from 'zod';
 import type { Actor } from './actor.js';
@@ -107,29 +115,40 @@ export class Snapshots {
 
   private async writeAll(): Promise<void> {
     while (this.due.size > 0) {
-      try {
-        const rows = this.nextRows();
+      await settleInHalves(this.nextCalls(), async (rows) => {
         if (rows.length > 0) await runStatement(this.dataSource, upsert, transpose(rows));
-        this.taken += rows.length;
-      } catch (error) {
-        this.logger.warn('snapshots could not be written; the actors load from the log', { error: errorText(error) });
-      }
+        return [];
+      });
+    }
+  }
+
+  private tell(stream: string, error: unknown): void {
+    const details = { stream, error: errorText(error) };
+    this.logger.warn('a snapshot could not be written; the actor loads from the log', details);
+  }
+
+  private tryEncode(stream: string, due: Due): unknown[][] {
+    try {
+      return this.encode(stream, due);
+    } catch (error) {
+      this.tell(stream, error);
+      return [];
     }
   }
 
   /** So many of those that are due as are not too large for a statement together. */
-  private nextRows(): unknown[][] {
-    const rows: unknown[][] = [];
+  private nextCalls(): BatchCall<unknown[], undefined>[] {
+    const calls: BatchCall<unknown[], undefined>[] = [];
     let characters = 0;
     for (const [stream, due] of this.due) {
       this.due.delete(stream);
-      for (const row of this.encode(stream, due)) {
-        rows.push(row);
-        characters += (row.at(-1) as string).length;
+      for (const item of this.tryEncode(stream, due)) {
+        calls.push({ item, resolve: () => (this.taken += 1), reject: (error) => this.tell(stream, error) });
+        characters += (item.at(-1) as string).length;
       }
       if (characters >= mostCharacters) break;
     }
-    return rows;
+    return calls;
   }
 
   private encode(stream: string, { actor, loaded }: Due): unknown[][] {

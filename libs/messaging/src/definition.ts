@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { errorText } from './logger.js';
 import { TerminalError, UnknownVersionError, ValidationError } from './errors.js';
 import { createMessage, type Message, type MessageFields } from './message.js';
+import { bounds, findUnstorable, nameProblem } from './storable.js';
 
 /** What this library needs to know of a contract; `libs/contracts` defines them. `Data` is the decoded form. */
 export interface MessageDefinition<Data = unknown> {
@@ -39,8 +40,9 @@ export function toMessage(
   const { definition, data } = draft;
   const encoded = z.safeEncode(definition.schema, data);
   if (!encoded.success) throw invalid(definition, encoded.error, 'cannot be sent');
-  refuseNul(definition, encoded.data);
+  refuseUnstorable(definition, encoded.data);
   const subject = fields.subject ?? keyOf(definition, encoded.data);
+  refuseSubject(definition, subject);
   const { type, version } = definition;
   // The spread comes last: what is added after a spread costs V8 5 µs.
   return createMessage({ type, version, data: encoded.data, ...fields, subject });
@@ -56,7 +58,7 @@ export function decode<Data>(definition: MessageDefinition<Data>, message: Pick<
   const data = message.version === definition.version ? message.data : upcast(definition, message);
   const decoded = z.safeDecode(definition.schema, data);
   if (!decoded.success) throw invalid(definition, decoded.error, 'was refused');
-  refuseNul(definition, data);
+  refuseUnstorable(definition, data);
   return decoded.data;
 }
 
@@ -87,19 +89,20 @@ export function keyOf(definition: MessageDefinition, data: unknown): string | un
   return String((data as Record<string, unknown>)[definition.key]);
 }
 
-/** PostgreSQL cannot store it in text or JSON; refused here it is a clear error and not a failing insert later on. */
-function refuseNul(definition: MessageDefinition, data: unknown): void {
-  if (!holdsNul(data)) return;
-  throw new ValidationError(`${definition.type} v${definition.version} holds the character U+0000; leave it out`);
+/** Refused here it is a clear error, and not a statement that fails later on for all who share it. */
+function refuseUnstorable(definition: MessageDefinition, data: unknown): void {
+  const unstorable = findUnstorable(data);
+  if (unstorable) throw refusal(definition, unstorable.field || 'data', unstorable.problem);
 }
 
-function holdsNul(data: unknown): boolean {
-  if (typeof data === 'string') return data.includes('\0');
-  if (typeof data !== 'object' || data === null) return false;
-  if (Array.isArray(data)) return data.some(holdsNul);
-  for (const [name, value] of Object.entries(data)) if (holdsNul(value) || holdsNul(name)) return true;
-  return false;
+/** A key that another service would not take in either. */
+function refuseSubject(definition: MessageDefinition, subject: string | undefined): void {
+  const problem = subject === undefined ? undefined : nameProblem(subject, bounds.keyBytes);
+  if (problem) throw refusal(definition, `its key (${definition.key ?? 'subject'})`, problem);
 }
+
+const refusal = ({ type, version }: MessageDefinition, field: string, problem: string): ValidationError =>
+  new ValidationError(`${type} v${version} cannot be stored: ${field} ${problem}`);
 
 function invalid(definition: MessageDefinition, error: z.ZodError, what: string): ValidationError {
   const places = error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`).join('; ');

@@ -1,3 +1,4 @@
+export { settleInHalves, type Call as BatchCall } from './batches.js';
 export { CommandConsumer, type CommandHandlerOptions } from './consumer/command-consumer.js';
 export type { TimeLimit } from './consumer/attempt.js';
 export { Dispatcher, type MessageHandler, type Received } from './consumer/dispatcher.js';

@@ -1,4 +1,5 @@
 import { inspect, types } from 'node:util';
+import { storableText } from './storable.js';
 
 /** The few lines of logging that this library needs; pino and Nest's logger are adapted to it by the service. */
 export interface Logger {
@@ -11,10 +12,10 @@ export interface Logger {
 const ignore = (): void => undefined;
 export const silentLogger: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
-/** One line; also for errors of another realm, which are no `instanceof Error` here. */
+/** One line that can be stored; also for errors of another realm, which are no `instanceof Error` here. */
 export function errorText(error: unknown): string {
-  if (error instanceof Error || types.isNativeError(error)) return `${error.name}: ${error.message}`;
-  return `a value that is no Error was thrown: ${inspect(error)}`;
+  if (error instanceof Error || types.isNativeError(error)) return storableText(`${error.name}: ${error.message}`);
+  return storableText(`a value that is no Error was thrown: ${inspect(error)}`);
 }
 
 /** Longer ones say no more, and travel in a header. */

@@ -26,6 +26,7 @@ import { OutboxRelay } from './outbox/outbox-relay.js';
 import { ownedTopics, type TopicOptions } from './owned-topics.js';
 import { KeyCreated, KeyErased, keyTopic } from './personal/key-messages.js';
 import { PersonalData } from './personal/personal-data.js';
+import type { StandStill } from './stand-stills.js';
 import { RateLimits } from './rate-limit/rate-limits.js';
 import { Tasks } from './tasks/tasks.js';
 import type { CommandTransport } from './transport/command-transport.js';
@@ -77,6 +78,7 @@ export interface MessagingOptions extends HandlerOptions, TopicOptions {
 interface EventConsumer {
   readonly attached: boolean;
   readonly problem?: string | undefined;
+  standStills(ms: number): StandStill[];
   redact(message: Message): Message;
   start(): Promise<void>;
   stop(drainMs?: number): Promise<void>;
@@ -308,6 +310,11 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
           `${inFlight} deliveries are in hand and none has ended for ${Math.round(unsettledMs / 1_000)} s: ` +
           'look what their handlers wait for; a restart gives them back to the broker',
       }));
+    const consumers = [this.commands, ...this.eventConsumers.map(({ consumer }) => consumer)];
+    for (const { place, forMs, why } of consumers.flatMap((consumer) => consumer.standStills(stalledMs))) {
+      const problem = `it has stood still for ${Math.round(forMs / 1_000)} s (${why}): look for it in the log`;
+      problems.push({ part: place, problem });
+    }
     for (const { address, forMs, error } of this.relay.problems()) {
       if (forMs <= stalledMs) continue;
       const problem =

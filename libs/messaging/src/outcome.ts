@@ -1,3 +1,5 @@
+import { storableText } from './storable.js';
+
 /** What a delivery has led to, for metrics. */
 export type Effect =
   /** Took effect. */
@@ -40,7 +42,7 @@ export const doneAs: { readonly [Of in Effect]: Outcome } = {
   deadLettered: { kind: 'done', effect: 'deadLettered' },
 };
 export const retry = (afterMs: number, reason: string) =>
-  ({ kind: 'retry', afterMs, reason }) as const satisfies Outcome;
+  ({ kind: 'retry', afterMs, reason: storableText(reason) }) as const satisfies Outcome;
 export const retryBlameless = (afterMs: number, reason: string): Outcome => ({
   ...retry(afterMs, reason),
   blameless: true,
@@ -49,5 +51,9 @@ export const retryBlameless = (afterMs: number, reason: string): Outcome => ({
 export const nextAttempt = (outcome: Extract<Outcome, { kind: 'retry' }>, attempt: number): number =>
   outcome.blameless ? attempt : attempt + 1;
 export const deadLetter = (reason: string, errorType = 'Error', stack?: string) =>
-  ({ kind: 'dead-letter', reason, errorType, ...(stack === undefined ? {} : { stack }) }) as const satisfies Outcome;
-export const discard = (reason: string) => ({ kind: 'discard', reason }) as const satisfies Outcome;
+  ({
+    ...{ kind: 'dead-letter', reason: storableText(reason), errorType: storableText(errorType) },
+    ...(stack === undefined ? {} : { stack: storableText(stack) }),
+  }) as const satisfies Outcome;
+export const discard = (reason: string) =>
+  ({ kind: 'discard', reason: storableText(reason) }) as const satisfies Outcome;

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import type { MessageDefinition } from './definition.js';
+import { errorText } from './logger.js';
 import { causedBy, createMessage, type Message } from './message.js';
 import type { OutboxEntry } from './outbox/outbox.js';
+import { bounds, storableValue } from './storable.js';
 
 /** It was parsed from JSON; `z.json()` would take it apart once more, which takes longer than all else that becomes of it. */
 const json = z.unknown().refine((value) => value !== undefined) as unknown as z.ZodType<z.core.util.JSONType>;
@@ -30,9 +32,19 @@ export const CommandFailed = {
 
 export type Answer = { readonly result: unknown } | { readonly failure: string; readonly revoked?: true };
 
+/** Whoever waits must not wait for ever: a result that cannot be stored fails its request. */
+function storableAnswer(answer: Answer): Answer {
+  try {
+    return storableValue(answer, 'the answer', bounds.replyDepth);
+  } catch (error) {
+    return { failure: errorText(error) };
+  }
+}
+
 /** The reply to `request`, or undefined when nobody asked for one. */
-export function replyFor(request: Message, answer: Answer, source: string): Message | undefined {
+export function replyFor(request: Message, given: Answer, source: string): Message | undefined {
   if (!request.replyTo) return undefined;
+  const answer = storableAnswer(given);
   const [definition, content] =
     'failure' in answer
       ? [CommandFailed, { reason: answer.failure, ...(answer.revoked ? { revoked: true } : {}) }]

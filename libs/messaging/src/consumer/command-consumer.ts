@@ -14,6 +14,7 @@ import { done, retryBlameless, type Outcome } from '../outcome.js';
 import type { Outbox } from '../outbox/outbox.js';
 import { RateLimiter } from '../rate-limit/rate-limiter.js';
 import { replyEntry } from '../reply.js';
+import type { StandStill } from '../stand-stills.js';
 import { commandsExchange, type Binding, type CommandTransport } from '../transport/command-transport.js';
 import type { Consumer } from '../transport/delivery.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
@@ -118,6 +119,12 @@ export class CommandConsumer {
   /** Without the plain personal data of the types that are handled here. */
   redact(message: Message): Message {
     return this.dispatcher.redact(message);
+  }
+
+  /** What cannot be settled, for longer than so many milliseconds. */
+  standStills(ms: number): StandStill[] {
+    const ofBroker = [this.consumer, this.deadLetterConsumer].flatMap((consumer) => consumer?.standStills(ms) ?? []);
+    return [...ofBroker, ...this.deadLetters.standStills(ms)];
   }
 
   get attached(): boolean {

@@ -2,12 +2,12 @@ import type { DataSource } from 'typeorm';
 import { inTransaction, type Transaction } from '../database/transaction.js';
 import { DatabaseBusyError, outageOf } from '../database/unavailable.js';
 import { failpoint } from '../failpoint.js';
-import { readyOfKeys, type ParkedMessage } from '../inbox/parked.js';
+import { holdParked, readyOfKeys, type ParkedMessage } from '../inbox/parked.js';
 import type { ParkingRoom } from '../inbox/parking-room.js';
 import { SuspectList } from '../inbox/suspect-list.js';
 import { errorText } from '../logger.js';
 import type { Watchdog } from '../monitor/watchdog.js';
-import { doneAs, retry, retryBlameless, type Effect } from '../outcome.js';
+import { deadLetter, doneAs, retryBlameless, type Effect, type Outcome } from '../outcome.js';
 import { handleBatch, type BatchResult, type Fate, type NewKeys, type OrderedEvent } from './event-batch.js';
 import type { Predecessors } from './predecessors.js';
 import { condemned } from './suspects.js';
@@ -180,9 +180,32 @@ export class EventLane {
   /** What failed is recorded or parked in its turn, so that the transport is never held up. */
   private async refuse(event: OrderedEvent, error: unknown, listed: boolean): Promise<void> {
     const refusal = triage(error, event.attempt, event.handler?.failurePolicy);
-    // It is not the handler that failed this time: the transport, or the row, keeps the event.
-    if (event.refusal || refusal.kind === 'done') return event.settle(retry(1_000, errorText(error)));
+    // It is not the handler that failed this time, and would be no other the next time: whoever gave the event has to keep it.
+    if (event.refusal || refusal.kind === 'done') {
+      event.settle(this.unrecordable(event, error));
+      if (event.fromParking) await this.holdParked(event);
+      return;
+    }
     await this.commit([{ ...event, handler: undefined, refusal }], listed);
+  }
+
+  private unrecordable({ message, refusal }: OrderedEvent, error: unknown): Outcome {
+    const { consumer, logger } = this.options;
+    const { id, subject: key, sequence } = message;
+    const what =
+      'what became of an event could not be recorded where its successors wait for it: it is a dead letter by itself';
+    logger.error(`${what}, and once it is cleared up they have to be let go on with skipGap`, {
+      ...{ consumer, id, key, sequence, error: errorText(error) },
+    });
+    const first = refusal && refusal.kind !== 'retry' ? `; it was to be kept because of: ${refusal.reason}` : '';
+    return deadLetter(`it could not be recorded in its place: ${errorText(error)}${first}`, 'Unrecordable');
+  }
+
+  private async holdParked({ message }: OrderedEvent): Promise<void> {
+    const { dataSource, consumer, logger } = this.options;
+    await holdParked(dataSource, consumer, message).catch((error: unknown) =>
+      logger.error('a parked event could not be held; it is tried again', { consumer, error: errorText(error) }),
+    );
   }
 
   private clear(batch: readonly OrderedEvent[]): Promise<void> {

@@ -11,6 +11,7 @@ import type { Logger } from '../logger.js';
 import type { Message } from '../message.js';
 import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import { done, doneAs, type Outcome } from '../outcome.js';
+import type { StandStill } from '../stand-stills.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
 import type { EventTransport } from '../transport/event-transport.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
@@ -110,6 +111,11 @@ export class EventReactor {
   /** Without the plain personal data of the types that are handled here. */
   redact(message: Message): Message {
     return this.dispatcher.redact(message);
+  }
+
+  /** What has kept its place for longer than so many milliseconds. */
+  standStills(ms: number): StandStill[] {
+    return this.consumer?.standStills(ms) ?? [];
   }
 
   get attached(): boolean {

@@ -146,7 +146,8 @@ it('does not ask for keys that may go on while nothing is parked, and does once 
   expect(names).not.toContain('inbox-parked-keys');
   await eventually(async () => expect(await effectsOf('a')).toEqual([1]));
   await database.dataSource.query(
-    `INSERT INTO inbox_parked (consumer, key, sequence, message, attempts, due_at) VALUES ($1, 'a', 2, $2, 0, now())`,
+    `INSERT INTO inbox_parked (consumer, key, sequence, id, type, message, attempts, due_at)
+     SELECT $1, 'a', 2, $2::json ->> 'id', $2::json ->> 'type', $2, 0, now()`,
     [consumer, JSON.stringify(event('a', 2))],
   );
   await eventually(async () => expect(await effectsOf('a')).toEqual([1, 2]));

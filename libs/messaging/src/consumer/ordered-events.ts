@@ -12,6 +12,7 @@ import { isSequenced, type SequencedMessage } from '../inbox/sequence.js';
 import type { Message } from '../message.js';
 import { errorText } from '../logger.js';
 import { deadLetter, type Outcome } from '../outcome.js';
+import type { StandStill } from '../stand-stills.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
 import type { NewKeys, OrderedEvent, OrderedHandler, OrderedHandlerOptions, RegisteredHandler } from './event-batch.js';
 import { EventLane } from './event-lane.js';
@@ -140,6 +141,11 @@ export class OrderedEvents {
   /** Without the plain personal data of the types that are handled here. */
   redact(message: Message): Message {
     return this.handlers.redact(message);
+  }
+
+  /** What has kept its place for longer than so many milliseconds. */
+  standStills(ms: number): StandStill[] {
+    return this.consumer?.standStills(ms) ?? [];
   }
 
   get attached(): boolean {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { DataSource } from 'typeorm';
-import { Coalesced } from '../coalesced.js';
+import { Batches } from '../batches.js';
 import { runStatement, type Statement } from '../database/transaction.js';
 import { errorText, type Logger } from '../logger.js';
 
@@ -40,11 +40,11 @@ export interface PredecessorsOptions {
  * killed leaves its own behind. Processes that run beside this one look the same, which costs time and nothing else.
  */
 export class Predecessors {
-  private readonly asking: Coalesced<undefined, boolean>;
+  private readonly asking: Batches<undefined, boolean>;
   private outliving: NodeJS.Timeout | undefined;
 
   constructor(private readonly options: PredecessorsOptions) {
-    this.asking = new Coalesced(async (asked) => {
+    this.asking = new Batches(async (asked) => {
       const [row] = await this.run<{ others: boolean }>(others);
       return asked.map(() => row?.others ?? false);
     });

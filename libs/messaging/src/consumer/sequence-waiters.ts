@@ -17,7 +17,7 @@ interface Waiter {
 
 const select: Statement = {
   name: 'inbox-sequence-reached',
-  text: `SELECT key, sequence::int AS handled FROM inbox_sequence WHERE consumer = $1 AND key = ANY($2)`,
+  text: `SELECT key, sequence::float8 AS handled FROM inbox_sequence WHERE consumer = $1 AND key = ANY($2)`,
 };
 
 /** Those who wait until a consumer has handled a key up to a sequence, here or in another process. */

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataSource } from 'typeorm';
-import { Coalesced } from '../coalesced.js';
+import { Batches } from '../batches.js';
 import { SuspectList } from '../inbox/suspect-list.js';
 import { errorText } from '../logger.js';
 import type { Message } from '../message.js';
@@ -54,8 +54,8 @@ export interface SuspectsOptions extends TriageContext {
  */
 export class Suspects {
   private readonly list: SuspectList;
-  private readonly marking: Coalesced<string, number>;
-  private readonly clearing: Coalesced<string, undefined>;
+  private readonly marking: Batches<string, number>;
+  private readonly clearing: Batches<string, undefined>;
   private readonly inHand = new Set<string>();
   private readonly company: HandlerSlots;
   private readonly smallCompany = slots(mostOfSmallCompany);
@@ -64,11 +64,11 @@ export class Suspects {
     const { dataSource, consumer, mostTogether = 10 } = options;
     this.list = new SuspectList(dataSource, consumer);
     this.company = slots(mostTogether);
-    this.marking = new Coalesced(async (ids) => {
+    this.marking = new Batches(async (ids) => {
       const known = await this.list.mark(ids);
       return ids.map((id) => known.get(id) ?? 0);
     });
-    this.clearing = new Coalesced(async (ids) => {
+    this.clearing = new Batches(async (ids) => {
       await this.list.clear(ids);
       return ids.map(() => undefined);
     });

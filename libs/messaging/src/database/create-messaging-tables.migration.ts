@@ -70,6 +70,9 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         consumer text NOT NULL,
         key text NOT NULL,
         sequence bigint NOT NULL,
+        -- Of the message, beside it: whoever looks through them must not depend on what stands in the JSON of one.
+        id text NOT NULL,
+        type text NOT NULL,
         message json NOT NULL,
         attempts integer NOT NULL DEFAULT 0,
         parked_at timestamptz NOT NULL DEFAULT now(),
@@ -248,7 +251,7 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
                opened_at, message, raw, headers, redrivable, status, redrives, history
           FROM dead_letter
         UNION ALL
-        SELECT consumer, message ->> 'id', 'sequenced-event', message ->> 'type', key, sequence,
+        SELECT consumer, id, 'sequenced-event', type, key, sequence,
                coalesce(error_type, history -> -1 ->> 'errorType', 'Error'), coalesce(failure, history -> -1 ->> 'reason', ''), stack,
                consumer, attempts, coalesce(first_failed_at, parked_at), coalesce(failed_at, parked_at),
                coalesce(failed_at, parked_at), message, NULL, NULL, true,

@@ -1,11 +1,13 @@
-import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataSource } from 'typeorm';
-import { Coalesced } from '../coalesced.js';
+import { Batches } from '../batches.js';
 import { runStatement, type Statement } from '../database/transaction.js';
+import { outageOf } from '../database/unavailable.js';
 import { backoffDelay } from '../failure-policy.js';
 import { errorText, type Logger } from '../logger.js';
+import { StandStills, type StandStill } from '../stand-stills.js';
 import type { DeadLetterDelivery } from '../transport/dead-letter.js';
+import { asBytes, columnsOf, rowOf, type DeadLetterRow } from './dead-letter-row.js';
 
 // A copy of what is known changes nothing: it failed before the latest redrive, or it is there already. What failed after that
 // redrive is the same dead letter again, with its history.
@@ -38,94 +40,83 @@ export interface DeadLetterTableOptions {
   readonly logger: Logger;
 }
 
-interface Row extends DeadLetterDelivery {
-  readonly id: string;
-}
-
 /** Keeps the dead letters of a consumer, each once however often it is delivered, many with one statement. */
 export class DeadLetterTable {
-  private readonly writes = new Coalesced<Row, void>((rows) => this.write(rows));
+  private readonly writes = new Batches<DeadLetterRow, undefined>((rows) => this.write(rows));
   private readonly stopped = new AbortController();
+  private readonly waiting = new StandStills();
 
   constructor(private readonly options: DeadLetterTableOptions) {}
 
-  /** Resolves once it is stored; while the database is away that takes as long as it is, or until {@link stop}. */
-  readonly take = (letter: DeadLetterDelivery): Promise<void> =>
-    this.writes.call({ ...letter, id: letter.message?.id ?? digestOf(letter) });
+  /**
+   * Resolves once it is stored; while the database is away that takes as long as it is, or until {@link stop}. One that cannot
+   * be stored as it is keeps nobody waiting: its bytes are.
+   */
+  readonly take = async (letter: DeadLetterDelivery): Promise<void> => {
+    const place = letter.message ? `${letter.origin}, message ${letter.message.id}` : letter.origin;
+    const stored = this.waiting.begin(place, 'its dead letter cannot be stored');
+    try {
+      await this.storeAsItIs(letter).catch((error: unknown) => this.storeBytes(letter, error));
+    } finally {
+      stored();
+    }
+  };
 
   /** What is not stored stays with its broker. */
   stop(): void {
     this.stopped.abort();
   }
 
-  private async write(rows: readonly Row[]): Promise<readonly void[]> {
-    const newest = new Map<string, Row>();
-    for (const row of rows) {
-      const other = newest.get(row.id);
-      if (!other || redrivesOf(row) >= redrivesOf(other)) newest.set(row.id, row);
-    }
-    await this.insert([...newest.values()]);
-    return rows.map(() => undefined);
+  /** What could not be stored for so long. */
+  standStills(ms: number): StandStill[] {
+    return this.waiting.longerThan(ms);
   }
 
-  /** Tried until it succeeds: giving them back to the broker would only bring them here again. */
-  private async insert(rows: readonly Row[]): Promise<void> {
-    const { dataSource, consumer, kind, logger, redrivable = true } = this.options;
-    const columns = [
-      rows.map(({ id }) => clean(id)),
-      rows.map(({ message }) => clean(message?.type)),
-      rows.map(({ message, raw }) => clean(message ? message.subject : raw.key ? textOf(raw.key) : undefined)),
-      rows.map(({ message }) => message?.sequence),
-      rows.map(({ errorType }) => clean(errorType)),
-      rows.map(({ reason }) => clean(reason)),
-      rows.map(({ origin }) => clean(origin)),
-      rows.map(({ attempts }) => attempts),
-      rows.map(({ time }) => time),
-      rows.map(({ message }) => message && JSON.stringify(message)),
-      rows.map(({ message, raw }) => (message ? undefined : raw.content)),
-      rows.map(({ message, raw }) => (message ? undefined : JSON.stringify(toJson(raw.headers)))),
-      rows.map(({ message }) => redrivable && message !== undefined),
-      rows.map(redrivesOf),
-      rows.map(({ stack }) => clean(stack)),
-    ];
+  /** Async, so that what cannot even be written as JSON is a rejection. */
+  private async storeAsItIs(letter: DeadLetterDelivery): Promise<void> {
+    await this.writes.call(rowOf(letter, this.options.redrivable));
+  }
+
+  private async storeBytes(letter: DeadLetterDelivery, error: unknown): Promise<void> {
+    if (this.stopped.signal.aborted) throw error;
+    const { consumer, logger } = this.options;
+    const row = asBytes(letter, error);
+    const what = 'a dead letter could not be stored as it is; its bytes are kept';
+    logger.error(what, { consumer, id: row.id, origin: letter.origin, error: errorText(error) });
+    await this.insert([row], Infinity);
+  }
+
+  private async write(rows: readonly DeadLetterRow[]): Promise<readonly undefined[]> {
+    const newest = new Map<string, DeadLetterRow>();
+    for (const row of rows) {
+      const other = newest.get(row.id);
+      if (!other || row.redrives >= other.redrives) newest.set(row.id, row);
+    }
+    await this.insert([...newest.values()], rows.length > 1 ? 1 : 3);
+    return [];
+  }
+
+  /**
+   * Tried until it succeeds: giving them back to the broker would only bring them here again. But what fails `most` times for
+   * another reason than a database that is away is thrown.
+   */
+  private async insert(rows: readonly DeadLetterRow[], most: number): Promise<void> {
+    const { dataSource, consumer, kind, logger } = this.options;
+    const values = [consumer, kind, ...columnsOf(rows)];
+    let refusals = 0;
     for (let failures = 1; ; failures += 1) {
       try {
-        await runStatement(dataSource, insert, [consumer, kind, ...columns]);
+        await runStatement(dataSource, insert, values);
         return;
       } catch (error) {
         if (this.stopped.signal.aborted) throw error;
+        const outage = outageOf(error);
+        if (outage?.name !== 'DatabaseUnavailableError') refusals += 1;
+        if (refusals >= most) throw error;
         const details = { consumer, count: rows.length, error: errorText(error) };
         logger.warn('dead letters could not be stored; they stay at the broker, and it is tried again', details);
         await sleep(backoffDelay(failures, { maxMs: 10_000 }), undefined, { signal: this.stopped.signal });
       }
     }
   }
-}
-
-const redrivesOf = ({ message }: DeadLetterDelivery): number => message?.redrives ?? 0;
-
-/** The same for each delivery of one dead letter. */
-function digestOf({ raw, origin }: DeadLetterDelivery): string {
-  const hash = createHash('sha256').update(JSON.stringify([origin, toJson(raw.headers), raw.key?.toString('base64')]));
-  return `sha256-${hash
-    .update(raw.content ?? '')
-    .digest('hex')
-    .slice(0, 32)}`;
-}
-
-/** PostgreSQL's texts hold any character but this one. */
-const clean = (text: string | undefined): string | undefined => text?.replaceAll('\0', '\u{FFFD}');
-
-/** Header values as JSON: bytes as text if they are UTF-8, as base64 if not. */
-function toJson(value: unknown): unknown {
-  if (Buffer.isBuffer(value)) return textOf(value);
-  if (Array.isArray(value)) return value.map(toJson);
-  if (typeof value !== 'object' || value === null) return typeof value === 'bigint' ? String(value) : value;
-  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, toJson(member)]));
-}
-
-/** Exact: what is no UTF-8 is given as `base64:…`. */
-function textOf(bytes: Buffer): string {
-  const text = bytes.toString('utf8');
-  return Buffer.from(text).equals(bytes) ? text : `base64:${bytes.toString('base64')}`;
 }

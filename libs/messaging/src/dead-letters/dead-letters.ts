@@ -11,6 +11,7 @@ import { createMessage, type Message } from '../message.js';
 import { discard } from '../outcome.js';
 import { Outbox } from '../outbox/outbox.js';
 import { replyEntry } from '../reply.js';
+import { storableText } from '../storable.js';
 import {
   conditionsOf,
   deadLetterLines,
@@ -145,8 +146,9 @@ export class DeadLetters {
    * the successors of a sequenced event go on.
    * @throws Error when an id is unknown, or without a reason
    */
-  async discard(selection: Selection, reason: string): Promise<Discard> {
-    if (reason.trim() === '') throw new Error('say why they are discarded: it is kept with them');
+  async discard(selection: Selection, why: string): Promise<Discard> {
+    if (why.trim() === '') throw new Error('say why they are discarded: it is kept with them');
+    const reason = storableText(why);
     const filter = filterOf(selection);
     const before = await this.now();
     await this.refuseUnknown(filter);

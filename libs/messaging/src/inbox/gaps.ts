@@ -60,7 +60,7 @@ const record: Statement = {
           WHERE (gap.missing_from, gap.missing_to) <> (excluded.missing_from, excluded.missing_to)`,
 };
 
-const columns = `consumer, key, missing_from::int AS "missingFrom", missing_to::int AS "missingTo", since`;
+const columns = `consumer, key, missing_from::float8 AS "missingFrom", missing_to::float8 AS "missingTo", since`;
 
 // The processes of a service share the row: each report is made by one of them.
 const takeReports: Statement = {
@@ -116,7 +116,7 @@ export async function countOpenGaps(dataSource: DataSource, consumer: string): P
 
 const selectHead: Statement = {
   name: 'inbox-gap-head',
-  text: `SELECT seen.sequence::int AS handled, seen.parked_to::int AS "parkedTo", min(parked.sequence)::int AS next
+  text: `SELECT seen.sequence::float8 AS handled, seen.parked_to::float8 AS "parkedTo", min(parked.sequence)::float8 AS next
            FROM inbox_sequence seen LEFT JOIN inbox_parked parked USING (consumer, key)
           WHERE consumer = $1 AND key = $2 AND seen.sequence >= 0
           GROUP BY seen.sequence, seen.parked_to`,

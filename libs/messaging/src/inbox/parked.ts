@@ -21,11 +21,11 @@ export interface Parking extends ParkedMessage {
 // What waits for its predecessor never replaces what has been tried.
 const insert: Statement = {
   name: 'inbox-park',
-  text: `INSERT INTO inbox_parked AS parked (consumer, key, sequence, message, attempts, due_at, failure, error_type, stack, failed_at, first_failed_at)
-         SELECT $1, key, sequence, message, attempts, clock_timestamp() + due * interval '1 millisecond', failure, error_type,
+  text: `INSERT INTO inbox_parked AS parked (consumer, key, sequence, id, type, message, attempts, due_at, failure, error_type, stack, failed_at, first_failed_at)
+         SELECT $1, key, sequence, id, type, message, attempts, clock_timestamp() + due * interval '1 millisecond', failure, error_type,
                 stack, failed_at, failed_at
-           FROM unnest($2::text[], $3::bigint[], $4::json[], $5::int[], $6::float8[], $7::text[], $8::text[], $9::text[])
-             AS new (key, sequence, message, attempts, due, failure, error_type, stack),
+           FROM unnest($2::text[], $3::bigint[], $4::json[], $5::int[], $6::float8[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[])
+             AS new (key, sequence, message, attempts, due, failure, error_type, stack, id, type),
                 LATERAL (SELECT CASE WHEN failure IS NOT NULL THEN clock_timestamp() END) AS clock (failed_at)
          ON CONFLICT (consumer, key, sequence) DO UPDATE
            SET attempts = excluded.attempts, due_at = excluded.due_at, failure = excluded.failure,
@@ -47,7 +47,23 @@ export async function park(tx: Transaction, consumer: string, parkings: readonly
     parkings.map(({ failure }) => failure),
     parkings.map(({ errorType }) => errorType),
     parkings.map(({ stack }) => stack),
+    parkings.map(({ message }) => message.id),
+    parkings.map(({ message }) => message.type),
   ]);
+}
+
+// Nothing in it comes from outside.
+const hold: Statement = {
+  name: 'inbox-parked-hold',
+  text: `UPDATE inbox_parked
+            SET failure = 'what became of it could not be recorded: see the log', error_type = 'Unrecordable',
+                failed_at = clock_timestamp(), first_failed_at = coalesce(first_failed_at, clock_timestamp())
+          WHERE consumer = $1 AND key = $2 AND sequence = $3`,
+};
+
+/** The last resort for what is parked already: it waits for a human. */
+export async function holdParked(dataSource: DataSource, consumer: string, message: SequencedMessage): Promise<void> {
+  await runStatement(dataSource, hold, [consumer, message.subject, message.sequence]);
 }
 
 // With them goes the report of a gap before them.

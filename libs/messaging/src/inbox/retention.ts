@@ -76,10 +76,12 @@ export class RetentionJob {
   }
 
   private async purgeAll(): Promise<void> {
-    try {
-      for (const table of this.tables) await this.purge(table);
-    } catch (error) {
-      this.logger.warn('old rows could not be deleted; it is tried again', { error: errorText(error) });
+    for (const table of this.tables) {
+      // One table that fails costs the others nothing.
+      await this.purge(table).catch((error: unknown) => {
+        const details = { table: table.table, error: errorText(error) };
+        this.logger.warn('old rows could not be deleted; it is tried again', details);
+      });
     }
   }
 

@@ -66,14 +66,14 @@ export interface KeyState {
 
 const selectKeys: Statement = {
   name: 'inbox-sequence-select',
-  text: `SELECT key, sequence::int AS handled, parked_to::int AS "parkedTo", CASE WHEN parked_to > sequence THEN (
+  text: `SELECT key, sequence::float8 AS handled, parked_to::float8 AS "parkedTo", CASE WHEN parked_to > sequence THEN (
              SELECT count(*)::int FROM inbox_parked parked WHERE parked.consumer = $1 AND parked.key = seen.key
            ) ELSE 0 END AS waiting
            FROM inbox_sequence seen WHERE consumer = $1 AND key = ANY($2) AND sequence >= 0`,
 };
 const selectParked: Statement = {
   name: 'inbox-parked-select',
-  text: `SELECT parked.key, parked.sequence::int AS sequence, parked.attempts
+  text: `SELECT parked.key, parked.sequence::float8 AS sequence, parked.attempts
            FROM inbox_parked parked JOIN unnest($2::text[], $3::bigint[]) AS asked (key, sequence) USING (key, sequence)
           WHERE parked.consumer = $1`,
 };

@@ -1,6 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 import { InvalidMessageError, UndecodableError } from '../errors.js';
+import { incomingCount, incomingInstant, incomingJson, incomingName, incomingTrace } from '../incoming-fields.js';
 import type { Message, ReplyAddress } from '../message.js';
+import { bounds, shortened, storableInstant } from '../storable.js';
 import { encodeJson } from '../transport/encode-json.js';
 import type { EventRecord, RecordHeaders } from '../transport/event-record.js';
 
@@ -44,75 +46,83 @@ export function encodeCloudEvent(message: Message): EventRecord & { readonly key
  */
 export function decodeCloudEvent(record: EventRecord & { readonly timestamp?: number }): Message {
   const { headers } = record;
-  const id = requiredText(headers, 'ce_id');
+  const id = required(headers, 'ce_id');
   // Assigned rather than spread: this runs for every record, and a spread costs as much as all the rest.
   const message: { -readonly [Field in keyof Message]: Message[Field] } = {
     id,
-    type: requiredText(headers, 'ce_type'),
-    version: wholeNumber(headers, 'ce_dataversion') ?? 1,
-    source: text(headers, 'ce_source') ?? 'unknown',
-    time: text(headers, 'ce_time') ?? new Date(record.timestamp ?? Date.now()).toISOString(),
+    type: required(headers, 'ce_type'),
+    version: count(headers, 'ce_dataversion') ?? 1,
+    source: name(headers, 'ce_source') ?? 'unknown',
+    time: timeOf(record),
     subject: subjectOf(record),
-    correlationId: text(headers, 'ce_correlationid') ?? id,
-    data: parseJson(record.value),
+    correlationId: name(headers, 'ce_correlationid') ?? id,
+    data: dataOf(record),
   };
-  const sequence = wholeNumber(headers, 'ce_sequence');
-  const causationId = text(headers, 'ce_causationid');
+  const sequence = count(headers, 'ce_sequence');
+  const causationId = name(headers, 'ce_causationid');
   const traceparent = text(headers, 'ce_traceparent');
+  const trace = traceparent === undefined ? undefined : incomingTrace(traceparent);
   const replyTo = replyAddress(headers);
   if (sequence !== undefined) message.sequence = sequence;
   if (causationId !== undefined) message.causationId = causationId;
-  if (traceparent !== undefined) message.traceparent = traceparent;
+  if (trace !== undefined) message.traceparent = trace;
   if (replyTo !== undefined) message.replyTo = replyTo;
   return message;
 }
 
 function subjectOf({ key, headers }: EventRecord): string {
-  const subject = text(headers, 'ce_subject') ?? (key && isUtf8(key) ? key.toString() : '');
-  if (subject === '') {
-    throw new UndecodableError('the record has neither a UTF-8 key nor ce_subject: send the stream id as the key');
-  }
-  return subject;
+  const subject = name(headers, 'ce_subject', bounds.keyBytes);
+  if (subject !== undefined) return subject;
+  if (key && key.length > 0 && isUtf8(key)) return incomingName('the key', key.toString(), bounds.keyBytes);
+  throw new UndecodableError('the record has neither a UTF-8 key nor ce_subject: send the stream id as the key');
+}
+
+/** Producers may give a record any timestamp: one that is no instant says nothing. */
+function timeOf({ headers, timestamp }: EventRecord & { readonly timestamp?: number }): string {
+  const time = text(headers, 'ce_time');
+  if (time !== undefined) return incomingInstant('header ce_time', time, 'ISO 8601, years 0001 to 9999');
+  return (timestamp === undefined ? undefined : storableInstant(timestamp)) ?? new Date().toISOString();
 }
 
 function replyAddress(headers: RecordHeaders): ReplyAddress | undefined {
-  const address = text(headers, 'ce_replyto');
-  const subject = text(headers, 'ce_replysubject');
+  const address = name(headers, 'ce_replyto');
+  const subject = name(headers, 'ce_replysubject', bounds.keyBytes);
   return address === undefined || subject === undefined ? undefined : { address, subject };
 }
 
-function parseJson(value: Buffer | null): unknown {
-  if (value === null) throw new UndecodableError('the record has no value: send the data as JSON');
-  // Checked because toString() would replace broken bytes silently.
-  if (!isUtf8(value)) throw new UndecodableError('the value is not UTF-8: send the data as JSON');
-  try {
-    return JSON.parse(value.toString());
-  } catch (error) {
-    throw new UndecodableError(`the value is not JSON (${(error as Error).message}): send the data as JSON`);
-  }
-}
-
-function requiredText(headers: RecordHeaders, name: string): string {
-  const value = text(headers, name);
-  if (value === undefined) {
-    throw new UndecodableError(`header ${name} is missing: send a CloudEvents 1.0 record in binary mode`);
-  }
+function dataOf({ value: content }: EventRecord): unknown {
+  if (content === null) throw new UndecodableError('the record has no value: send the data as JSON');
+  const { value, problem } = incomingJson('value', content);
+  if (problem !== undefined) throw new UndecodableError(problem);
   return value;
 }
 
-function wholeNumber(headers: RecordHeaders, name: string): number | undefined {
-  const value = text(headers, name);
-  if (value === undefined) return undefined;
-  const number = Number(value);
-  if (!Number.isSafeInteger(number) || number < 1) {
-    throw new UndecodableError(`header ${name} is "${value}": send a whole number from 1`);
-  }
-  return number;
+function required(headers: RecordHeaders, field: string): string {
+  const value = name(headers, field);
+  if (value !== undefined) return value;
+  throw new UndecodableError(`header ${field} is missing: send a CloudEvents 1.0 record in binary mode`);
 }
 
-/** The first value of a header; an empty one counts as absent. */
-function text(headers: RecordHeaders, name: string): string | undefined {
-  const value = headers[name];
-  const first = Array.isArray(value) ? value[0] : value;
-  return first === undefined || first.length === 0 ? undefined : first.toString();
+function name(headers: RecordHeaders, field: string, mostBytes?: number): string | undefined {
+  const value = text(headers, field);
+  return value === undefined ? undefined : incomingName(`header ${field}`, value, mostBytes);
+}
+
+function count(headers: RecordHeaders, field: string): number | undefined {
+  const value = text(headers, field);
+  if (value === undefined) return undefined;
+  if (/^\d+$/.test(value)) return incomingCount(`header ${field}`, Number(value));
+  const wanted = `send a whole number from 1 to ${bounds.integer}`;
+  throw new UndecodableError(`header ${field} is "${shortened(value, 100)}": ${wanted}`);
+}
+
+/** The first value of a header that has one; null and empty ones count as absent. */
+function text(headers: RecordHeaders, field: string): string | undefined {
+  const value = headers[field];
+  for (const one of Array.isArray(value) ? value : [value]) {
+    if (!one || one.length === 0) continue;
+    if (typeof one === 'string' || isUtf8(one)) return one.toString();
+    throw new UndecodableError(`header ${field} is not UTF-8; send text encoded as UTF-8`);
+  }
+  return undefined;
 }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Flow } from '../flow/flow-gate.js';
 import type { Logger } from '../logger.js';
+import type { StandStill } from '../stand-stills.js';
 import type { Consumer } from '../transport/delivery.js';
 import { absentTopic } from '../transport/topic-problems.js';
 import { GroupMember, type GroupMemberOptions } from '../transport/group-member.js';
@@ -46,6 +47,10 @@ export class KafkaConsumer implements Consumer {
 
   get problem(): string | undefined {
     return this.waitsForTopic ? absentTopic(this.options.topic) : this.session?.problem;
+  }
+
+  standStills(ms: number): StandStill[] {
+    return this.member.standStills(ms);
   }
 
   get inFlight(): number {

@@ -80,6 +80,18 @@ export class MemoryCommandBroker {
     longTimeout(() => target.push(message), Math.min(Math.ceil(delayMs), longestDelayMs) + 1);
   }
 
+  /** As RabbitMQ does with what a consumer rejects: it goes to the dead-letter queue, with a record of its death. */
+  reject(queue: string, { properties, content }: AmqpMessage): void {
+    const death = {
+      queue,
+      reason: 'rejected',
+      count: 1,
+      time: { '!': 'timestamp', value: Math.floor(Date.now() / 1000) },
+    };
+    const headers = { ...properties.headers, 'x-death': [death] };
+    this.queue(deadLetterQueue(queue)).push({ content, properties: { ...properties, headers } });
+  }
+
   /** @throws TerminalError when it was not declared */
   queue(name: string): MemoryQueue {
     const queue = this.queues.get(name);

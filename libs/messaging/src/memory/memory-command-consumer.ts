@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FlowGate, type Flow, type FlowOptions } from '../flow/flow-gate.js';
-import { errorText, type Logger } from '../logger.js';
+import type { Logger } from '../logger.js';
 import type { Work } from '../rabbitmq/delivery-outcome.js';
+import { UnsettledDeliveries } from '../rabbitmq/unsettled.js';
+import type { StandStill } from '../stand-stills.js';
 import type { Consumer } from '../transport/delivery.js';
 import type { MemoryCommandBroker } from './memory-command-broker.js';
 import type { MemoryDelivery, MemoryQueue, MemoryQueueConsumer } from './memory-command-queue.js';
@@ -12,6 +14,8 @@ export interface MemoryConsumerOptions {
   readonly prefetch: number;
   readonly flow: FlowOptions;
   readonly work: Work;
+  /** The queue has somewhere for what is rejected. */
+  readonly mayReject: boolean;
   readonly logger: Logger;
   readonly onClosed: () => void;
 }
@@ -21,10 +25,12 @@ export class MemoryCommandConsumer implements Consumer, MemoryQueueConsumer {
   private readonly unsettled = new Set<MemoryDelivery>();
   private readonly gate: FlowGate;
   private readonly idle = new Set<() => void>();
+  private readonly unsettledOnes: UnsettledDeliveries;
   private closing: Promise<void> | undefined;
 
   constructor(private readonly options: MemoryConsumerOptions) {
     this.queue = options.broker.queue(options.queue);
+    this.unsettledOnes = new UnsettledDeliveries(options);
     this.gate = new FlowGate({
       ...options.flow,
       ceiling: options.prefetch,
@@ -51,6 +57,10 @@ export class MemoryCommandConsumer implements Consumer, MemoryQueueConsumer {
 
   async backlog(): Promise<number> {
     return this.queue.size;
+  }
+
+  standStills(ms: number): StandStill[] {
+    return this.unsettledOnes.standStills(ms);
   }
 
   /** Nothing in this process goes silent: it hands back what it has, and is given it again. */
@@ -87,16 +97,19 @@ export class MemoryCommandConsumer implements Consumer, MemoryQueueConsumer {
   }
 
   private async handle(delivery: MemoryDelivery): Promise<void> {
-    const { queue, work, logger } = this.options;
+    const { queue, work, broker } = this.options;
     const { message: raw, redelivered } = delivery;
     try {
       // What was given back meanwhile is delivered again; its first handler has no say any more.
       await work({ queue, raw, redelivered }, () => !this.unsettled.has(delivery));
       this.unsettled.delete(delivery);
+      this.unsettledOnes.settled(raw);
     } catch (error) {
-      logger.error('a delivery could not be settled, it goes back to the queue', { queue, error: errorText(error) });
-      await sleep(1000, undefined, { ref: false });
-      if (this.unsettled.delete(delivery)) this.queue.takeBack([delivery]);
+      const next = await this.unsettledOnes.failed(raw, error);
+      if (this.unsettled.delete(delivery)) {
+        if (next === 'requeue') this.queue.takeBack([delivery]);
+        else broker.reject(queue, raw);
+      }
     }
     this.gate.end(raw.content.length);
     this.queue.schedule();

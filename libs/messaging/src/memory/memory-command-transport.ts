@@ -56,21 +56,26 @@ export class MemoryCommandTransport implements CommandTransport, OutcomePublishe
   }
 
   consume(queue: string, handler: DeliveryHandler, options: ConsumeOptions = {}): Promise<Consumer> {
-    return this.attach(queue, handling(handler, this, this.logger), options);
+    return this.attach(queue, handling(handler, this, this.logger), options, true);
   }
 
   consumeDeadLetters(queue: string, handler: DeadLetterHandler): Promise<Consumer> {
-    return this.attach(deadLetterQueue(queue), takingDeadLetters(queue, handler), { prefetch: 500 });
+    return this.attach(deadLetterQueue(queue), takingDeadLetters(queue, handler), { prefetch: 500 }, false);
   }
 
-  private async attach(queue: string, work: Work, { prefetch = 100, flow = {} }: ConsumeOptions): Promise<Consumer> {
+  private async attach(
+    queue: string,
+    work: Work,
+    { prefetch = 100, flow = {} }: ConsumeOptions,
+    mayReject: boolean,
+  ): Promise<Consumer> {
     await this.whenConnected(`Queue ${queue} was not consumed`);
     if (!Number.isInteger(prefetch) || prefetch < 1) {
       throw new TerminalError(`The prefetch of queue "${queue}" is ${prefetch}; give an integer of 1 or more`);
     }
     const consumer = new MemoryCommandConsumer({
       broker: this.broker,
-      ...{ queue, prefetch, flow, work, logger: this.logger },
+      ...{ queue, prefetch, flow, work, mayReject, logger: this.logger },
       onClosed: () => this.consumers.delete(consumer),
     });
     this.consumers.add(consumer);

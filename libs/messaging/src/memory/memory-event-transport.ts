@@ -3,6 +3,7 @@ import type { Flow } from '../flow/flow-gate.js';
 import { encodeCloudEvent } from '../kafka/cloud-event.js';
 import { silentLogger, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
+import type { StandStill } from '../stand-stills.js';
 import { deadLetterRecord } from '../transport/dead-letter.js';
 import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
 import type { EventRecord } from '../transport/event-record.js';
@@ -159,6 +160,10 @@ class MemoryConsumer implements Consumer {
 
   get problem(): string | undefined {
     return this.group ? undefined : absentTopic(this.topic);
+  }
+
+  standStills(ms: number): StandStill[] {
+    return this.member.standStills(ms);
   }
 
   get inFlight(): number {

@@ -1,5 +1,5 @@
 import type { DataSource } from 'typeorm';
-import { Coalesced } from '../coalesced.js';
+import { Batches } from '../batches.js';
 import { runStatement, type Statement } from '../database/transaction.js';
 import { groupBy } from '../group-by.js';
 import type { Message } from '../message.js';
@@ -103,8 +103,8 @@ export interface SettledRow {
 
 /** What the relay reads and deletes. Calls that come while a statement is under way share the next one. */
 export class OutboxRows {
-  private readonly reads = new Coalesced<Look, OutboxRow[]>((looks) => this.readAll(looks));
-  private readonly deletes = new Coalesced<readonly SettledRow[], void>((settled) => this.deleteAll(settled));
+  private readonly reads = new Batches<Look, OutboxRow[]>((looks) => this.readAll(looks));
+  private readonly deletes = new Batches<readonly SettledRow[], void>((settled) => this.deleteAll(settled));
 
   constructor(private readonly dataSource: DataSource) {}
 

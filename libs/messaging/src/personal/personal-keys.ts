@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { randomBytes } from 'node:crypto';
 import type { DataSource } from 'typeorm';
-import { Coalesced } from '../coalesced.js';
+import { Batches } from '../batches.js';
 import { runStatement, type Statement, type Transaction } from '../database/transaction.js';
 import { createMessage, type Message } from '../message.js';
 import type { Outbox, OutboxEntry } from '../outbox/outbox.js';
@@ -66,22 +66,22 @@ export class PersonalKeys {
   private readonly cache = new LRUCache<string, Buffer>({ max: 10_000, ttl: 600_000 });
   private readonly uncommitted = new WeakMap<Transaction, Map<string, Buffer>>();
 
-  private readonly asked: Coalesced<Subject, Row | undefined>;
-  private readonly created: Coalesced<WrappedKey, undefined>;
-  private readonly erased: Coalesced<Subject, undefined>;
+  private readonly asked: Batches<Subject, Row | undefined>;
+  private readonly created: Batches<WrappedKey, undefined>;
+  private readonly erased: Batches<Subject, undefined>;
 
   constructor(private readonly options: PersonalKeysOptions) {
     const { dataSource } = options;
     const run: Query = (statement, values) => runStatement(dataSource, statement, values);
-    this.asked = new Coalesced(async (subjects) => {
+    this.asked = new Batches(async (subjects) => {
       const found = new Map((await run(select, columnsOf(subjects))).map((row) => [nameOf(row), row]));
       return subjects.map((subject) => found.get(nameOf(subject)));
     });
-    this.created = new Coalesced<WrappedKey, undefined>(async (keys) => {
+    this.created = new Batches<WrappedKey, undefined>(async (keys) => {
       await run(learn, [...columnsOf(keys), keys.map(({ wrappedKey }) => wrappedKey)]);
       return [];
     });
-    this.erased = new Coalesced<Subject, undefined>(async (subjects) => {
+    this.erased = new Batches<Subject, undefined>(async (subjects) => {
       await run(erase, columnsOf(subjects));
       return [];
     });

@@ -29,6 +29,12 @@ export class AckBatch {
     this.quietly(() => this.channel.nack({ fields: { deliveryTag: tag } }, false, true));
   }
 
+  /** The broker keeps it where dead letters of the queue go. */
+  reject(tag: number): void {
+    this.unsettled.delete(tag);
+    this.quietly(() => this.channel.nack({ fields: { deliveryTag: tag } }, false, false));
+  }
+
   flush(): void {
     const tags = this.gathered;
     this.gathered = [];

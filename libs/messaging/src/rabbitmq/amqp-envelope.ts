@@ -1,8 +1,10 @@
-import { isUtf8 } from 'node:buffer';
-import { inspect } from 'node:util';
+import { headerJson } from '../dead-letters/header-json.js';
 import { InvalidMessageError, UndecodableError } from '../errors.js';
+import { incomingCount, incomingInstant, incomingJson, incomingName, incomingTrace } from '../incoming-fields.js';
+import { isReply, mendedReply } from '../mended-reply.js';
 import type { Message } from '../message.js';
 import type { Outcome } from '../outcome.js';
+import { bounds, shortened } from '../storable.js';
 import { encodeJson } from '../transport/encode-json.js';
 import { longestReason } from '../transport/dead-letter.js';
 import { deadLetterHeaders } from '../transport/delivery.js';
@@ -105,30 +107,34 @@ function refuseLong(field: string, text: string | undefined): void {
 export function decodeAmqp({ properties, content }: AmqpMessage): { message: Message; attempt: number } {
   const headers = properties.headers ?? {};
   const id = required('message_id', properties.messageId);
+  const type = required('type', properties.type);
+  const { value: data, problem } = incomingJson('body', content, isReply(type) ? bounds.replyDepth : undefined);
   const message: { -readonly [Field in keyof Message]: Message[Field] } = {
     id,
-    type: required('type', properties.type),
+    type,
     version: count('header version', headers['version']) ?? 1,
-    source: text('app_id', properties.appId) ?? 'unknown',
+    source: name('app_id', properties.appId) ?? 'unknown',
     time: timeOf(properties),
-    correlationId: text('correlation_id', properties.correlationId) ?? id,
-    data: jsonOf(content),
+    correlationId: name('correlation_id', properties.correlationId) ?? id,
+    data,
   };
   // Assigned one by one, not spread: this runs for every message, and spreads took most of its time.
-  const subject = text('header subject', headers['subject']);
+  const subject = name('header subject', headers['subject'], bounds.keyBytes);
   if (subject !== undefined) message.subject = subject;
   const sequence = count('header sequence', headers['sequence']);
   if (sequence !== undefined) message.sequence = sequence;
-  const causationId = text('header causation-id', headers['causation-id']);
+  const causationId = name('header causation-id', headers['causation-id']);
   if (causationId !== undefined) message.causationId = causationId;
   const traceparent = text('header traceparent', headers['traceparent']);
-  if (traceparent !== undefined) message.traceparent = traceparent;
-  const redrives = count('header redrives', headers['redrives']);
+  const trace = traceparent === undefined ? undefined : incomingTrace(traceparent);
+  if (trace !== undefined) message.traceparent = trace;
+  const redrives = count('header redrives', headers['redrives'], bounds.attempts);
   if (redrives !== undefined) message.redrives = redrives;
-  const address = text('reply_to', properties.replyTo);
-  const replySubject = text('header reply-subject', headers['reply-subject']) ?? message.correlationId;
+  const address = name('reply_to', properties.replyTo);
+  const replySubject = name('header reply-subject', headers['reply-subject'], bounds.keyBytes) ?? message.correlationId;
   if (address !== undefined) message.replyTo = { address, subject: replySubject };
-  return { message, attempt: count('header attempt', headers['attempt']) ?? 1 };
+  const attempt = count('header attempt', headers['attempt'], bounds.attempts) ?? 1;
+  return { message: problem === undefined ? message : mendedReply(message, problem), attempt };
 }
 
 /** The same message for its next attempt. */
@@ -138,21 +144,52 @@ export function asAttempt(message: AmqpMessage, attempt: number): AmqpMessage {
 
 export type DeadLetterOutcome = Extract<Outcome, { kind: 'dead-letter' }>;
 
+interface Failed {
+  readonly queue: string;
+  readonly attempt: number;
+}
+
 /** The same bytes and headers, with the reason added. */
-export function asDeadLetter(
-  message: AmqpMessage,
-  outcome: DeadLetterOutcome,
-  { queue, attempt }: { queue: string; attempt: number },
-): AmqpMessage {
-  return republished(message, {
-    [deadLetterHeaders.reason]: outcome.reason.slice(0, longestReason),
-    [deadLetterHeaders.errorType]: outcome.errorType.slice(0, longestReason),
+export const asDeadLetter = (message: AmqpMessage, outcome: DeadLetterOutcome, failed: Failed): AmqpMessage =>
+  republished(message, reasonHeaders(outcome, failed));
+
+/** The same for a message that cannot be written with its headers: all of it stands in the body, {@link unwrapped} reads it. */
+export function asWrappedDeadLetter(message: AmqpMessage, outcome: DeadLetterOutcome, failed: Failed): AmqpMessage {
+  const { headers, ...properties } = message.properties;
+  const whole = { properties, headers: headerJson(headers), content: message.content.toString('base64') };
+  return {
+    content: Buffer.from(JSON.stringify(whole)),
+    properties: {
+      ...{ contentType: 'application/json', contentEncoding: 'utf-8', deliveryMode: persistent },
+      headers: { ...reasonHeaders(outcome, failed), [wrappedHeader]: true },
+    },
+  };
+}
+
+const wrappedHeader = 'x-dead-letter-wrapped';
+
+/** The message that {@link asWrappedDeadLetter} has put into the body; any other is given back as it is. */
+export function unwrapped(letter: AmqpMessage): AmqpMessage {
+  const { [wrappedHeader]: isWrapped, ...reason } = letter.properties.headers ?? {};
+  if (isWrapped !== true) return letter;
+  const { properties, headers, content } = JSON.parse(letter.content.toString()) as {
+    readonly properties: AmqpProperties;
+    readonly headers: Record<string, unknown> | undefined;
+    readonly content: string;
+  };
+  return { content: Buffer.from(content, 'base64'), properties: { ...properties, headers: { ...headers, ...reason } } };
+}
+
+function reasonHeaders(outcome: DeadLetterOutcome, { queue, attempt }: Failed): Record<string, unknown> {
+  return {
+    [deadLetterHeaders.reason]: shortened(outcome.reason, longestReason),
+    [deadLetterHeaders.errorType]: shortened(outcome.errorType, longestReason),
     ...(outcome.stack === undefined ? {} : { [deadLetterHeaders.stack]: outcome.stack }),
     [deadLetterHeaders.origin]: queue,
     [deadLetterHeaders.consumer]: queue,
     [deadLetterHeaders.attempts]: String(attempt),
     [deadLetterHeaders.time]: new Date().toISOString(),
-  });
+  };
 }
 
 /**
@@ -162,9 +199,12 @@ export function asDeadLetter(
  */
 const brokerHeader = /^(x-death|x-(first|last)-death-.*|x-delivery-count|x-acquired-count|CC|BCC)$/;
 
+/** @throws RangeError when the headers have no room in a frame: the broker would close the connection */
 function republished({ properties, content }: AmqpMessage, added: Record<string, unknown>): AmqpMessage {
   const { messageId, type, appId, correlationId, replyTo, contentType, contentEncoding, timestamp } = properties;
   const kept = Object.entries(properties.headers ?? {}).filter(([name]) => !brokerHeader.test(name));
+  const length = JSON.stringify(headerJson(Object.fromEntries(kept))).length;
+  if (length > longestHeaders / 3) throw new RangeError(`headers of ${length} characters cannot be sent again`);
   return {
     content,
     properties: {
@@ -175,45 +215,30 @@ function republished({ properties, content }: AmqpMessage, added: Record<string,
   };
 }
 
-function jsonOf(content: Buffer): unknown {
-  if (!isUtf8(content)) throw new UndecodableError('the body is not UTF-8; send JSON encoded as UTF-8');
-  try {
-    return JSON.parse(content.toString('utf8')) as unknown;
-  } catch (error) {
-    throw new UndecodableError(`the body is not JSON (${(error as Error).message}); send a JSON value`);
-  }
-}
-
 function timeOf({ headers, timestamp }: AmqpProperties): string {
   const time = text('header time', headers?.['time']);
-  if (time !== undefined) return instant(`header time "${time}" is no instant; send ISO 8601`, time);
-  const seconds = count('timestamp', timestamp);
-  if (seconds === undefined) return new Date().toISOString();
-  return instant(`timestamp ${seconds} is no instant; send seconds since 1970`, seconds * 1000);
+  if (time !== undefined) return incomingInstant('header time', time, 'ISO 8601, years 0001 to 9999');
+  if (timestamp === undefined) return new Date().toISOString();
+  return incomingInstant('timestamp', Number(timestamp) * 1000, 'seconds since 1970');
 }
 
-const canonicalInstant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
-
-function instant(problem: string, value: string | number): string {
-  const date = new Date(value);
-  if (Number.isNaN(date.getTime())) throw new UndecodableError(problem);
-  return typeof value === 'string' && canonicalInstant.test(value) ? value : date.toISOString();
+function required(field: string, value: unknown): string {
+  const given = name(field, value);
+  if (given === undefined) throw new UndecodableError(`${field} is missing; every message needs it`);
+  return given;
 }
 
-function required(name: string, value: unknown): string {
-  const found = text(name, value);
-  if (found === undefined || found === '') throw new UndecodableError(`${name} is missing; every message needs it`);
-  return found;
+function name(field: string, value: unknown, mostBytes?: number): string | undefined {
+  const given = text(field, value);
+  return given === undefined ? undefined : incomingName(field, given, mostBytes);
 }
 
-function text(name: string, value: unknown): string | undefined {
-  if (value === undefined || value === null) return undefined;
-  if (typeof value !== 'string') throw new UndecodableError(`${name} must be a string, it is a ${typeof value}`);
+/** An empty one counts as absent. */
+function text(field: string, value: unknown): string | undefined {
+  if (value === undefined || value === null || value === '') return undefined;
+  if (typeof value !== 'string') throw new UndecodableError(`${field} must be a string, it is a ${typeof value}`);
   return value;
 }
 
-function count(name: string, value: unknown): number | undefined {
-  if (value === undefined || value === null) return undefined;
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 1) return value;
-  throw new UndecodableError(`${name} must be an integer of 1 or more, it is ${inspect(value)}`);
-}
+const count = (field: string, value: unknown, most?: number): number | undefined =>
+  value === undefined || value === null ? undefined : incomingCount(field, value, most);

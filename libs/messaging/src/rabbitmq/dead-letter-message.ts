@@ -1,13 +1,14 @@
 import type { Message } from '../message.js';
 import { deadLetterHeaders } from '../transport/delivery.js';
 import type { DeadLetterDelivery } from '../transport/dead-letter.js';
-import { decodeAmqp, type AmqpMessage } from './amqp-envelope.js';
+import { decodeAmqp, unwrapped, type AmqpMessage } from './amqp-envelope.js';
 
 /** Of a dead letter that the broker made itself: it refused or dropped the message, and no handler saw it fail. */
 export const givenUpByBroker = 'GivenUpByBroker';
 
 /** Reads a message of the dead-letter queue of `queue`, whoever put it there. */
-export function readDeadLetter(raw: AmqpMessage, queue: string): DeadLetterDelivery {
+export function readDeadLetter(letter: AmqpMessage, queue: string): DeadLetterDelivery {
+  const raw = tryUnwrap(letter);
   const { headers = {}, ...properties } = raw.properties;
   const written = Object.values<string>(deadLetterHeaders);
   const others = Object.entries(headers).filter(([name]) => !written.includes(name));
@@ -58,6 +59,15 @@ function brokersReason(headers: Readonly<Record<string, unknown>>, queue: string
     attempts: Math.max(0, attempts - 1),
     time: instantOf(seconds > 0 ? seconds * 1000 : undefined),
   };
+}
+
+/** Anybody may put anything here. */
+function tryUnwrap(letter: AmqpMessage): AmqpMessage {
+  try {
+    return unwrapped(letter);
+  } catch {
+    return letter;
+  }
 }
 
 function tryDecode(raw: AmqpMessage): { message: Message; attempt: number } | undefined {

@@ -155,19 +155,25 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
   }
 
   consume(queue: string, handler: DeliveryHandler, options: ConsumeOptions = {}): Promise<Consumer> {
-    return this.attach(queue, handling(handler, this, this.logger), options, queue);
+    return this.attach(queue, handling(handler, this, this.logger), options, queue, true);
   }
 
   consumeDeadLetters(queue: string, handler: DeadLetterHandler): Promise<Consumer> {
-    return this.attach(deadLetterQueue(queue), takingDeadLetters(queue, handler), { prefetch: 500 }, queue);
+    return this.attach(deadLetterQueue(queue), takingDeadLetters(queue, handler), { prefetch: 500 }, queue, false);
   }
 
   /** `declared`: the queue that this one was declared with. */
-  private async attach(queue: string, work: Work, options: ConsumeOptions, declared: string): Promise<Consumer> {
+  private async attach(
+    queue: string,
+    work: Work,
+    options: ConsumeOptions,
+    declared: string,
+    mayReject: boolean,
+  ): Promise<Consumer> {
     const { prefetch = 100, flow = {} } = options;
     await this.connection.whenOpen(this.sendTimeoutMs);
     const consumer = new RabbitMqConsumer({
-      ...{ queue, work, prefetch, flow },
+      ...{ queue, work, prefetch, flow, mayReject },
       logger: this.logger,
       connect: () => this.connection.whenOpen(),
       restoreQueue: () => this.restoreQueue(declared),

@@ -8,14 +8,18 @@ import { errorText, type Logger } from '../logger.js';
 import type { Consumer } from '../transport/delivery.js';
 import { AckBatch } from './ack-batch.js';
 import { AdaptivePrefetch } from './adaptive-prefetch.js';
+import type { StandStill } from '../stand-stills.js';
 import type { Work } from './delivery-outcome.js';
 import { KeptOpen } from './kept-open.js';
+import { UnsettledDeliveries } from './unsettled.js';
 
 export interface RabbitMqConsumerOptions {
   readonly queue: string;
   readonly prefetch: number;
   readonly flow: FlowOptions;
   readonly work: Work;
+  /** The queue has somewhere for what is rejected. */
+  readonly mayReject: boolean;
   readonly logger: Logger;
   readonly connect: () => Promise<ChannelModel>;
   /** Declares and binds the queue again, if this transport has declared it. */
@@ -40,9 +44,6 @@ interface PendingDelivery {
 /** AMQP reply code. */
 const notFound = 404;
 
-/** How long a delivery is held before it goes back to the broker because its outcome could not be published. */
-const holdBeforeRequeueMs = 1000;
-
 export class RabbitMqConsumer implements Consumer {
   private readonly channel: KeptOpen<Channel>;
   private session: Session | undefined;
@@ -53,6 +54,7 @@ export class RabbitMqConsumer implements Consumer {
    */
   private readonly waiting = new LinkedQueue<PendingDelivery>();
   private readonly idle = new Set<() => void>();
+  private readonly unsettled: UnsettledDeliveries;
   private closing: Promise<void> | undefined;
 
   constructor(private readonly options: RabbitMqConsumerOptions) {
@@ -60,6 +62,7 @@ export class RabbitMqConsumer implements Consumer {
     if (!Number.isInteger(prefetch) || prefetch < 1 || prefetch > 65_535) {
       throw new TerminalError(`The prefetch of queue "${queue}" is ${prefetch}; give an integer from 1 to 65535`);
     }
+    this.unsettled = new UnsettledDeliveries(options);
     this.gate = new FlowGate({
       ...options.flow,
       ceiling: prefetch,
@@ -89,6 +92,10 @@ export class RabbitMqConsumer implements Consumer {
 
   backlog(): Promise<number> {
     return this.options.messagesReady();
+  }
+
+  standStills(ms: number): StandStill[] {
+    return this.unsettled.standStills(ms);
   }
 
   rebuild(why: string): void {
@@ -185,16 +192,16 @@ export class RabbitMqConsumer implements Consumer {
   }
 
   private async handle(session: Session, raw: ConsumeMessage): Promise<void> {
-    const { queue, work, logger } = this.options;
+    const { queue, work } = this.options;
     const { deliveryTag, redelivered } = raw.fields;
     try {
       await work({ queue, raw, redelivered }, () => session.over);
       failpoint('command.before-ack');
       if (!session.over) session.acks.ack(deliveryTag);
+      this.unsettled.settled(raw);
     } catch (error) {
-      logger.error('a delivery could not be settled, it goes back to the queue', { queue, error: errorText(error) });
-      await sleep(holdBeforeRequeueMs);
-      if (!session.over) session.acks.requeue(deliveryTag);
+      const next = await this.unsettled.failed(raw, error);
+      if (!session.over) session.acks[next](deliveryTag);
     }
   }
 }

@@ -1,5 +1,5 @@
 import type { DataSource } from 'typeorm';
-import { Coalesced } from '../coalesced.js';
+import { Batches } from '../batches.js';
 import { inTransaction } from '../database/transaction.js';
 import { groupBy } from '../group-by.js';
 import { errorText, type Logger } from '../logger.js';
@@ -50,7 +50,7 @@ export class RateLimiter {
   private rates = new Map<string, Rate>();
   private readonly ensured = new Set<string>();
   private readonly limits: RateLimits;
-  private readonly requests = new Coalesced<Request, boolean>((batch) => this.decide(batch));
+  private readonly requests = new Batches<Request, boolean>((batch) => this.decide(batch));
   private readonly alarm = new Wakeable();
   private running: Promise<void> | undefined;
   private stopped = false;

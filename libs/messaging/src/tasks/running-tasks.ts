@@ -1,4 +1,5 @@
 import type { DataSource } from 'typeorm';
+import { settleInHalves, type Call } from '../batches.js';
 import type { Attempt } from '../consumer/attempt.js';
 import { runStatement, type Statement } from '../database/transaction.js';
 import { errorText, type Logger } from '../logger.js';
@@ -35,6 +36,11 @@ interface Seen {
   readonly held: boolean;
   readonly revoked: boolean;
   readonly error: string | null;
+}
+
+interface Said {
+  readonly task: RunningTask;
+  readonly said: RunningTask['said'];
 }
 
 export interface RunningTasksOptions {
@@ -76,21 +82,28 @@ export class RunningTasks {
   private async beat(): Promise<void> {
     const tasks = [...this.tasks.values()];
     const { dataSource, logger } = this.options;
-    const said = tasks.map((task) => task.said);
-    for (const task of tasks) task.said = { alive: false };
-    try {
+    const calls = tasks.map((task): Call<Said, undefined> => {
+      const { said } = task;
+      task.said = { alive: false };
+      const reject = (error: unknown): void => {
+        // What was said in the meantime is newer.
+        if (!task.said.alive) task.said = said;
+        logger.warn('the progress of a task could not be written; it is tried again', {
+          ...{ id: task.id, error: errorText(error) },
+        });
+      };
+      return { item: { task, said }, resolve: () => undefined, reject };
+    });
+    await settleInHalves(calls, async (items) => {
       const seen = await runStatement<Seen & Record<string, unknown>>(dataSource, pulse, [
-        tasks.map(({ id }) => id),
-        tasks.map(({ run }) => run),
-        said.map(({ alive }) => alive),
-        JSON.stringify(said.map(({ progress }) => progress ?? null)),
+        items.map(({ task }) => task.id),
+        items.map(({ task }) => task.run),
+        items.map(({ said: { alive } }) => alive),
+        JSON.stringify(items.map(({ said: { progress } }) => progress ?? null)),
       ]);
       for (const one of seen) this.hear(one);
-    } catch (error) {
-      // What was said in the meantime is newer.
-      tasks.forEach((task, index) => (task.said = task.said.alive ? task.said : (said[index] ?? task.said)));
-      logger.warn('the progress of tasks could not be written; it is tried again', { error: errorText(error) });
-    }
+      return [];
+    });
   }
 
   private hear({ id, run, held, revoked, error }: Seen): void {

@@ -3,6 +3,7 @@ import type { TimeLimit } from '../consumer/attempt.js';
 import type { Received } from '../consumer/dispatcher.js';
 import type { Fence, Transaction } from '../database/transaction.js';
 import { TerminalError } from '../errors.js';
+import { findUnstorable, storableValue } from '../storable.js';
 
 /** What a handler knows of its task, and what it can tell of it. */
 export interface TaskContext<Data = unknown> extends Required<Received<Data>> {
@@ -54,6 +55,11 @@ export class TaskRevokedError extends Error {
   override readonly name = 'TaskRevokedError';
 }
 
+/** Its result is no JSON or too deep. What it has done is rolled back, and its sender is told. */
+export class TaskResultError extends Error {
+  override readonly name = 'TaskResultError';
+}
+
 /** What `retry` throws. */
 export class TaskRetryError extends Error {
   override readonly name = 'TaskRetryError';
@@ -76,13 +82,13 @@ export interface Progress {
   readonly detail?: unknown;
 }
 
-/** @throws TerminalError when the numbers make no sense */
+/** @throws TerminalError when the numbers make no sense, or the detail is no JSON or too deep */
 export function progressOf(current: number, total: number, detail?: unknown): Progress {
   if (!(current >= 0 && total >= current && Number.isFinite(total))) {
     throw new TerminalError(`progress ${current} of ${total} makes no sense; give 0 <= current <= total`);
   }
   const percent = total === 0 ? 100 : Math.floor((100 * current) / total);
-  return { current, total, percent, ...(detail === undefined ? {} : { detail }) };
+  return { current, total, percent, ...(detail === undefined ? {} : { detail: storableValue(detail, 'its detail') }) };
 }
 
 const longestState = 1_048_576;
@@ -91,6 +97,8 @@ const longestState = 1_048_576;
 export function stateText(state: unknown): string {
   const text = JSON.stringify(state) as string | undefined;
   if (text === undefined) throw new TerminalError('the state of a task is a JSON value; give null for none');
+  const unstorable = findUnstorable(state);
+  if (unstorable) throw new TerminalError(`the state of a task: ${unstorable.field || 'it'} ${unstorable.problem}`);
   if (text.length <= longestState) return text;
   throw new TerminalError(`the state of a task is ${text.length} characters long; save at most ${longestState}`);
 }

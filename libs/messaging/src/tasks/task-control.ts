@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataSource } from 'typeorm';
-import { Coalesced } from '../coalesced.js';
+import { Batches } from '../batches.js';
 import { inTransaction, runStatement } from '../database/transaction.js';
 import { TimeoutError, ValidationError } from '../errors.js';
 import { admitOnce } from '../inbox/inbox.js';
 import type { Message } from '../message.js';
 import type { Outbox } from '../outbox/outbox.js';
+import { nameProblem, textProblem } from '../storable.js';
 import { revokedBecause, sendReply } from './task-run.js';
 import {
   listTasks,
@@ -49,11 +50,11 @@ const pollMs = 250;
 /** How the tasks of a service stand, from its database: for the service itself and for its operators. */
 export class TaskControl {
   readonly service: string;
-  private readonly finding: Coalesced<string, Task | undefined>;
+  private readonly finding: Batches<string, Task | undefined>;
 
   constructor(private readonly options: TaskControlOptions) {
     this.service = options.service;
-    this.finding = new Coalesced<string, Task | undefined>(async (ids) => {
+    this.finding = new Batches<string, Task | undefined>(async (ids) => {
       const rows = await runStatement<Task & Record<string, unknown>>(options.dataSource, selectTasks, [
         [...new Set(ids)],
       ]);
@@ -107,10 +108,13 @@ export class TaskControl {
    * not known is revoked beforehand. The signal of one that runs aborts; it may still succeed, unless it is terminated. The
    * sender gets a failure that begins with `revoked`.
    * @throws TaskEndedError when it is over
-   * @throws ValidationError when the id or the reason is empty
+   * @throws ValidationError when the id or the reason is empty or cannot be stored
    */
   async revoke(id: string, { terminate = false, reason }: Revocation): Promise<Task> {
     if (!id.trim() || !reason.trim()) throw new ValidationError('name the task, and say why it is revoked');
+    const [ofId, ofReason] = [nameProblem(id), textProblem(reason)];
+    if (ofId) throw new ValidationError(`the id of the task ${ofId}`);
+    if (ofReason) throw new ValidationError(`the reason ${ofReason}`);
     await inTransaction(this.options.dataSource, async (tx) => {
       const [row] = await tx.query<Revoked>(revokeTask, [id, terminate, reason]);
       if (!row) {

@@ -31,9 +31,8 @@ export interface Started {
 const begin: Statement = {
   name: 'task-begin',
   text: `WITH come AS (
-           SELECT consumer, message ->> 'id' AS id, message, attempt, worker
-             FROM ROWS FROM (unnest($1::text[], $2::int[], $3::text[]), json_array_elements($4))
-               AS come (consumer, attempt, worker, message)),
+           SELECT * FROM ROWS FROM (unnest($1::text[], $2::int[], $3::text[], $4::text[]), json_array_elements($5))
+               AS come (consumer, attempt, worker, id, message)),
          begun AS (
            INSERT INTO task AS known (id, state, message, worker, attempt, run, started_at, heartbeat_at)
            SELECT id, 'STARTED', message, worker, attempt, 1, clock_timestamp(), clock_timestamp() FROM come
@@ -58,6 +57,7 @@ export async function beginTasks(dataSource: DataSource, starts: readonly Start[
     starts.map(({ consumer }) => consumer),
     starts.map(({ attempt }) => attempt),
     starts.map(({ worker }) => worker),
+    starts.map(({ message }) => message.id),
     JSON.stringify(starts.map(({ message }) => message)),
   ]);
   const byId = new Map(rows.map((row) => [row.id, row]));

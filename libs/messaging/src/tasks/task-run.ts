@@ -1,14 +1,24 @@
 import type { DataSource } from 'typeorm';
+import type { Batches } from '../batches.js';
 import type { Attempt } from '../consumer/attempt.js';
 import type { Received } from '../consumer/dispatcher.js';
 import { inTransaction, type Transaction } from '../database/transaction.js';
+import { recordDiscarded, type Discarded } from '../inbox/discarded.js';
+import { errorText } from '../logger.js';
 import type { Message } from '../message.js';
 import type { Outbox } from '../outbox/outbox.js';
 import { replyEntry, type Answer } from '../reply.js';
-import type { Coalesced } from '../coalesced.js';
+import { bounds, storableValue } from '../storable.js';
 import type { RunningTask } from './running-tasks.js';
-import { progressOf, stateText, TaskLostError, TaskRetryError, type TaskContext } from './task-context.js';
-import { endRevoked, holdsRun, saveState, succeed } from './task-rows.js';
+import {
+  progressOf,
+  stateText,
+  TaskLostError,
+  TaskResultError,
+  TaskRetryError,
+  type TaskContext,
+} from './task-context.js';
+import { endRevoked, fail, holdsRun, saveState, succeed } from './task-rows.js';
 
 export interface TaskEnvironment {
   readonly service: string;
@@ -17,7 +27,7 @@ export interface TaskEnvironment {
   /** Consumer of the inbox. */
   readonly consumer: string;
   /** False when the attempt does not count any more. */
-  readonly saving: Coalesced<SavedState, boolean>;
+  readonly saving: Batches<SavedState, boolean>;
 }
 
 export interface SavedState {
@@ -67,7 +77,7 @@ export class TaskRun<Data> implements RunningTask {
     const result = await inTransaction(
       dataSource,
       async (tx) => {
-        const result = await work(tx);
+        const result = storableResult(await work(tx));
         const ended = await tx.query(succeed, [this.id, this.run, consumer, JSON.stringify(result ?? null)]);
         if (ended.length === 0) throw this.lost();
         await sendReply(this.environment, tx, this.received.message, { result });
@@ -77,6 +87,17 @@ export class TaskRun<Data> implements RunningTask {
     );
     this.ended = true;
     return result;
+  }
+
+  /** Of one that no other attempt can mend; `discarded` is what may be kept of its command. The sender hears of it, once. */
+  endFailed(discarded: Discarded): Promise<void> {
+    const { reason } = discarded;
+    const { dataSource, consumer } = this.environment;
+    return inTransaction(dataSource, async (tx) => {
+      if ((await tx.query(fail, [this.id, this.run, 'FAILURE', reason, null])).length === 0) throw this.lost();
+      const isNew = (await recordDiscarded(tx, consumer, 'command', [discarded])) > 0;
+      if (isNew) await sendReply(this.environment, tx, this.received.message, { failure: reason });
+    });
   }
 
   /** The sender hears of it, once. */
@@ -106,6 +127,14 @@ export class TaskRun<Data> implements RunningTask {
 
   private lost(): Error {
     return new TaskLostError(`the task ${this.id} was terminated, or another process has taken it over; end it now`);
+  }
+}
+
+function storableResult<T>(result: T): T {
+  try {
+    return storableValue({ result }, 'the task', bounds.replyDepth).result;
+  } catch (error) {
+    throw new TaskResultError(`${errorText(error)}; return less, or a reference to it`, { cause: error });
   }
 }
 

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import type { z } from 'zod';
-import { Coalesced } from '../coalesced.js';
+import { Batches } from '../batches.js';
 import { Attempt, completeTimeLimit } from '../consumer/attempt.js';
 import type { CommandConsumer, CommandHandlerOptions } from '../consumer/command-consumer.js';
 import type { Received } from '../consumer/dispatcher.js';
@@ -9,10 +9,11 @@ import { outageRetryMs, triage } from '../consumer/triage.js';
 import { runStatement } from '../database/transaction.js';
 import type { DataOf, MessageDefinition } from '../definition.js';
 import { retriesExhausted, type FailurePolicy } from '../failure-policy.js';
+import { keptOf } from '../inbox/discarded.js';
 import { errorText, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
 import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
-import { deadLetter, done, doneAs, retry, retryBlameless, type Outcome } from '../outcome.js';
+import { deadLetter, discard, done, doneAs, retry, retryBlameless, type Outcome } from '../outcome.js';
 import { redact } from '../personal/personal-fields.js';
 import { IsolatedTasks, type IsolatedTask } from './isolated/isolated-tasks.js';
 import { RevokeTask } from './revoke-task.js';
@@ -20,6 +21,7 @@ import { RunningTasks } from './running-tasks.js';
 import {
   defaultTaskPolicy,
   TaskLostError,
+  TaskResultError,
   TaskRetryError,
   TaskRevokedError,
   type TaskHandler,
@@ -59,7 +61,7 @@ export class Tasks extends TaskControl {
   private readonly running: RunningTasks;
   private readonly handled = new Set<string>();
   private readonly deliveries = new KeyedQueue();
-  private readonly starting: Coalesced<Start, Started>;
+  private readonly starting: Batches<Start, Started>;
   private readonly isolated: IsolatedTasks[] = [];
   private readonly commands: CommandConsumer;
   private readonly logger: Logger;
@@ -72,8 +74,8 @@ export class Tasks extends TaskControl {
     const { dataSource, logger, commands, monitor } = options;
     [this.commands, this.logger, this.monitor] = [commands, logger, monitor];
     this.running = new RunningTasks({ dataSource, logger });
-    this.starting = new Coalesced((starts) => beginTasks(dataSource, starts));
-    const saving = new Coalesced<SavedState, boolean>(async (states) => {
+    this.starting = new Batches((starts) => beginTasks(dataSource, starts));
+    const saving = new Batches<SavedState, boolean>(async (states) => {
       const rows = await runStatement<{ id: string }>(dataSource, saveState, [
         states.map(({ id }) => id),
         states.map(({ run }) => run),
@@ -193,6 +195,11 @@ export class Tasks extends TaskControl {
       if (aborted instanceof TaskRevokedError) {
         await run.endRevoked(aborted.message);
         return doneAs.discarded;
+      }
+      if (error instanceof TaskResultError) {
+        const { definition } = task;
+        await run.endFailed(keptOf(received.message, error.message, (message) => redact(definition, message)));
+        return discard(error.message);
       }
       const outcome = outcomeOfTask(error, received.attempt, task.failurePolicy);
       await this.recordFailure(run, outcome);

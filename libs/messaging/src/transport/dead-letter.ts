@@ -1,4 +1,7 @@
+import { UndecodableError } from '../errors.js';
+import { errorText, stackOf } from '../logger.js';
 import type { Message } from '../message.js';
+import { deadLetter, type Outcome } from '../outcome.js';
 import { deadLetterHeaders } from './delivery.js';
 import type { EventRecord, RecordHeaders } from './event-record.js';
 
@@ -30,11 +33,21 @@ export type DeadLetterHandler = (letter: DeadLetterDelivery) => Promise<void>;
 /** A dead letter that outgrows the broker's limit could never be written, and would hold its queue or partition for ever. */
 export const longestReason = 4000;
 
+/** What becomes of bytes whose decoding threw. A defect of the decoder is one of ours, and says where it is. */
+export function undecodedAs(error: unknown): Extract<Outcome, { kind: 'dead-letter' }> {
+  if (error instanceof UndecodableError) {
+    return deadLetter(error.message, error.name);
+  }
+  const { name } = error as Partial<Error>;
+  return deadLetter(`defect of the decoder: ${errorText(error)}`, name, stackOf(error));
+}
+
 /** The record that tells a consumer of a dead-letter topic all of it; `group` is the one that could not handle it. */
 export function deadLetterRecord(letter: DeadLetterDelivery, group: string): EventRecord {
   const { raw, reason, errorType, stack, origin, attempts, time } = letter;
   const headers = {
-    ...(raw.headers as RecordHeaders),
+    // A header without a value can be read but not written.
+    ...Object.fromEntries(Object.entries(raw.headers as RecordHeaders).filter(([, value]) => value !== null)),
     [deadLetterHeaders.reason]: reason,
     [deadLetterHeaders.errorType]: errorType,
     ...(stack === undefined ? {} : { [deadLetterHeaders.stack]: stack }),

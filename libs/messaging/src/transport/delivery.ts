@@ -1,6 +1,7 @@
 import type { Flow } from '../flow/flow-gate.js';
 import type { Message } from '../message.js';
 import type { Outcome } from '../outcome.js';
+import type { StandStill } from '../stand-stills.js';
 
 export interface Delivery {
   readonly message: Message;
@@ -30,6 +31,8 @@ export interface Consumer {
   /** Deliveries that have not settled yet; events that wait for their next attempt in memory are among them. */
   readonly inFlight: number;
   readonly flow: Flow;
+  /** What has not come to its end for longer than so many milliseconds, with its place. */
+  standStills(ms: number): StandStill[];
   /** How many messages the broker holds for it: those of its queue that nobody has been given, or of its partitions. */
   backlog(): Promise<number>;
   /** Detaches and attaches again, because it got nothing although messages wait. What is in hand is delivered again. */

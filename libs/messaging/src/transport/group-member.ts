@@ -1,4 +1,5 @@
 import { FlowGate, type Flow, type FlowOptions } from '../flow/flow-gate.js';
+import type { StandStill } from '../stand-stills.js';
 import { HandlerSlots } from './handler-slots.js';
 import { PartitionDeliveries, type RecordSource } from './partition-deliveries.js';
 import type { SettleContext } from './settle-record.js';
@@ -38,6 +39,11 @@ export class GroupMember {
     let bytes = 0;
     for (const deliveries of this.partitions.values()) bytes += deliveries.bytes;
     return { ...this.gate.flow, inFlight: this.inFlight, bytes };
+  }
+
+  /** One for each partition whose offset does not move on. */
+  standStills(ms: number): StandStill[] {
+    return [...this.partitions.values()].flatMap((deliveries) => deliveries.standStill(ms) ?? []);
   }
 
   get inFlight(): number {
@@ -89,7 +95,7 @@ export class GroupMember {
     const limits = () => ({ records, bytes: this.gate.maxBytes / Math.max(1, this.partitions.size) });
     const context = { ...this.options, slots: this.slots };
     const onSettled = (position: bigint): void => this.options.onSettled(partition, position);
-    return new PartitionDeliveries(source, limits, context, onSettled);
+    return new PartitionDeliveries(partition, source, limits, context, onSettled);
   }
 
   private abandon(partition: number): void {

@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
+import type { StandStill } from '../stand-stills.js';
 import { recordBytes, type StoredRecord } from './event-record.js';
-import { settleRecord, type SettleContext } from './settle-record.js';
+import { originOf, settleRecord, type SettleContext } from './settle-record.js';
 import { SettledOffsets } from './settled-offsets.js';
 
 /** Where a member takes the next records of a partition from, when it has room. */
@@ -27,9 +28,11 @@ export class PartitionDeliveries {
   private unsettled = 0;
   private size = 0;
   private older = 0;
+  private movedAt = 0;
 
   /** `onSettled` gets the new position whenever the settled prefix grew. It is not called once abandoned. */
   constructor(
+    private readonly partition: number,
     readonly source: RecordSource,
     private readonly limits: () => PartitionLimits,
     private readonly context: SettleContext,
@@ -60,8 +63,18 @@ export class PartitionDeliveries {
     return this.source.next();
   }
 
+  /** The offset cannot move on, for longer than so many milliseconds. */
+  standStill(ms: number): StandStill | undefined {
+    const { first } = this.window;
+    const forMs = performance.now() - this.movedAt;
+    if (first === undefined || forMs <= ms) return undefined;
+    const place = originOf({ partition: this.partition, offset: first }, this.context.topic);
+    return { place, forMs, why: `${this.context.group} has not come to an end with it` };
+  }
+
   /** The caller has taken a slot for it. */
   handle(record: StoredRecord): void {
+    if (this.window.size === 0) this.movedAt = performance.now();
     const ticket = this.window.begin(record.offset);
     const bytes = recordBytes(record);
     this.unsettled++;
@@ -70,7 +83,9 @@ export class PartitionDeliveries {
       this.unsettled--;
       this.size -= bytes;
       if (!settled || this.abandoned.signal.aborted) return;
-      if (this.window.settle(ticket) && this.window.position !== undefined) this.onSettled(this.window.position);
+      if (!this.window.settle(ticket) || this.window.position === undefined) return;
+      this.movedAt = performance.now();
+      this.onSettled(this.window.position);
     });
   }
 

@@ -1,10 +1,10 @@
-import { UndecodableError } from '../errors.js';
 import { decodeCloudEvent } from '../kafka/cloud-event.js';
 import { errorText, type Logger } from '../logger.js';
 import { longSleep } from '../long-timer.js';
 import type { Message } from '../message.js';
 import { nextAttempt, retry, type Outcome } from '../outcome.js';
-import { longestReason, type DeadLetterDelivery, type DeadLetterHandler } from './dead-letter.js';
+import { shortened } from '../storable.js';
+import { longestReason, undecodedAs, type DeadLetterDelivery, type DeadLetterHandler } from './dead-letter.js';
 import type { Delivery, DeliveryHandler } from './delivery.js';
 import type { StoredRecord } from './event-record.js';
 import type { HandlerSlots } from './handler-slots.js';
@@ -34,8 +34,8 @@ export function settleRecord(
   ended: (settled: boolean) => void,
 ): void {
   const message = tryDecode(record);
-  if (message instanceof UndecodableError) {
-    const outcome = { kind: 'dead-letter', reason: message.message, errorType: message.name } as const;
+  if ('kind' in message) {
+    const outcome = message;
     void keepThenRelease(letterOf(record, undefined, outcome, 0, context.topic), context, abandoned).then(ended);
     return;
   }
@@ -64,7 +64,8 @@ class RecordDelivery implements Delivery {
   }
 }
 
-const originOf = ({ partition, offset }: StoredRecord, topic: string): string => `${topic}[${partition}]@${offset}`;
+export const originOf = ({ partition, offset }: Pick<StoredRecord, 'partition' | 'offset'>, topic: string): string =>
+  `${topic}[${partition}]@${offset}`;
 
 async function carryOn(
   record: StoredRecord,
@@ -75,6 +76,7 @@ async function carryOn(
   abandoned: AbortSignal,
 ): Promise<boolean> {
   let outcome = first;
+  let retries = 0;
   for (let attempt = 1; ;) {
     if (outcome.kind === 'dead-letter') {
       return keepThenRelease(letterOf(record, message, outcome, attempt, context.topic), context, abandoned);
@@ -84,9 +86,11 @@ async function carryOn(
     attempt = nextAttempt(outcome, attempt);
 
     const delivery = new RecordDelivery(message, record, context.topic, redelivered, attempt);
-    context.logger.debug(`${delivery.origin} will be retried: ${outcome.reason}`, {
-      attempt,
-      afterMs: outcome.afterMs,
+    retries += 1;
+    // The first ones are told by whoever decided so; what goes on and on is told here.
+    const level = retries % 10 === 0 ? 'warn' : 'debug';
+    context.logger[level](`${delivery.origin} will be retried: ${outcome.reason}`, {
+      ...{ attempt, retries, afterMs: outcome.afterMs },
     });
     await longSleep(outcome.afterMs, abandoned);
     if (abandoned.aborted) return false;
@@ -99,11 +103,11 @@ async function carryOn(
   }
 }
 
-function tryDecode(record: StoredRecord): Message | UndecodableError {
+function tryDecode(record: StoredRecord): Message | DeadLetter {
   try {
     return decodeCloudEvent(record);
   } catch (error) {
-    return error instanceof UndecodableError ? error : new UndecodableError(errorText(error));
+    return undecodedAs(error);
   }
 }
 
@@ -133,7 +137,7 @@ function letterOf(
   const { key, value: content, headers } = record;
   return {
     ...(message ? { message } : {}),
-    reason: outcome.reason.slice(0, longestReason),
+    reason: shortened(outcome.reason, longestReason),
     errorType: outcome.errorType,
     stack: outcome.stack,
     origin: originOf(record, topic),

@@ -20,6 +20,11 @@ export class SettledOffsets {
     return this.next;
   }
 
+  /** Offset of the record that keeps the position where it is. */
+  get first(): bigint | undefined {
+    return this.tickets[this.head]?.offset;
+  }
+
   /** Records begun that the position does not cover yet, settled or not. */
   get size(): number {
     return this.tickets.length - this.head;
