@@ -56,8 +56,7 @@ workflows
   .option('--idempotency-key <key>', 'the same key starts it once')
   .action(async (workflow, input, { definition: file, idempotencyKey }, command) => {
     const definition = file === undefined ? {} : { definition: asJson(await readFile(file, 'utf8')) };
-    const headers = idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey };
-    await show(command.optsWithGlobals(), '', { workflow, input, ...definition }, headers);
+    await show(command.optsWithGlobals(), '', { workflow, input, ...definition }, keyHeader(idempotencyKey));
   });
 
 workflows
@@ -90,11 +89,30 @@ workflows
   .action((id, path, remedy, _, command) => show(command.optsWithGlobals(), `/${id}/unstick`, { path, remedy }));
 
 workflows
+  .command('resolve')
+  .description('says what became of a request that nobody has answered, of a task or of a compensation')
+  .argument('<id>')
+  .argument('<request-id>', 'of a step, as `show` names it')
+  .argument('<remedy>', 'succeed, fail, retry or skip (go on without it)')
+  .option('--result <json>', 'with succeed: what it led to', asJson)
+  .option('--reason <text>', 'it is recorded')
+  .action((id, requestId, remedy, { result, reason }, command) =>
+    show(command.optsWithGlobals(), `/${id}/requests/${requestId}/resolve`, {
+      remedy,
+      ...(result === undefined ? {} : { result }),
+      ...(reason === undefined ? {} : { reason }),
+    }),
+  );
+
+workflows
   .command('fork')
   .description('another workflow that goes on at a step of this one, with the results of the steps before it')
   .argument('<id>')
   .argument('<from>', 'a step of its chain, as 0.2')
-  .action((id, from, _, command) => show(command.optsWithGlobals(), `/${id}/fork`, { from }));
+  .option('--idempotency-key <key>', 'the same key forks it once')
+  .action((id, from, { idempotencyKey }, command) =>
+    show(command.optsWithGlobals(), `/${id}/fork`, { from }, keyHeader(idempotencyKey)),
+  );
 
 async function show(
   options: Options,
@@ -126,6 +144,9 @@ async function ask(
   const errors = answer.errors?.map(({ field, message }) => `\n  ${field}: ${message}`) ?? [];
   throw new Error(`${answer.detail ?? response.statusText}${errors.join('')}`);
 }
+
+const keyHeader = (key: string | undefined): Record<string, string> =>
+  key === undefined ? {} : { 'idempotency-key': key };
 
 function asJson(text: string): unknown {
   try {

@@ -1,6 +1,6 @@
 import { Inject, Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
-import { ActorModule, CommandFailed, CommandSucceeded } from '@starter/event-sourcing';
+import { ActorModule, CommandFailed, CommandHeld, CommandSucceeded } from '@starter/event-sourcing';
 import { workflowReplies } from '@starter/contracts';
 import { Messaging } from '@starter/messaging';
 import { defaultLimits } from './workflow/definition/limits.js';
@@ -28,7 +28,9 @@ export const projections = { inline: [workflowDirectory, workflowTimers, workflo
     ActorModule.forFeature({
       actors: [workflowInstance],
       inlineProjections: projections.inline,
-      addresses: { [CommandSucceeded.type]: workflowReplies, [CommandFailed.type]: workflowReplies },
+      addresses: Object.fromEntries(
+        [CommandSucceeded, CommandFailed, CommandHeld].map(({ type }) => [type, workflowReplies]),
+      ),
     }),
     TypeOrmModule.forFeature([WorkflowRow]),
   ],

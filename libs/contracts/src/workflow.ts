@@ -99,6 +99,40 @@ export const UnstickWorkflow = defineCommand('workflow.unstick', {
   schema: z.object({ workflowId, path, remedy }),
 });
 
+/**
+ * What an operator says about a request that nobody has answered, of a task or of a compensation: its command is a dead letter, was
+ * lost, or was carried out by hand.
+ */
+export const ResolveRequest = defineCommand('workflow.resolve-request', {
+  version: 1,
+  owner,
+  key: 'workflowId',
+  schema: z.object({
+    workflowId,
+    requestId: z.uuid(),
+    remedy: z.enum([
+      /** It was carried out, with this result. */
+      'succeed',
+      /** It was not, and is not tried again. A compensation: the workflow is stuck. */
+      'fail',
+      /** Ask once more. */
+      'retry',
+      /** Go on without it. The result of a task is `null`. */
+      'skip',
+    ]),
+    result: json.exactOptional(),
+    reason: z.string().min(1).exactOptional(),
+  }),
+});
+
+/** Another workflow goes on at this step with what those before it led to: to be recorded, if that may be. */
+export const ForkWorkflow = defineCommand('workflow.fork', {
+  version: 1,
+  owner,
+  key: 'workflowId',
+  schema: z.object({ workflowId, fork: z.uuid(), from: path }),
+});
+
 /** Pins the definition: a later deploy does not change a workflow that is under way. */
 export const WorkflowStarted = defineEvent('workflow.started', {
   version: 1,
@@ -155,10 +189,16 @@ export const TaskRevoked = defineEvent('workflow.task-revoked', {
 /** Nobody had waited for it any more: the attempt had timed out, or its node was cancelled. */
 const late = z.literal(true).exactOptional();
 
+/** Said by an operator, not by the service that has the command: what was asked for may still happen. */
+const resolved = z.literal(true).exactOptional();
+
+/** Why another attempt would fail as well. */
+const hopeless = z.enum(['rejected', 'invalid', 'discarded']);
+
 export const TaskSucceeded = defineEvent('workflow.task-succeeded', {
   version: 1,
   owner,
-  schema: z.object({ ...request, result: json, late }),
+  schema: z.object({ ...request, result: json, late, resolved }),
 });
 
 /** Without a `TaskRequested` before it: the input could not be put together, and nothing was sent. */
@@ -168,11 +208,13 @@ export const TaskFailed = defineEvent('workflow.task-failed', {
   schema: z.object({
     ...request,
     reason: z.string(),
+    hopeless: hopeless.exactOptional(),
     /** Nobody has answered: what was asked for may still happen. */
     timedOut: z.literal(true).exactOptional(),
     /** Another attempt follows. */
     retried: z.literal(true).exactOptional(),
     late,
+    resolved,
   }),
 });
 
@@ -280,6 +322,26 @@ export const EventReceived = defineEvent('workflow.event-received', {
     /** It was the oldest that had been kept. */
     kept: z.literal(true).exactOptional(),
   }),
+});
+
+/** The service that has the command says that it waits for an operator as a dead letter, or that it was sent to its handler again. */
+export const TaskHeld = defineEvent('workflow.task-held', {
+  version: 1,
+  owner,
+  schema: z.object({
+    ...request,
+    service: z.string(),
+    status: z.enum(['dead-letter', 'redriven']),
+    reason: z.string(),
+    since: z.iso.datetime(),
+  }),
+});
+
+/** Another workflow has taken over what the steps before `from` led to. */
+export const WorkflowForked = defineEvent('workflow.forked', {
+  version: 1,
+  owner,
+  schema: z.object({ workflowId, fork: z.uuid(), from: path }),
 });
 
 export const WorkflowCompleted = defineEvent('workflow.completed', {

@@ -4,7 +4,7 @@ import type { Verdict, Work } from './execution.js';
 /** What leaves the service because of a command: its events, the commands that they set off, the reply. */
 export function outgoing(verdict: Verdict, { service, topic }: Pick<Messaging, 'service' | 'topic'>): OutboxEntry[] {
   const { work } = verdict;
-  if (verdict.kind === 'rejected') return reply(work, { failure: verdict.reason }, service);
+  if (verdict.kind === 'rejected') return reply(work, { failure: verdict.reason, hopeless: 'rejected' }, service);
   if (verdict.kind !== 'applied') return [];
   const { messages, events } = verdict;
   const commands = messages.flatMap((message, index) => {

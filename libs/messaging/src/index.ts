@@ -81,7 +81,7 @@ export { deadLetterQueue, retryQueue } from './rabbitmq/queue-names.js';
 export { connectRabbitMq, type RabbitMqOptions } from './rabbitmq/rabbitmq-command-transport.js';
 export { parseRate } from './rate-limit/rate.js';
 export { RateLimits, type RateLimitStatus } from './rate-limit/rate-limits.js';
-export { CommandFailed, CommandSucceeded, replyEntry, replyFor, type Answer } from './reply.js';
+export { CommandFailed, CommandHeld, CommandSucceeded, replyEntry, replyFor, type Answer } from './reply.js';
 export {
   TaskLostError,
   TaskRetryError,

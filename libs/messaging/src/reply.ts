@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { MessageDefinition } from './definition.js';
+import type { DataOf, MessageDefinition } from './definition.js';
 import { errorText } from './logger.js';
 import { causedBy, createMessage, type Message } from './message.js';
 import type { OutboxEntry } from './outbox/outbox.js';
@@ -27,10 +27,33 @@ export const CommandFailed = {
     reason: z.string(),
     /** Somebody did not want it to be done: it is not to be sent again. */
     revoked: z.literal(true).exactOptional(),
+    /** Another attempt would fail as well: a rule says no, it does not fit its contract, or an operator has given it up. */
+    hopeless: z.enum(['rejected', 'invalid', 'discarded']).exactOptional(),
   }),
 } as const satisfies MessageDefinition;
 
-export type Answer = { readonly result: unknown } | { readonly failure: string; readonly revoked?: true };
+/** No answer yet: the command waits for an operator as a dead letter, or has been given to its handler again. */
+export const CommandHeld = {
+  kind: 'command',
+  type: 'command.held',
+  version: 1,
+  owner: 'sender',
+  schema: z.object({
+    requestId: z.string(),
+    /** Whose operators see to it. */
+    service: z.string(),
+    status: z.enum(['dead-letter', 'redriven']),
+    reason: z.string(),
+    since: z.iso.datetime(),
+  }),
+} as const satisfies MessageDefinition;
+
+type Hopeless = NonNullable<DataOf<typeof CommandFailed>['hopeless']>;
+
+export type Answer =
+  | { readonly result: unknown }
+  | { readonly failure: string; readonly revoked?: true; readonly hopeless?: Hopeless }
+  | { readonly held: Omit<DataOf<typeof CommandHeld>, 'requestId' | 'service'> };
 
 /** Whoever waits must not wait for ever: a result that cannot be stored fails its request. */
 function storableAnswer(answer: Answer): Answer {
@@ -44,11 +67,7 @@ function storableAnswer(answer: Answer): Answer {
 /** The reply to `request`, or undefined when nobody asked for one. */
 export function replyFor(request: Message, given: Answer, source: string): Message | undefined {
   if (!request.replyTo) return undefined;
-  const answer = storableAnswer(given);
-  const [definition, content] =
-    'failure' in answer
-      ? [CommandFailed, { reason: answer.failure, ...(answer.revoked ? { revoked: true } : {}) }]
-      : [CommandSucceeded, { result: answer.result ?? null }];
+  const [definition, content] = contentOf(storableAnswer(given), source);
   return createMessage({
     type: definition.type,
     version: definition.version,
@@ -57,6 +76,13 @@ export function replyFor(request: Message, given: Answer, source: string): Messa
     ...causedBy(request),
     data: { requestId: request.id, ...content },
   });
+}
+
+function contentOf(answer: Answer, service: string): readonly [definition: MessageDefinition, content: object] {
+  if ('held' in answer) return [CommandHeld, { service, ...answer.held }];
+  if (!('failure' in answer)) return [CommandSucceeded, { result: answer.result ?? null }];
+  const { failure: reason, ...rest } = answer;
+  return [CommandFailed, { reason, ...rest }];
 }
 
 /**

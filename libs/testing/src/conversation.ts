@@ -58,8 +58,12 @@ export class Conversation<State> {
     return this.when({ definition: CommandSucceeded, data: { requestId: this.answer(definition), result } });
   }
 
-  whenFailed(definition: MessageDefinition, reason: string): this {
-    return this.when({ definition: CommandFailed, data: { requestId: this.answer(definition), reason } });
+  whenFailed(
+    definition: MessageDefinition,
+    reason: string,
+    more: { hopeless?: 'rejected' | 'invalid' | 'discarded' } = {},
+  ): this {
+    return this.when({ definition: CommandFailed, data: { requestId: this.answer(definition), reason, ...more } });
   }
 
   /** Somebody has revoked it at the service that had it. */

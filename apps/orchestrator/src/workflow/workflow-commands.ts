@@ -1,6 +1,7 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { ActorRuntime } from '@starter/event-sourcing';
 import {
+  inTransaction,
   Messaging,
   TerminalError,
   TimeoutError,
@@ -9,8 +10,9 @@ import {
   type Draft,
   type Message,
 } from '@starter/messaging';
-import { ProblemException } from '@starter/service';
+import { earlierAnswer, ProblemException } from '@starter/service';
 import { workflowInstance } from './engine/workflow.decider.js';
+import type { StartedWorkflow } from './engine/workflow.state.js';
 
 /** What a request was accepted as: the workflow, and the command that it has taken. */
 export interface Accepted {
@@ -29,20 +31,31 @@ export class WorkflowCommands {
     @Inject(Messaging) private readonly messaging: Messaging,
   ) {}
 
+  /**
+   * The ids of the first request with this key: whether or not that got so far as to do anything, it is the same one.
+   * @throws ProblemException 422 for a key that was used for another request
+   */
+  accepted(key: string | undefined, asked: unknown, own: Accepted): Promise<Accepted> {
+    if (key === undefined) return Promise.resolve(own);
+    const { dataSource } = this.messaging;
+    return inTransaction(dataSource, async (tx) => (await earlierAnswer(tx, key, asked, own)) ?? own);
+  }
+
   messageOf(draft: Draft, id?: string): Message {
     return toMessage(draft, { source: this.messaging.service, ...(id === undefined ? {} : { id }) });
   }
 
   /**
-   * Stored when it resolves.
+   * Stored when it resolves. @returns the workflow afterwards
    * @throws ProblemException `refused` (default 409) for what the workflow refuses, 413 for what leads to an event that is too
    * large, 503 for what may be tried again
    */
-  async execute(workflowId: string, message: Message, refused = HttpStatus.CONFLICT): Promise<Accepted> {
+  async execute(workflowId: string, message: Message, refused = HttpStatus.CONFLICT): Promise<StartedWorkflow> {
     const command = { data: message.data, message };
     const executed = await this.runtime.execute(workflowInstance, { id: workflowId, command }).catch(asProblem);
     if (executed.kind === 'rejected') throw new ProblemException(refused, `It is refused: ${executed.reason}.`);
-    return { workflowId, commandId: message.id };
+    if (executed.kind === 'duplicate') throw new Error(`${message.type} ${message.id} is guarded by no inbox`);
+    return executed.state as StartedWorkflow;
   }
 }
 

@@ -1,10 +1,18 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
-import { CancelWorkflow, StartWorkflow, UnstickWorkflow, type DataOf } from '@starter/contracts';
+import {
+  CancelWorkflow,
+  ForkWorkflow,
+  ResolveRequest,
+  StartWorkflow,
+  UnstickWorkflow,
+  type DataOf,
+} from '@starter/contracts';
 import { ActorRuntime } from '@starter/event-sourcing';
 import { Messaging, newMessageId, type Draft } from '@starter/messaging';
 import { ProblemException } from '@starter/service';
 import { rootPath } from './definition/node-path.js';
 import { forkFrom, whyNotCancelled } from './engine/operations.js';
+import { whyNotResolved } from './engine/resolutions.js';
 import { readWorkflow } from './read-workflow.js';
 import { WorkflowCommands, type Accepted } from './workflow-commands.js';
 import { refuseTooLarge } from './workflow-requests.js';
@@ -23,7 +31,8 @@ export class WorkflowControl {
    * @throws ProblemException 404; 409 for what is over, has not begun, or is being undone already
    */
   async cancel(workflowId: string, what: Omit<DataOf<typeof CancelWorkflow>, 'workflowId'>): Promise<Accepted> {
-    const refusal = whyNotCancelled(await readWorkflow(this.runtime, workflowId), what.path ?? rootPath);
+    const { path = rootPath, terminate = false } = what;
+    const refusal = whyNotCancelled(await readWorkflow(this.runtime, workflowId), path, terminate);
     if (refusal !== undefined) throw conflict(`It cannot be cancelled: ${refusal}.`);
     return this.send(workflowId, CancelWorkflow.of({ workflowId, ...what }));
   }
@@ -33,13 +42,33 @@ export class WorkflowControl {
    * when the other fails.
    * @throws ProblemException 404; 409 when this one is under way, or those steps did not end well, or were undone
    */
-  async fork(id: string, from: string): Promise<Accepted> {
-    const state = await readWorkflow(this.runtime, id);
+  async fork(of: string, from: string, key?: string): Promise<Accepted> {
+    const state = await readWorkflow(this.runtime, of);
+    const own: Accepted = { workflowId: newMessageId(), commandId: newMessageId() };
+    const accepted = await this.commands.accepted(key, ['fork', of, from], own);
+    const { workflowId, commandId } = accepted;
     const fork = forkFrom(state, from);
     if (typeof fork === 'string') throw conflict(`It cannot be forked: ${fork}.`);
     const { workflow, definition, input } = state;
-    const workflowId = newMessageId();
-    return this.send(workflowId, StartWorkflow.of({ workflowId, workflow, definition, input, fork }));
+    const start = this.commands.messageOf(
+      StartWorkflow.of({ workflowId, workflow, definition, input, fork }),
+      commandId,
+    );
+    refuseTooLarge(start, this.messaging.outbox);
+    // First the other one says that it may be: what it undoes from now on is not what is taken over.
+    await this.commands.execute(
+      of,
+      this.commands.messageOf(ForkWorkflow.of({ workflowId: of, fork: workflowId, from })),
+    );
+    await this.commands.execute(workflowId, start);
+    return accepted;
+  }
+
+  /** @throws ProblemException 404; 409 for a request that has been answered, or for which nobody waits any more */
+  async resolve(workflowId: string, what: Omit<DataOf<typeof ResolveRequest>, 'workflowId'>): Promise<Accepted> {
+    const refusal = whyNotResolved(await readWorkflow(this.runtime, workflowId), what.requestId);
+    if (refusal !== undefined) throw conflict(`It cannot be resolved: ${refusal}.`);
+    return this.send(workflowId, ResolveRequest.of({ workflowId, ...what }));
   }
 
   /** @throws ProblemException 404; 409 for a workflow that is not stuck at this place */
@@ -51,10 +80,10 @@ export class WorkflowControl {
     return this.send(workflowId, UnstickWorkflow.of({ workflowId, path, remedy }));
   }
 
-  private send(workflowId: string, draft: Draft): Promise<Accepted> {
+  private async send(workflowId: string, draft: Draft): Promise<Accepted> {
     const message = this.commands.messageOf(draft);
-    if (draft.definition === StartWorkflow) refuseTooLarge(message, this.messaging.outbox);
-    return this.commands.execute(workflowId, message);
+    await this.commands.execute(workflowId, message);
+    return { workflowId, commandId: message.id };
   }
 }
 

@@ -1,7 +1,7 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { StartWorkflow } from '@starter/contracts';
-import { inTransaction, Messaging, newMessageId, type Message, type Outbox } from '@starter/messaging';
-import { earlierAnswer, ProblemException } from '@starter/service';
+import { Messaging, newMessageId, type Message, type Outbox } from '@starter/messaging';
+import { ProblemException } from '@starter/service';
 import { z } from 'zod';
 import type { Json } from './definition/definition.js';
 import { requestLimits } from './definition/limits.js';
@@ -36,16 +36,11 @@ export class WorkflowRequests {
     refuseTooLarge(this.commands.messageOf({ definition, data }), this.messaging.outbox);
     // A workflow of this service is asked for by name, whichever definition that has at the time.
     const asked = [data.workflow, ...(request.definition === undefined ? [] : [data.definition]), data.input];
-    const { workflowId, commandId } = await this.accepted(request.idempotencyKey, asked, own);
+    const accepted = await this.commands.accepted(request.idempotencyKey, asked, own);
+    const { workflowId, commandId } = accepted;
     const message = this.commands.messageOf({ definition, data: { ...data, workflowId } }, commandId);
-    return this.commands.execute(workflowId, message, HttpStatus.BAD_REQUEST);
-  }
-
-  /** The ids of the first request with this key: whether or not that got so far as to start it, it is the same workflow. */
-  private accepted(key: string | undefined, asked: unknown, own: Accepted): Promise<Accepted> {
-    if (key === undefined) return Promise.resolve(own);
-    const { dataSource } = this.messaging;
-    return inTransaction(dataSource, async (tx) => (await earlierAnswer(tx, key, asked, own)) ?? own);
+    await this.commands.execute(workflowId, message, HttpStatus.BAD_REQUEST);
+    return accepted;
   }
 
   private async draftOf(request: WorkflowRequest, workflowId: string) {

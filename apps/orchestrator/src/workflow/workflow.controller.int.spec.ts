@@ -184,9 +184,13 @@ it('cancels one task, and forks a workflow that is over from a step on', async (
   expect((await request(`/${id}`)).body).toMatchObject({ reason: '0.1 sleep was cancelled: too long' });
   expect((await request(`/${id}/fork`, { from: '0.2' })).status).toBe(409);
   expect((await request(`/${id}/fork`, { from: 'two' })).status).toBe(400);
-  const { status, body } = await request(`/${id}/fork`, { from: '0.1' });
+  const key = { 'idempotency-key': 'fork-1' };
+  const { status, body } = await request(`/${id}/fork`, { from: '0.1' }, key);
   expect(status).toBe(202);
   const fork = body['workflowId'] as string;
+  expect(await request(`/${id}/fork`, { from: '0.1' }, key)).toEqual({ status, body });
+  expect((await request(`/${id}/fork`, { from: '0.0' }, key)).status).toBe(422);
+  expect((await request(`/${id}`)).body).toMatchObject({ forks: [{ workflowId: fork, from: '0.1' }] });
   await until(fork, 'running');
   expect((await request(`/${fork}`)).body).toMatchObject({ steps: [], results: { '0.0': { userId } } });
 });
@@ -203,6 +207,47 @@ it('goes on with a workflow that is stuck as the operator says, at the place tha
   expect((await request(`/${id}/unstick`, { path: '0.0', remedy: 'skip' })).status).toBe(202);
   await until(id, 'failed');
   expect((await request(`/${id}/unstick`, { path: '0.0', remedy: 'skip' })).status).toBe(409);
+});
+
+it('takes what an operator says for the answer to a request, of a task and of a compensation', async () => {
+  const silent = { kind: 'task', command: 'user.export', version: 1, input: {} };
+  const steps = [{ ...silent, compensateWith: silent }, activate({ userId })];
+  const id = await begin({ kind: 'chain', steps: [...steps, { ...silent, retry: { attempts: 3 } }] });
+  const openRequest = async () => {
+    const { steps } = (await request(`/${id}`)).body as { steps: { requestId: string; state: string }[] };
+    return steps.find(({ state }) => state === 'requested')?.requestId ?? '';
+  };
+  const resolve = async (body: object, requestId?: string) =>
+    request(`/${id}/requests/${requestId ?? (await openRequest())}/resolve`, body);
+  expect((await resolve({ remedy: 'pray' })).status).toBe(400);
+  expect((await resolve({ remedy: 'fail', result: 1 })).status).toBe(400);
+  expect(await resolve({ remedy: 'skip' }, newMessageId())).toMatchObject({ status: 409 });
+  const first = await openRequest();
+  expect(await resolve({ remedy: 'succeed', result: { file: 'by hand' } })).toMatchObject({ status: 202 });
+  expect(await resolve({ remedy: 'skip' }, first)).toMatchObject({
+    status: 409,
+    body: { detail: 'It cannot be resolved: the request has succeeded; there is nothing to resolve.' },
+  });
+  await eventually(async () =>
+    expect((await request(`/${id}`)).body).toMatchObject({ results: { '0.1': { userId } } }),
+  );
+  expect((await resolve({ remedy: 'retry' })).status).toBe(202);
+  expect((await resolve({ remedy: 'fail', reason: 'the disk is full' })).status).toBe(202);
+  await until(id, 'compensating');
+  expect((await resolve({ remedy: 'skip' })).status).toBe(202);
+  await until(id, 'failed');
+  const { body } = await request(`/${id}`);
+  expect(body).toMatchObject({
+    reason: '0.2 user.export failed: the disk is full',
+    results: { '0.0': { file: 'by hand' } },
+    steps: [
+      { path: '0.0', state: 'succeeded', resolved: true, revoked: true },
+      { path: '0.1', state: 'succeeded' },
+      { path: '0.2', attempt: 1, state: 'failed', resolved: true },
+      { path: '0.2', attempt: 2, state: 'failed', resolved: true },
+      { path: '0.0', purpose: 'compensate', state: 'failed', resolved: true },
+    ],
+  });
 });
 
 it('answers with the result as soon as there is one, also to who has asked before the start', async () => {

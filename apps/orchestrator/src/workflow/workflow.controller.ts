@@ -1,11 +1,11 @@
 import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query, Sse } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
-import { UnstickWorkflow } from '@starter/contracts';
+import { ResolveRequest, UnstickWorkflow } from '@starter/contracts';
 import { Access, changes, idempotencyKeyOf, openApi, SchemaPipe, type ServerSentEvent } from '@starter/service';
 import { Messaging } from '@starter/messaging';
 import type { Observable } from 'rxjs';
 import { z } from 'zod';
-import { definitionSchema } from './definition/definition.js';
+import { definitionSchema, type Json } from './definition/definition.js';
 import { duration, durationMs } from './definition/duration.js';
 import type { Accepted } from './workflow-commands.js';
 import { WorkflowControl } from './workflow-control.js';
@@ -37,6 +37,19 @@ const cancellation = z.strictObject({
 });
 const fork = z.strictObject({ from: path });
 const unsticking = UnstickWorkflow.schema.pick({ path: true, remedy: true });
+const resolving = z
+  .strictObject({
+    remedy: ResolveRequest.schema.shape.remedy,
+    /** With `succeed`, what the task led to. Default: null. */
+    result: z.unknown().optional(),
+    /** Recorded; with `fail`, why the task has failed. */
+    reason: z.string().trim().min(1).max(1_000).exactOptional(),
+  })
+  .refine(({ remedy, result }) => remedy === 'succeed' || result === undefined, {
+    path: ['result'],
+    message: 'only what succeeds has a result; leave it out',
+  });
+const requestOf = z.object({ id: z.uuid(), requestId: z.uuid() });
 const workflowId = z.object({ id: z.uuid() });
 const listing = z.strictObject({
   limit: z.coerce.number().int().min(1).max(100).default(20),
@@ -129,14 +142,41 @@ export class WorkflowController {
   @HttpCode(202)
   @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
   @ApiBody({ schema: openApi(fork) })
+  @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'The same key gets the same answer.' })
   @ApiResponse({ status: 202, schema: openApi(accepted) })
   @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
-  @ApiResponse({ status: 409, description: 'It is under way, or what comes before that step did not end well.' })
+  @ApiResponse({
+    status: 409,
+    description: 'It is under way or stuck, or what comes before that step did not end well.',
+  })
+  @ApiResponse({ status: 422, description: 'The Idempotency-Key was used for another request.' })
   fork(
     @Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>,
     @Body(new SchemaPipe(fork)) { from }: z.output<typeof fork>,
+    @Headers('idempotency-key') header?: string,
   ): Promise<Accepted> {
-    return this.control.fork(id, from);
+    return this.control.fork(id, from, idempotencyKeyOf(header));
+  }
+
+  /** Says what became of a request that nobody has answered, of a task or of a compensation. A success that comes later is undone. */
+  @Post(':id/requests/:requestId/resolve')
+  @Access('operator')
+  @HttpCode(202)
+  @ApiParam({ name: 'id', schema: openApi(requestOf.shape.id) })
+  @ApiParam({ name: 'requestId', schema: openApi(requestOf.shape.requestId) })
+  @ApiBody({ schema: openApi(resolving) })
+  @ApiResponse({ status: 202, schema: openApi(accepted) })
+  @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
+  @ApiResponse({ status: 409, description: 'It has been answered, or nobody waits for it any more.' })
+  resolve(
+    @Param(new SchemaPipe(requestOf)) { id, requestId }: z.output<typeof requestOf>,
+    @Body(new SchemaPipe(resolving)) { result, ...body }: z.output<typeof resolving>,
+  ): Promise<Accepted> {
+    return this.control.resolve(id, {
+      requestId,
+      ...body,
+      ...(result === undefined ? {} : { result: result as Json }),
+    });
   }
 
   /** Says what to do about the compensation at which a workflow is stuck. */

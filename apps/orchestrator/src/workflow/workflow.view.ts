@@ -42,11 +42,32 @@ export const workflowView = z.object({
       reason: z.string().optional(),
       /** The service that has the command was told that it is not needed any more. */
       revoked: z.literal(true).optional(),
+      /** … and to end it at once. */
+      terminated: z.literal(true).optional(),
+      /** An operator has said what came of it. */
+      resolved: z.literal(true).optional(),
+      requestedAt: z.iso.datetime(),
+      /** How long it has been open, in seconds; only of one that nobody has answered. */
+      ageSeconds: z.number().optional(),
+      /** Only while nobody has answered: the service that has the command says that it waits for an operator. */
+      held: z
+        .object({
+          service: z.string(),
+          status: z.enum(['dead-letter', 'redriven']),
+          reason: z.string(),
+          since: z.iso.datetime(),
+        })
+        .optional(),
     }),
   ),
   groups,
   /** Results of the tasks by path. */
   results: z.record(z.string(), z.unknown()),
+  /** Other workflows that have gone on with what the steps before `from` led to. */
+  forks: z.array(z.object({ workflowId: z.uuid(), from: z.string() })),
+  startedAt: z.iso.datetime(),
+  /** When it was over. */
+  endedAt: z.iso.datetime().optional(),
   /** The definition that this run started with. */
   definition: z.record(z.string(), z.unknown()),
 });
@@ -111,9 +132,12 @@ export const viewOf = (state: StartedWorkflow): WorkflowView => ({
   input: state.input,
   steps: [...state.requests.values()]
     .sort((one, other) => one.number - other.number)
-    .map(({ number: _, ...step }) => ({ ...step, ...resultOfStep(state, step) })),
+    .map((request) => ({ ...stepOf(request), ...resultOfStep(state, request) })),
   groups: groupsOf(state),
   results: state.results.toObject(),
+  forks: state.forks.map(({ fork: workflowId, from }) => ({ workflowId, from })),
+  startedAt: new Date(state.startedAt).toISOString(),
+  ...(state.endedAt === undefined ? {} : { endedAt: new Date(state.endedAt).toISOString() }),
   definition: state.definition,
 });
 
@@ -121,6 +145,16 @@ function resultOfStep({ results }: StartedWorkflow, step: Omit<Request, 'number'
   if (step.result !== undefined) return { result: step.result };
   const result = step.state === 'succeeded' && step.purpose === 'run' ? results.get(step.path) : undefined;
   return result === undefined ? {} : { result };
+}
+
+function stepOf({ number: _, requestedAt, held, ...step }: Request): WorkflowView['steps'][number] {
+  const isOpen = step.state === 'requested';
+  return {
+    ...step,
+    requestedAt: new Date(requestedAt).toISOString(),
+    ...(isOpen ? { ageSeconds: Math.max(0, Math.round((Date.now() - requestedAt) / 1_000)) } : {}),
+    ...(isOpen && held ? { held } : {}),
+  };
 }
 
 function reasonOf({ status, reason, stuckBecause }: StartedWorkflow): { readonly reason?: string } {

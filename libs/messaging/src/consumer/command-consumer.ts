@@ -172,7 +172,7 @@ export class CommandConsumer {
     return inTransaction(dataSource, async (tx) => {
       const isNew = (await recordDiscarded(tx, this.queue, 'command', [discarded])) > 0;
       const { message, reason: failure } = discarded;
-      const reply = isNew ? replyEntry(message, { failure }, service) : undefined;
+      const reply = isNew ? replyEntry(message, { failure, hopeless: 'invalid' }, service) : undefined;
       if (reply) await outbox.add(tx, [reply]);
     });
   }

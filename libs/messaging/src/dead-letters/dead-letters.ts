@@ -171,9 +171,9 @@ export class DeadLetters {
   }
 
   private async answer(tx: Transaction, removed: readonly Stored[], reason: string): Promise<void> {
-    const failure = `discarded by an operator: ${reason}`;
+    const answer = { failure: `discarded by an operator: ${reason}`, hopeless: 'discarded' } as const;
     const replies = removed.flatMap(({ kind, message }) => {
-      const reply = kind !== 'event' && message ? replyEntry(message, { failure }, this.options.service) : undefined;
+      const reply = kind !== 'event' && message ? replyEntry(message, answer, this.options.service) : undefined;
       return reply ?? [];
     });
     await this.outbox.add(tx, replies);

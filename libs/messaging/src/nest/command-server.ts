@@ -111,7 +111,8 @@ export class CommandServer extends Server {
     this.logger.warn(`${message.type} ${message.id} (${origin}, attempt ${attempt}): ${outcome.kind}; ${problem}`);
     if (outcome.kind !== 'discard' && outcome.kind !== 'dead-letter') return outcome;
     try {
-      await this.reply(message, { failure: outcome.reason });
+      const hopeless = outcome.kind === 'discard' ? ({ hopeless: 'invalid' } as const) : {};
+      await this.reply(message, { failure: outcome.reason, ...hopeless });
     } catch (error) {
       this.logger.error(`the sender of ${message.type} ${message.id} was not told: ${errorText(error)}`);
     }

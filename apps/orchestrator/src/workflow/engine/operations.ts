@@ -1,14 +1,21 @@
-import type { DataOf, StartWorkflow } from '@starter/contracts';
+import { WorkflowForked, type DataOf, type ForkWorkflow, type StartWorkflow } from '@starter/contracts';
 import { childPath, nodesDownTo, placeIn, rootPath } from '../definition/node-path.js';
+import { isUndone } from './compensations.js';
+import { mayTerminate } from './revocations.js';
+import type { Run } from './run.js';
 import { branchOf } from './values.js';
 import { isActive, nameOf, type StartedWorkflow } from './workflow.state.js';
 
-/** Why an operator cannot cancel this node; undefined when it can be. */
-export function whyNotCancelled(state: StartedWorkflow, path: string): string | undefined {
+/** Why an operator cannot cancel this node; undefined when it can be, or when what was only asked to end in it can be terminated. */
+export function whyNotCancelled(state: StartedWorkflow, path: string, terminate: boolean): string | undefined {
   const { status, definition } = state;
-  if (!isActive(state, rootPath)) return `the workflow is ${status} and cannot be cancelled any more`;
-  if (path === rootPath) return undefined;
   if (!exists(definition, path)) return `the definition has no node at ${path}; name one of its steps or groups`;
+  if (terminate && !isActive(state, path) && mayTerminate(state, path)) return undefined;
+  if (!isActive(state, rootPath)) {
+    const what = `the workflow is ${status} and cannot be cancelled any more`;
+    return status === 'compensating' ? `${what}; to go on without a compensation, resolve its request` : what;
+  }
+  if (path === rootPath) return undefined;
   if (!isActive(state, path) || state.results.has(path))
     return `${nameOf(state, path)} has ended; there is nothing to cancel`;
   if (!hasBegun(state, path)) return `${nameOf(state, path)} has not begun; cancel what it is in, or wait until it has`;
@@ -30,6 +37,8 @@ export function forkFrom(state: StartedWorkflow, from: string): Fork | string {
   if (status === 'running' || status === 'compensating') {
     return `the workflow is ${status}, and would do those steps twice; wait for its end, or cancel it`;
   }
+  if (status === 'stuck') return `the workflow is stuck, and may still undo those steps; unstick it first`;
+  if (!isUndone(state.compensations)) return `the workflow still undoes what came late; wait for that`;
   const earlier = Array.from({ length: place.index }, (_, index) => childPath(rootPath, index));
   const open = earlier.find((path) => !hasSucceeded(state, path));
   if (open !== undefined)
@@ -49,6 +58,15 @@ export function forkFrom(state: StartedWorkflow, from: string): Fork | string {
       ...Object.fromEntries(earlier.map((path) => [path, 'succeeded' as const])),
     },
   };
+}
+
+/** Records it, once, if it may be. */
+export function recordFork(run: Run, { fork, from }: DataOf<typeof ForkWorkflow>): string | void {
+  const { workflowId, forks } = run.state;
+  if (forks.some((known) => known.fork === fork)) return;
+  const taken = forkFrom(run.state, from);
+  if (typeof taken === 'string') return taken;
+  run.emit(WorkflowForked.of({ workflowId, fork, from }));
 }
 
 /** Of a chain's steps before the one that is asked for it is known that they have. */

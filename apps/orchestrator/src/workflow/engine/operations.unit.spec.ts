@@ -1,6 +1,7 @@
 import {
   CancelWorkflow,
   defineCommand,
+  ForkWorkflow,
   StartWorkflow,
   TaskRequested,
   TaskRevoked,
@@ -8,6 +9,7 @@ import {
   TimerSet,
   WorkflowCompleted,
   WorkflowFailed,
+  WorkflowForked,
   type DataOf,
 } from '@starter/contracts';
 import { RevokeTask } from '@starter/event-sourcing';
@@ -74,6 +76,35 @@ describe('a fork', () => {
     expect(forkOf(undone, '0.1')).toBe('0.0 spec.a was undone; start a new workflow instead');
     expect(forkOf(undone, '0.0')).toMatchObject({ results: {} });
   });
+
+  it('is refused by the workflow while it is stuck, and while it undoes what came late', () => {
+    const stuck = begin(
+      chain(task(A, { n: 1 }), task(B, { n: 2 }).compensateWith(task(Undo, { n: 2 })), task(C, { n: 3 })),
+    );
+    stuck.whenSucceeded(A).whenSucceeded(B).whenFailed(C, 'no').whenFailed(Undo, 'no');
+    const fork = (from: string) => ForkWorkflow.of({ workflowId, fork: forkId, from });
+    stuck.when(fork('0.1')).thenRejected('the workflow is stuck, and may still undo those steps; unstick it first');
+    const late = begin(
+      chain(
+        task(A, { n: 1 }),
+        task(B, { n: 2 })
+          .timeout('1s')
+          .compensateWith(task(Undo, { n: 2 })),
+      ),
+    );
+    late
+      .whenSucceeded(A)
+      .when(TimerFired.of({ workflowId, timerId: 'timeout/0.1/run/1' }))
+      .whenSucceeded(Undo);
+    late.whenSucceeded(B, 'late').thenSends(Undo.of({ n: 2 }));
+    late.when(fork('0.1')).thenRejected('the workflow still undoes what came late; wait for that');
+    late
+      .whenSucceeded(Undo)
+      .when(fork('0.1'))
+      .thenEndsWith(WorkflowForked.of({ workflowId, fork: forkId, from: '0.1' }));
+    expect(late.state).toMatchObject({ forks: [{ fork: forkId, from: '0.1' }] });
+    late.when(fork('0.1')).thenNothing();
+  });
 });
 
 describe('cancelling a node', () => {
@@ -125,6 +156,26 @@ describe('what is under way in a node that has failed', () => {
       .thenSends()
       .whenRevoked(B)
       .thenSends();
+  });
+
+  it('is terminated when it was only asked to end before, once, and under another id', () => {
+    const terminate = CancelWorkflow.of({ workflowId, reason, terminate: true });
+    const part = begin(group(task(A, { n: 1 }), task(B, { n: 2 })).minSuccess(0));
+    part
+      .when(cancel('0.0'))
+      .thenSends(revocation('0.0', A.type, { because: `0.0 spec.a was cancelled: ${reason}` }))
+      .when(terminate)
+      .thenSends(
+        revocation('0.0', A.type, { because: cancelled, terminate: true }),
+        revocation('0.1', B.type, { because: cancelled, terminate: true }),
+      )
+      .when(terminate)
+      .thenRejected('the workflow is failed and cannot be cancelled any more');
+    const whole = begin(chain(task(A, { n: 1 })).compensateWith(task(Undo, { n: 1 })));
+    whole.when(CancelWorkflow.of({ workflowId, reason })).when(terminate);
+    whole.thenSends(revocation('0.0', A.type, { because: cancelled, terminate: true }));
+    const ids = whole.events.flatMap((event) => workflowInstance.outgoing?.(event) ?? []).map(({ id }) => id);
+    expect(new Set(ids).size).toBe(ids.length);
   });
 
   it('is revoked when another member has failed the group, and under the address of its command', () => {

@@ -21,6 +21,8 @@ interface Failure {
   readonly revoked?: true;
   /** Nobody has answered. */
   readonly timedOut?: true;
+  /** Another attempt would fail as well. */
+  readonly hopeless?: DataOf<typeof TaskFailed>['hopeless'];
 }
 
 /** Sends the command of a task or of a compensation; that of a task with a rate limit when it is its turn. */
@@ -52,9 +54,9 @@ export function send(run: Run, path: string, purpose: Request['purpose'], attemp
 
 /** A reply says that the command was carried out. */
 export function succeed(run: Run, sent: Request, result: Json): void {
-  const { path, purpose, requestId, state } = sent;
-  // The first answer counts; what nobody has answered in time may be answered late.
-  if (state !== 'requested' && state !== 'timedOut') return;
+  // The first answer counts; what nobody has answered, in time or before an operator did, may be answered late.
+  if (isAnswered(sent)) return;
+  const { path, purpose, requestId } = sent;
   const identity = { workflowId: run.state.workflowId, path, purpose, requestId };
   const counts = isCurrent(run.state, sent);
   const reason = whyNotKept(run, path, result);
@@ -69,7 +71,7 @@ export function succeed(run: Run, sent: Request, result: Json): void {
 }
 
 /** Why a result cannot become part of the workflow; undefined when it can. */
-function whyNotKept(run: Run, path: string, result: Json): string | undefined {
+export function whyNotKept(run: Run, path: string, result: Json): string | undefined {
   const bytes = sizeOf(result);
   const { eventBytes } = run.limits;
   if (bytes > eventBytes) return `its result takes ${bytes} bytes, and ${eventBytes} are allowed; answer with less`;
@@ -83,16 +85,16 @@ function whyNotKept(run: Run, path: string, result: Json): string | undefined {
 }
 
 /** A reply says that the command was not carried out, or none has come in time. */
-export function fail(run: Run, attempted: Request, { reason, revoked, timedOut }: Failure): void {
+export function fail(run: Run, attempted: Request, { reason, revoked, timedOut, hopeless }: Failure): void {
   const { path, purpose, attempt, requestId, state } = attempted;
   if (state !== 'requested') return;
   const identity = { workflowId: run.state.workflowId, path, purpose, requestId };
-  const failure = { reason, ...(timedOut ? { timedOut } : {}) };
+  const failure = { reason, ...(timedOut ? { timedOut } : {}), ...(hopeless ? { hopeless } : {}) };
   if (!isCurrent(run.state, attempted)) return run.emit(TaskFailed.of({ ...identity, ...failure, late: true }));
   const { retry } = commandOf(run.state, path, purpose);
   const tries = purpose === 'run' ? attempt : attemptsOf(run.state.compensations, path).round;
-  // Nobody revokes what is to be tried again.
-  if (!retry || revoked || tries >= retry.attempts) return failForGood(run, attempted, failure);
+  // Nobody revokes what is to be tried again; and what a rule forbids now, it forbids again.
+  if (!retry || revoked || hopeless || tries >= retry.attempts) return failForGood(run, attempted, failure);
   run.emit(TaskFailed.of({ ...identity, ...failure, retried: true }));
   const delayMs = backoffMs(retry.backoff, tries);
   if (delayMs === 0) return request(run, path, purpose, attempt + 1);
@@ -116,18 +118,22 @@ export function retry(run: Run, { path, purpose, attempt }: Omit<Attempt, 'reque
   request(run, path, purpose, attempt);
 }
 
+const isAnswered = ({ state, resolved }: Request): boolean =>
+  state === 'succeeded' || (state === 'failed' && resolved === undefined);
+
 /** Whether what comes of this attempt decides what comes of its node: that is still open, and no later attempt was made. */
-function isCurrent(state: StartedWorkflow, { path, purpose, attempt }: Attempt): boolean {
+export function isCurrent(state: StartedWorkflow, { path, purpose, attempt }: Attempt): boolean {
   const { workflowId, requests, results, compensations } = state;
   if (requests.has(requestIdOf(workflowId, path, purpose, attempt + 1))) return false;
   if (purpose === 'run') return !results.has(path) && isActive(state, path);
   return state.status !== 'stuck' && compensations.current === path && attemptsOf(compensations, path).all === attempt;
 }
 
-function failForGood(
+/** No other attempt follows. */
+export function failForGood(
   run: Run,
   { path, purpose, requestId }: Attempt,
-  failure: Pick<DataOf<typeof TaskFailed>, 'reason' | 'timedOut'>,
+  failure: Pick<DataOf<typeof TaskFailed>, 'reason' | 'timedOut' | 'hopeless' | 'resolved'>,
 ): void {
   const { workflowId } = run.state;
   const { reason } = failure;

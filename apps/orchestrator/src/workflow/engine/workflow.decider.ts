@@ -1,6 +1,8 @@
 import {
   CancelWorkflow,
   DeliverEvent,
+  ForkWorkflow,
+  ResolveRequest,
   StartWorkflow,
   TaskRequested,
   TaskRevoked,
@@ -10,12 +12,12 @@ import {
   WorkflowCompleted,
   WorkflowFailed,
   WorkflowStarted,
-  WorkflowUnstuck,
   workflowReplies,
   type DataOf,
 } from '@starter/contracts';
 import {
   CommandFailed,
+  CommandHeld,
   CommandSucceeded,
   defineActor,
   handle,
@@ -39,12 +41,13 @@ import { fillGroups } from './fill-groups.js';
 import { work } from './nodes.js';
 import { nextPortion } from './rate-limits.js';
 import { fail, request, retry, send, succeed, timedOut } from './requests.js';
+import { hold, resolveRequest, unstick } from './resolutions.js';
 import { revokeOpen } from './revocations.js';
 import { Run } from './run.js';
 import { timerOf } from './timers.js';
 import { resultOf } from './values.js';
 import { deliver, expectFromStart, handOut, isAwaited } from './waits.js';
-import { whyNotCancelled } from './operations.js';
+import { recordFork, whyNotCancelled } from './operations.js';
 import { workflowSnapshots } from './workflow.snapshot.js';
 import { isActive, nameOf, started, type Request, type StartedWorkflow, type WorkflowState } from './workflow.state.js';
 
@@ -70,9 +73,14 @@ export function workflowActor(limits: WorkflowLimits = defaultLimits): Actor<Wor
       handle(CommandFailed, ({ data, message }, state: WorkflowState) =>
         settle(state, message.subject, data.requestId, limits, (run, sent) => fail(run, sent, data)),
       ),
+      handle(CommandHeld, ({ data, message }, state: WorkflowState) =>
+        settle(state, message.subject, data.requestId, limits, (run, sent) => hold(run, sent, data)),
+      ),
       handle(TimerFired, ({ data }, state: WorkflowState) => decideOn(state, (run) => fire(run, data.timerId))),
       handle(DeliverEvent, ({ data }, state: WorkflowState) => decideOn(state, (run) => deliver(run, data, work))),
       handle(CancelWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => cancel(run, data))),
+      handle(ResolveRequest, ({ data }, state: WorkflowState) => decideOn(state, (run) => resolveRequest(run, data))),
+      handle(ForkWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => recordFork(run, data))),
       handle(UnstickWorkflow, ({ data }, state: WorkflowState) => decideOn(state, (run) => unstick(run, data))),
     ),
     evolve: evolution,
@@ -150,24 +158,12 @@ function cancel(
   run: Run,
   { path = rootPath, reason, terminate = false }: DataOf<typeof CancelWorkflow>,
 ): string | void {
-  const refusal = whyNotCancelled(run.state, path);
+  const refusal = whyNotCancelled(run.state, path, terminate);
   if (refusal !== undefined) return refusal;
   run.terminates = terminate;
-  run.agenda.push({
-    do: 'fail',
-    path,
-    reason: `${path === rootPath ? '' : `${nameOf(run.state, path)} was `}cancelled: ${reason}`,
-  });
-}
-
-function unstick(run: Run, { path, remedy }: DataOf<typeof UnstickWorkflow>): string | void {
-  const { workflowId, status, compensations } = run.state;
-  if (status !== 'stuck' || path !== compensations.current) {
-    const where = status === 'stuck' ? `stuck at ${compensations.current}` : status;
-    return `the workflow is ${where}, and not stuck at ${path}; there is nothing to ${remedy}`;
-  }
-  run.emit(WorkflowUnstuck.of({ workflowId, path, remedy }));
-  if (remedy === 'retry') request(run, path, 'compensate', attemptsOf(compensations, path).all + 1);
+  const because = `${path === rootPath ? '' : `${nameOf(run.state, path)} was `}cancelled: ${reason}`;
+  if (isActive(run.state, path)) run.agenda.push({ do: 'fail', path, reason: because });
+  else revokeOpen(run, path, because);
 }
 
 /** Does all that follows, up to what has to be waited for. */
@@ -211,7 +207,7 @@ function outgoing({ type, data }: RecordedEvent): OutgoingCommand[] {
   if (type === TaskRevoked.type) {
     const { workflowId, requestId: taskId, command, terminate = false, reason } = data as DataOf<typeof TaskRevoked>;
     const revocation = { taskId, command, terminate, reason: `workflow ${workflowId}: ${reason}` };
-    const id = derivedId('revoke', taskId);
+    const id = derivedId(terminate ? 'terminate' : 'revoke', taskId);
     return [{ type: RevokeTask.type, version: RevokeTask.version, id, address: command, data: revocation }];
   }
   if (type !== TimerSet.type) return [];

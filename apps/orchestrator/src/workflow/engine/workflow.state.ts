@@ -2,10 +2,12 @@ import type {
   DataOf,
   NodeEnded,
   TaskFailed,
+  TaskHeld,
   TaskRequested,
   TaskRevoked,
   TaskSucceeded,
   TimerSet,
+  WorkflowForked,
   WorkflowStarted,
   WorkflowStuck,
 } from '@starter/contracts';
@@ -34,6 +36,12 @@ export interface Request {
   readonly reason?: string;
   /** Whoever has it was told that it is not needed any more. */
   readonly revoked?: true;
+  /** … and to end it at once. */
+  readonly terminated?: true;
+  /** An operator has said what came of it. */
+  readonly resolved?: true;
+  /** What the service that has it says about it meanwhile. */
+  readonly held?: Omit<DataOf<typeof TaskHeld>, 'workflowId' | 'path' | 'purpose' | 'requestId'>;
 }
 
 /** A group or forEach that has begun; what it counts, nobody has to count again. */
@@ -106,6 +114,8 @@ export interface StartedWorkflow {
   readonly limitTimers: number;
   readonly compensations: Compensations;
   readonly spent: Spent;
+  /** Other workflows that have gone on with what the steps of this one led to, oldest first. */
+  readonly forks: readonly Pick<DataOf<typeof WorkflowForked>, 'fork' | 'from'>[];
   /** Why it failed. */
   readonly reason?: string;
   /** Why it is stuck, or was. */
@@ -144,6 +154,7 @@ export const started = (
   limitTimers: 0,
   compensations: noCompensations,
   spent: nothingSpent,
+  forks: [],
 });
 
 export function taskRequested(state: StartedWorkflow, data: DataOf<typeof TaskRequested>, at: number): StartedWorkflow {
@@ -174,9 +185,10 @@ function registered(state: StartedWorkflow, path: string): StartedWorkflow {
 }
 
 export function taskSucceeded(state: StartedWorkflow, data: DataOf<typeof TaskSucceeded>): StartedWorkflow {
-  const { requestId, path, purpose, result, late } = data;
+  const { requestId, path, purpose, result, late, resolved } = data;
   const counts = purpose === 'run' && !late;
-  const next = settled(state, requestId, { state: 'succeeded', ...(counts ? {} : { result }) });
+  const outcome = { state: 'succeeded', ...(counts ? {} : { result }), ...(resolved ? { resolved } : {}) } as const;
+  const next = settled(state, requestId, outcome);
   if (purpose === 'compensate') return late ? next : { ...next, compensations: undo.done(next.compensations, path) };
   if (late) return undoneAgain(next, path);
   return counted({ ...next, results: next.results.set(path, result) }, path, 'succeeded');
@@ -197,15 +209,22 @@ function undoneAgain(state: StartedWorkflow, path: string): StartedWorkflow {
 }
 
 export function taskFailed(state: StartedWorkflow, data: DataOf<typeof TaskFailed>): StartedWorkflow {
-  const { requestId, path, purpose, reason, timedOut, retried, late } = data;
-  const next = settled(state, requestId, { state: timedOut ? 'timedOut' : 'failed', reason });
+  const { requestId, path, purpose, reason, timedOut, retried, late, resolved } = data;
+  const outcome = { state: timedOut ? 'timedOut' : 'failed', reason, ...(resolved ? { resolved } : {}) } as const;
+  const next = settled(state, requestId, outcome);
   if (late || retried || purpose === 'compensate') return next;
   return failed(begun(next, path), path, `${nameOf(state, path)} failed: ${reason}`);
 }
 
-export function taskRevoked(state: StartedWorkflow, { requestId }: DataOf<typeof TaskRevoked>): StartedWorkflow {
-  return settled(state, requestId, { revoked: true });
-}
+export const taskRevoked = (
+  state: StartedWorkflow,
+  { requestId, terminate }: DataOf<typeof TaskRevoked>,
+): StartedWorkflow => settled(state, requestId, { revoked: true, ...(terminate ? { terminated: true } : {}) });
+
+export const taskHeld = (
+  state: StartedWorkflow,
+  { requestId, service, status, reason, since }: DataOf<typeof TaskHeld>,
+): StartedWorkflow => settled(state, requestId, { held: { service, status, reason, since } });
 
 /** Timers are kept as rows; the state knows only of the one that fills groups. */
 export function timerSet(state: StartedWorkflow, { path, timerId }: DataOf<typeof TimerSet>): StartedWorkflow {
@@ -214,6 +233,11 @@ export function timerSet(state: StartedWorkflow, { path, timerId }: DataOf<typeo
 }
 
 export const isFillTimer = (timerId: string): boolean => timerId.startsWith('fill/');
+
+export const forked = (state: StartedWorkflow, { fork, from }: DataOf<typeof WorkflowForked>): StartedWorkflow => ({
+  ...state,
+  forks: [...state.forks, { fork, from }],
+});
 
 export const completed = (state: StartedWorkflow, at: number): StartedWorkflow => ({
   ...state,
@@ -314,7 +338,7 @@ const isOpen = ({ state, revoked }: Request): boolean => state === 'requested' &
 function settled(
   state: StartedWorkflow,
   requestId: string,
-  outcome: Partial<Pick<Request, 'state' | 'result' | 'reason' | 'revoked'>>,
+  outcome: Partial<Omit<Request, 'requestId' | 'number'>>,
 ): StartedWorkflow {
   const request = state.requests.get(requestId);
   // A task whose input could not be put together was never requested.
