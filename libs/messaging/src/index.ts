@@ -94,6 +94,7 @@ export {
 export { RevokeTask } from './tasks/revoke-task.js';
 export type { IsolatedTask } from './tasks/isolated/isolated-tasks.js';
 export type { IsolatedContext, IsolatedHandler } from './tasks/isolated/isolated-messages.js';
+export { bounds, findUnstorable, type Unstorable } from './storable.js';
 export { TaskControl, TaskEndedError, type Revocation, type TaskFilter } from './tasks/task-control.js';
 export { taskStates, type ScheduledTask, type Task, type TaskState } from './tasks/task-view.js';
 export { Tasks } from './tasks/tasks.js';

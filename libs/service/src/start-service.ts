@@ -32,6 +32,7 @@ import { ProblemFilter } from './problem.filter.js';
 import type { ServiceDefinition } from './service-definition.js';
 import { shutDown } from './shut-down.js';
 import { Startup } from './startup.js';
+import { refuseUnstorable } from './storable-requests.js';
 import { StartupServer, type Addresses } from './startup-server.js';
 import { TaskController } from './task.controller.js';
 
@@ -169,6 +170,7 @@ async function createApp<Settings extends BaseSettings>(
   // In this order: who it is comes first, and the body is read after the last of them.
   guard.install(fastify);
   acceptOnlyJson(fastify);
+  refuseUnstorable(fastify);
   limitWrites(fastify, { perSecond: settings.CLIENT_WRITES_PER_SECOND, burst: settings.CLIENT_WRITES_BURST });
   const app = await NestFactory.create<NestFastifyApplication>(root, adapter, {
     bufferLogs: true,
