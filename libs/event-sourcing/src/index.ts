@@ -43,4 +43,4 @@ export {
 export { rebuildProjection, type RebuildOptions, type RebuildProgress } from './rebuild.js';
 export { restoreStreams, type Restored, type RestoreOptions } from './restore.js';
 export type { SnapshotPolicy } from './snapshots.js';
-export { CommandFailed, CommandHeld, CommandSucceeded, RevokeTask } from '@starter/messaging';
+export { CommandFailed, CommandHeld, CommandSucceeded, RevokeTask, revocationAddress } from '@starter/messaging';

@@ -91,7 +91,7 @@ export {
   type TaskHandler,
   type TaskOptions,
 } from './tasks/task-context.js';
-export { RevokeTask } from './tasks/revoke-task.js';
+export { RevokeTask, revocationAddress } from './tasks/revoke-task.js';
 export type { IsolatedTask } from './tasks/isolated/isolated-tasks.js';
 export type { IsolatedContext, IsolatedHandler } from './tasks/isolated/isolated-messages.js';
 export { bounds, findUnstorable, type Unstorable } from './storable.js';

@@ -28,7 +28,8 @@ import { KeyCreated, KeyErased, keyTopic } from './personal/key-messages.js';
 import { PersonalData } from './personal/personal-data.js';
 import type { StandStill } from './stand-stills.js';
 import { RateLimits } from './rate-limit/rate-limits.js';
-import { Tasks } from './tasks/tasks.js';
+import { RateLimiter } from './rate-limit/rate-limiter.js';
+import { Tasks, type TaskQueue } from './tasks/tasks.js';
 import type { CommandTransport } from './transport/command-transport.js';
 import type { EventTransport, TopicDeclaration } from './transport/event-transport.js';
 
@@ -40,8 +41,10 @@ export interface MessagingOptions extends HandlerOptions, TopicOptions {
   readonly commands: CommandTransport;
   readonly events: EventTransport;
   readonly logger: Logger;
-  /** Most commands of the service handled at the same time. Default 100. */
+  /** Most commands of the service handled at the same time, its tasks not counted. Default 100. */
   readonly prefetch?: number;
+  /** Most tasks performed at the same time, those in workers of their own not counted. Default 10. */
+  readonly taskConcurrency?: number;
   /** What else bounds the messages that each consumer has in hand: bytes, and a load besides that of the database pool. */
   readonly flow?: FlowOptions;
   /** Master key of personal data: 32 bytes in base64, the same in all services. Default: none can be sealed or opened. */
@@ -116,6 +119,9 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   /** Commands whose life is recorded; their handlers, and how they stand. */
   readonly tasks: Tasks;
   private readonly retention: RetentionJob;
+  private readonly limiter: RateLimiter;
+  /** The one of its commands, and those of its tasks. */
+  private readonly commandConsumers: CommandConsumer[] = [];
   /** Of what the process may have died of. A long handler of a single message must not hold up those that keep an order. */
   private readonly turns = { single: new Turns(), inSequence: new Turns() };
   private readonly eventConsumers: { readonly name: string; readonly consumer: EventConsumer }[] = [];
@@ -152,15 +158,16 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       ...(options.retained ?? []),
     ];
     this.retention = new RetentionJob(this.dataSource, retained, this.logger);
-    const monitor = this.monitor.consumer(`${options.service}.commands`);
-    this.commands = new CommandConsumer({
+    this.limiter = new RateLimiter({ ...options, outbox: this.outbox });
+    this.commands = this.openQueue(`${options.service}.commands`, options.prefetch, {
+      takesRevocations: true,
+    }).commands;
+    this.tasks = new Tasks({
       ...options,
-      transport: options.commands,
       outbox: this.outbox,
-      monitor,
-      turns: this.turns.single,
+      commands: this.commands,
+      openQueue: (queue, prefetch) => this.openQueue(queue, prefetch),
     });
-    this.tasks = new Tasks({ ...options, outbox: this.outbox, commands: this.commands, monitor });
     this.backlog = new BacklogSampler({ ...options, monitor: this.monitor });
     this.deadLetters = new DeadLetters({
       ...options,
@@ -231,8 +238,16 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   async onApplicationBootstrap(): Promise<void> {
     if (this.personalData.enabled) await this.personalData.keys.check();
     // Until the others know of this instance no handler of it may write.
-    await Promise.all([this.relay.join(), this.commands.declare(), this.options.events.declare(this.topics)]);
-    await Promise.all([this.commands.start(), ...this.eventConsumers.map(({ consumer }) => consumer.start())]);
+    await Promise.all([
+      this.relay.join(),
+      ...this.commandConsumers.map((consumer) => consumer.declare()),
+      this.options.events.declare(this.topics),
+    ]);
+    await this.limiter.start();
+    await Promise.all([
+      ...this.commandConsumers.map((consumer) => consumer.start()),
+      ...this.eventConsumers.map(({ consumer }) => consumer.start()),
+    ]);
     this.relay.start();
     this.retention.start();
     this.backlog.start();
@@ -264,14 +279,14 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     const { drainMs = 20_000 } = this.options;
     this.backlog.stop();
     await Promise.all([
-      this.commands.stop(drainMs),
+      ...this.commandConsumers.map((consumer) => consumer.stop(drainMs)),
       ...this.eventConsumers.map(({ consumer }) => consumer.stop(drainMs)),
     ]);
     this.cutOff = this.inHand;
     if (Object.keys(this.cutOff).length > 0) {
       this.logger.warn('not finished in time: the broker delivers these again', { drainMs, ...this.cutOff });
     }
-    await Promise.all([this.relay.stop(), this.retention.stop(), this.tasks.stop()]);
+    await Promise.all([this.limiter.stop(), this.relay.stop(), this.retention.stop(), this.tasks.stop()]);
   }
 
   /** Deliveries that have no outcome yet, by consumer. */
@@ -287,7 +302,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       problem: 'the connection is lost and is being rebuilt: check that the broker runs and can be reached',
     });
     const consumers: readonly { name: string; consumer: Pick<EventConsumer, 'attached' | 'problem'> }[] = [
-      { name: this.commands.queue, consumer: this.commands },
+      ...this.commandConsumers.map((consumer) => ({ name: consumer.queue, consumer })),
       ...this.eventConsumers,
     ];
     return [
@@ -326,8 +341,20 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   }
 
   private redact(message: Message): Message {
-    const consumers = [this.commands, ...this.eventConsumers.map(({ consumer }) => consumer)];
+    const consumers = [...this.commandConsumers, ...this.eventConsumers.map(({ consumer }) => consumer)];
     return consumers.reduce((kept, consumer) => consumer.redact(kept), message);
+  }
+
+  private openQueue(queue: string, prefetch = 100, more: { readonly takesRevocations?: true } = {}): TaskQueue {
+    const monitor = this.monitor.consumer(queue);
+    const commands = new CommandConsumer({
+      ...this.options,
+      transport: this.options.commands,
+      ...{ queue, prefetch, monitor, outbox: this.outbox, limiter: this.limiter, turns: this.turns.single },
+      ...more,
+    });
+    this.commandConsumers.push(commands);
+    return { commands, monitor };
   }
 
   private add<T extends EventConsumer>(name: string, consumer: T): T {

@@ -147,6 +147,7 @@ async function createApp<Settings extends BaseSettings>(
         topicPartitions: settings.TOPIC_PARTITIONS,
         eventRetentionMs: settings.EVENT_RETENTION_DAYS < 0 ? -1 : settings.EVENT_RETENTION_DAYS * day,
         prefetch: settings.COMMAND_PREFETCH,
+        taskConcurrency: settings.TASK_CONCURRENCY,
         ...retentionOf(settings),
         mostEventBytes: settings.EVENT_MAX_BYTES,
         outboxMarks: { rows: settings.OUTBOX_HIGH_ROWS, ageMs: 1_000 * settings.OUTBOX_HIGH_AGE_SECONDS },

@@ -12,11 +12,12 @@ import type { Message } from '../message.js';
 import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import { done, retryBlameless, type Outcome } from '../outcome.js';
 import type { Outbox } from '../outbox/outbox.js';
-import { RateLimiter } from '../rate-limit/rate-limiter.js';
+import type { RateLimiter } from '../rate-limit/rate-limiter.js';
 import { replyEntry } from '../reply.js';
 import type { StandStill } from '../stand-stills.js';
 import { commandsExchange, type Binding, type CommandTransport } from '../transport/command-transport.js';
 import type { Consumer } from '../transport/delivery.js';
+import { revocationAddress } from '../tasks/revoke-task.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
 import type { HandlerOptions } from './handler-options.js';
 import { Suspects } from './suspects.js';
@@ -25,7 +26,13 @@ import { Turns } from './turns.js';
 
 export interface CommandConsumerOptions extends HandlerOptions {
   readonly service: string;
+  /** The queue, and the consumer's name in the inbox. Default `<service>.commands`. */
+  readonly queue?: string;
   readonly dataSource: DataSource;
+  /** Of the service: a limit holds over all of its queues. Default: no type can have a limit. */
+  readonly limiter?: RateLimiter;
+  /** What revokes its commands comes here as well; for one that is no task it changes nothing. */
+  readonly takesRevocations?: boolean;
   /** How long its inbox knows a message. Default 30 days. */
   readonly inboxRetentionMs?: number;
   readonly outbox: Outbox;
@@ -47,12 +54,10 @@ export interface CommandHandlerOptions extends HandlerOptions {
   readonly rateLimit?: string;
 }
 
-/** The commands of a service: one durable queue, bound for every type that has a handler. */
+/** Commands of a service: one durable queue, bound for every type that has a handler. */
 export class CommandConsumer {
-  /** `<service>.commands`: the queue, and the consumer's name in the inbox. */
   readonly queue: string;
   private readonly dispatcher: Dispatcher;
-  private readonly limiter: RateLimiter;
   private readonly suspects: Suspects;
   private readonly bindings: Binding[] = [];
   private readonly deadLetters: DeadLetterTable;
@@ -60,8 +65,7 @@ export class CommandConsumer {
   private deadLetterConsumer: Consumer | undefined;
 
   constructor(private readonly options: CommandConsumerOptions) {
-    this.queue = `${options.service}.commands`;
-    this.limiter = new RateLimiter(options);
+    this.queue = options.queue ?? `${options.service}.commands`;
     this.suspects = new Suspects({ turns: new Turns(), ...options, consumer: this.queue });
     this.deadLetters = new DeadLetterTable({ ...options, consumer: this.queue, kind: 'command' });
     this.dispatcher = new Dispatcher({
@@ -79,10 +83,16 @@ export class CommandConsumer {
     const { routingKey = definition.type, rateLimit } = options;
     this.dispatcher.register(definition, handler, options);
     this.options.monitor.expect(definition.type);
-    if (rateLimit !== undefined) this.limiter.setDefault(definition.type, rateLimit);
+    if (rateLimit !== undefined) this.options.limiter?.setDefault(definition.type, rateLimit);
     if (routingKey === null) return;
-    this.bindings.push({ exchange: commandsExchange, queue: this.queue, routingKey });
+    this.bind(routingKey);
+    if (this.options.takesRevocations) this.bind(revocationAddress(routingKey));
     this.options.logger.info('binding', { queue: this.queue, routingKey, command: definition.type });
+  }
+
+  /** What is sent under this key comes here as well. */
+  bind(routingKey: string): void {
+    this.bindings.push({ exchange: commandsExchange, queue: this.queue, routingKey });
   }
 
   /** Declared before anything is consumed or sent, so that no service finds another's queue missing for longer than a start. */
@@ -95,13 +105,12 @@ export class CommandConsumer {
   }
 
   async start(): Promise<void> {
-    await this.limiter.start();
     this.consumer = await this.options.transport.consume(
       this.queue,
       this.options.monitor.watch(
         this.suspects.guard(({ message, attempt }) =>
-          this.limiter.isLimited(message.type)
-            ? this.dispatchLimited(message, attempt)
+          this.options.limiter?.isLimited(message.type)
+            ? this.dispatchLimited(this.options.limiter, message, attempt)
             : this.dispatch(message, attempt),
         ),
       ),
@@ -135,15 +144,14 @@ export class CommandConsumer {
   async stop(drainMs?: number): Promise<void> {
     this.deadLetters.stop();
     await Promise.all([this.consumer?.close(drainMs), this.deadLetterConsumer?.close(drainMs)]);
-    await this.limiter.stop();
     this.dispatcher.abandon();
     await this.suspects.release();
   }
 
   /** What has to wait for its turn is stored, so that the broker has done its part. */
-  private async dispatchLimited(message: Message, attempt: number): Promise<Outcome> {
+  private async dispatchLimited(limiter: RateLimiter, message: Message, attempt: number): Promise<Outcome> {
     try {
-      if (!(await this.limiter.admits(message, attempt, this.queue))) return done;
+      if (!(await limiter.admits(message, attempt, this.queue))) return done;
     } catch (error) {
       return retryBlameless(outageRetryMs, `the rate limit of ${message.type} could not be asked: ${errorText(error)}`);
     }

@@ -225,6 +225,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         state text NOT NULL,
         -- The command, without plain personal data; NULL when it was revoked before it came.
         message json,
+        -- The queue in which it came.
+        consumer text,
         worker text,
         attempt integer NOT NULL DEFAULT 0,
         -- Grows with each start: whoever has started before may not write any more.

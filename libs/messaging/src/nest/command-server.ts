@@ -5,7 +5,7 @@ import { errorText } from '../logger.js';
 import type { Message } from '../message.js';
 import { deadLetter, done, type Outcome } from '../outcome.js';
 import { replyFor, type Answer } from '../reply.js';
-import { RevokeTask } from '../tasks/revoke-task.js';
+import { RevokeTask, revocationAddress } from '../tasks/revoke-task.js';
 import { commandsExchange, type CommandTransport } from '../transport/command-transport.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
 import { DeliveryContext } from './delivery-context.js';
@@ -72,7 +72,9 @@ export class CommandServer extends Server {
     await transport.declare({
       exchanges: [{ name: commandsExchange, type: 'direct' }],
       queues: [{ name: queue }],
-      bindings: types.map((routingKey) => ({ exchange: commandsExchange, queue, routingKey })),
+      bindings: types
+        .flatMap((type) => [type, revocationAddress(type)])
+        .map((routingKey) => ({ exchange: commandsExchange, queue, routingKey })),
     });
     this.consumer = await transport.consume(queue, (delivery) => this.deliver(delivery), { prefetch });
     this.logger.log(`${queue} handles ${types.join(', ')}`);

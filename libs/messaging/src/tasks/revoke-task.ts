@@ -2,9 +2,8 @@ import { z } from 'zod';
 import type { MessageDefinition } from '../definition.js';
 
 /**
- * Takes a command back that was sent before. It goes where that went, under the routing key of the command: so it reaches the
- * one queue that holds it, and the sender has to know no more than when it sent the command. Where that is no task, it changes
- * nothing.
+ * Takes a command back that was sent before. It goes to the service that handles that, under {@link revocationAddress}: the sender
+ * has to know no more than when it sent the command. Where that is no task, it changes nothing.
  */
 export const RevokeTask = {
   kind: 'command',
@@ -20,3 +19,6 @@ export const RevokeTask = {
     reason: z.string().min(1),
   }),
 } as const satisfies MessageDefinition;
+
+/** Routing key under which a command of this type is revoked. Its queue is another: a revocation waits for no task. */
+export const revocationAddress = (command: string): string => `${command}.revoke`;

@@ -121,8 +121,8 @@ export class TaskControl {
         const advice = 'what it has done stands; if it is a dead letter, discard that';
         throw new TaskEndedError(`the task ${id} is over and cannot be revoked; ${advice}`);
       }
-      if (!row.ended || !row.message) return;
-      const [isNew] = await admitOnce(tx, [{ consumer: `${this.service}.commands`, messageId: id }]);
+      if (!row.ended || !row.message || !row.consumer) return;
+      const [isNew] = await admitOnce(tx, [{ consumer: row.consumer, messageId: id }]);
       if (isNew) await sendReply(this.options, tx, row.message, revokedBecause(reason));
     });
     return this.find(id);
@@ -143,6 +143,8 @@ export class TaskControl {
 interface Revoked extends Record<string, unknown> {
   readonly ended: boolean;
   readonly message: Message | null;
+  /** Its queue. */
+  readonly consumer: string | null;
 }
 
 interface Wanted {

@@ -34,12 +34,12 @@ const begin: Statement = {
            SELECT * FROM ROWS FROM (unnest($1::text[], $2::int[], $3::text[], $4::text[]), json_array_elements($5))
                AS come (consumer, attempt, worker, id, message)),
          begun AS (
-           INSERT INTO task AS known (id, state, message, worker, attempt, run, started_at, heartbeat_at)
-           SELECT id, 'STARTED', message, worker, attempt, 1, clock_timestamp(), clock_timestamp() FROM come
+           INSERT INTO task AS known (id, state, message, consumer, worker, attempt, run, started_at, heartbeat_at)
+           SELECT id, 'STARTED', message, consumer, worker, attempt, 1, clock_timestamp(), clock_timestamp() FROM come
             WHERE NOT EXISTS (SELECT FROM inbox WHERE inbox.consumer = come.consumer AND message_id = come.id)
             ORDER BY id
            ON CONFLICT (id) DO UPDATE
-              SET state = 'STARTED', message = excluded.message, worker = excluded.worker, attempt = excluded.attempt,
+              SET state = 'STARTED', message = excluded.message, consumer = excluded.consumer, worker = excluded.worker, attempt = excluded.attempt,
                   run = known.run + 1, started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at,
                   due_at = NULL, ended_at = NULL, progress = NULL
             WHERE known.state NOT IN ('SUCCESS', 'REVOKED') AND NOT known.revoked

@@ -24,8 +24,6 @@ export interface TaskEnvironment {
   readonly service: string;
   readonly dataSource: DataSource;
   readonly outbox: Outbox;
-  /** Consumer of the inbox. */
-  readonly consumer: string;
   /** False when the attempt does not count any more. */
   readonly saving: Batches<SavedState, boolean>;
 }
@@ -44,6 +42,8 @@ export class TaskRun<Data> implements RunningTask {
 
   constructor(
     private readonly environment: TaskEnvironment,
+    /** Of the inbox. */
+    private readonly consumer: string,
     private readonly received: Received<Data>,
     readonly run: number,
     private readonly savedState: unknown,
@@ -73,7 +73,8 @@ export class TaskRun<Data> implements RunningTask {
 
   /** @throws TaskLostError */
   async complete<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    const { consumer, dataSource } = this.environment;
+    const { consumer } = this;
+    const { dataSource } = this.environment;
     const result = await inTransaction(
       dataSource,
       async (tx) => {
@@ -92,7 +93,8 @@ export class TaskRun<Data> implements RunningTask {
   /** Of one that no other attempt can mend; `discarded` is what may be kept of its command. The sender hears of it, once. */
   endFailed(discarded: Discarded): Promise<void> {
     const { reason } = discarded;
-    const { dataSource, consumer } = this.environment;
+    const { consumer } = this;
+    const { dataSource } = this.environment;
     return inTransaction(dataSource, async (tx) => {
       if ((await tx.query(fail, [this.id, this.run, 'FAILURE', reason, null])).length === 0) throw this.lost();
       const isNew = (await recordDiscarded(tx, consumer, 'command', [discarded])) > 0;
@@ -102,7 +104,7 @@ export class TaskRun<Data> implements RunningTask {
 
   /** The sender hears of it, once. */
   endRevoked(reason: string): Promise<void> {
-    return endAsRevoked(this.environment, this.received.message, this.run, reason);
+    return endAsRevoked(this.environment, this.consumer, this.received.message, this.run, reason);
   }
 
   private inTransaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
@@ -156,12 +158,13 @@ export const revokedBecause = (reason: string): Answer => ({ failure: `revoked: 
 /** @param run null when it may not start */
 export function endAsRevoked(
   environment: TaskEnvironment,
+  consumer: string,
   message: Message,
   run: number | null,
   reason: string,
 ): Promise<void> {
   return inTransaction(environment.dataSource, async (tx) => {
-    const values = [message.id, run, environment.consumer, JSON.stringify(message)];
+    const values = [message.id, run, consumer, JSON.stringify(message)];
     if ((await tx.query(endRevoked, values)).length === 0) return;
     await sendReply(environment, tx, message, revokedBecause(reason));
   });

@@ -86,5 +86,5 @@ export const revokeTask: Statement = {
                 state = CASE WHEN $2 OR NOT known.${running} THEN 'REVOKED' ELSE known.state END,
                 ended_at = CASE WHEN $2 OR NOT known.${running} THEN clock_timestamp() END
           WHERE known.ended_at IS NULL
-         RETURNING ended_at IS NOT NULL AS ended, message`,
+         RETURNING ended_at IS NOT NULL AS ended, message, consumer`,
 };

@@ -14,7 +14,7 @@ import { Messaging, type MessagingOptions } from '../messaging.js';
 import { connectRabbitMq } from '../rabbitmq/rabbitmq-command-transport.js';
 import { CommandFailed, CommandSucceeded } from '../reply.js';
 import type { CommandTransport } from '../transport/command-transport.js';
-import { RevokeTask } from './revoke-task.js';
+import { RevokeTask, revocationAddress } from './revoke-task.js';
 import { defaultTaskPolicy, TaskRevokedError, type TaskHandler, type TaskOptions } from './task-context.js';
 import { TaskEndedError } from './task-control.js';
 
@@ -98,6 +98,30 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
   const effects = async () =>
     (await database.dataSource.query<{ n: number }[]>('SELECT n FROM effect ORDER BY n')).map(({ n }) => n);
 
+  it('has as many tasks in hand as it performs, in a queue of their own: other commands and revocations overtake them', async () => {
+    const begun: number[] = [];
+    const { send, tasks, messaging, transport } = await serve(
+      async ({ data, signal }) => {
+        begun.push(data.n);
+        await once(signal, 'abort');
+        throw signal.reason;
+      },
+      {},
+      { taskConcurrency: 2, prefetch: 1 },
+    );
+    const ids = [];
+    for (let n = 1; n <= 20; n += 1) ids.push(await send(command(n)));
+    await eventually(() => expect(begun).toHaveLength(2));
+    expect(messaging.monitor.consumer(`${service}.tasks`).inFlight).toBe(2);
+    // The one place of the commands is free, although 18 tasks wait.
+    const [first = ''] = ids;
+    const data = { taskId: first, command: definition().type, terminate: true, reason: 'a test' };
+    const revocation = createMessage({ type: RevokeTask.type, version: 1, source: 'spec', data });
+    await transport.send(revocation, { routingKey: revocationAddress(definition().type) });
+    expect(await tasks.result(first, { timeoutMs: 20_000 })).toMatchObject({ state: 'REVOKED' });
+    await eventually(() => expect(begun).toEqual([1, 2, 3]));
+  });
+
   it('records a task from its start to its result, with progress, and answers its sender', async () => {
     const gate = new AbortController();
     const { send, tasks } = await serve(async ({ data, progress, heartbeat }) => {
@@ -143,7 +167,7 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
     // As after the purge of its row: the inbox knows it for longer.
     await database.dataSource.query('DELETE FROM task');
     await send(message);
-    const { counts } = messaging.monitor.consumer(messaging.commands.queue).types.get(message.type) ?? {};
+    const { counts } = messaging.monitor.consumer(`${service}.tasks`).types.get(message.type) ?? {};
     await eventually(() => expect(counts).toMatchObject({ handled: 1, duplicates: 2 }));
     expect([calls, await effects()]).toEqual([1, [7]]);
   });
@@ -308,7 +332,7 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
     expect([await effects(), (await tasks.find(message.id)).state]).toEqual([[], 'REVOKED']);
   });
 
-  describe('taken back by a command of its sender, under the address of the task', () => {
+  describe('taken back by a command of its sender', () => {
     const revocation = (taskId: string, terminate = false, type: string = definition().type) =>
       createMessage({
         type: RevokeTask.type,
@@ -328,7 +352,8 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
       const message = command(1, asking('command.failed'));
       const revoke = revocation(message.id);
       // Twice, and before the task has come.
-      for (let times = 0; times < 2; times += 1) await transport.send(revoke, { routingKey: message.type });
+      for (let times = 0; times < 2; times += 1)
+        await transport.send(revoke, { routingKey: revocationAddress(message.type) });
       await eventually(async () => expect(await tasks.find(message.id)).toMatchObject({ state: 'REVOKED' }));
       await send(message);
       await eventually(() => expect(answers).toEqual([told(message.id)]));
@@ -346,7 +371,7 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
       const message = command(1, asking('command.succeeded'));
       await send(message);
       await eventually(async () => expect(await tasks.active()).toHaveLength(1));
-      await transport.send(revocation(message.id, terminate), { routingKey: message.type });
+      await transport.send(revocation(message.id, terminate), { routingKey: revocationAddress(message.type) });
       const state = terminate ? 'REVOKED' : 'SUCCESS';
       expect(await tasks.result(message.id, { timeoutMs: 20_000 })).toMatchObject({ state });
       await eventually(async () =>
@@ -359,7 +384,7 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
       const id = await send(command());
       await tasks.result(id, { timeoutMs: 20_000 });
       const revocations = [revocation(id), revocation(randomUUID(), true, 'no.task')];
-      for (const one of revocations) await transport.send(one, { routingKey: definition().type });
+      for (const one of revocations) await transport.send(one, { routingKey: revocationAddress(definition().type) });
       const counted = messaging.monitor.consumer(messaging.commands.queue).types.get(RevokeTask.type);
       await eventually(() => expect(counted?.counts).toMatchObject({ duplicates: 2, deadLettered: 0 }));
       expect(await tasks.list()).toMatchObject([{ id, state: 'SUCCESS' }]);
@@ -397,7 +422,7 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
     const { send, messaging, transport, tasks } = await serve(wait, {}, { stalledMs: 200 });
     const id = await send(command());
     await eventually(async () => expect(await tasks.active()).toHaveLength(1));
-    const { inFlight, unsettledMs } = messaging.monitor.consumer(messaging.commands.queue);
+    const { inFlight, unsettledMs } = messaging.monitor.consumer(`${service}.tasks`);
     expect([inFlight, unsettledMs]).toEqual([1, 0]);
     const other = createMessage({ type: `${service}.hangs`, version: 1, source: 'spec', data: { n: 1 } });
     await transport.send(other);

@@ -16,7 +16,7 @@ import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
 import { deadLetter, discard, done, doneAs, retry, retryBlameless, type Outcome } from '../outcome.js';
 import { redact } from '../personal/personal-fields.js';
 import { IsolatedTasks, type IsolatedTask } from './isolated/isolated-tasks.js';
-import { RevokeTask } from './revoke-task.js';
+import { RevokeTask, revocationAddress } from './revoke-task.js';
 import { RunningTasks } from './running-tasks.js';
 import {
   defaultTaskPolicy,
@@ -33,12 +33,22 @@ import { endAsRevoked, TaskRun, type SavedState, type TaskEnvironment } from './
 
 export interface TasksOptions extends TaskControlOptions {
   readonly logger: Logger;
+  /** Of the service's other commands: revocations come there. */
   readonly commands: CommandConsumer;
-  /** Of that consumer. */
+  /** Makes the consumer of a queue of tasks, of which at most `prefetch` are in hand. */
+  readonly openQueue: (queue: string, prefetch: number) => TaskQueue;
+  /** Tasks that a process performs at the same time, those in workers of their own not counted. Default 10. */
+  readonly taskConcurrency?: number;
+}
+
+/** A queue of tasks alone: none of them holds up another command, and none is taken before it can begin. */
+export interface TaskQueue {
+  readonly commands: CommandConsumer;
   readonly monitor: ConsumerMonitor;
 }
 
 interface Registered {
+  readonly queue: TaskQueue;
   readonly definition: MessageDefinition;
   readonly handler: TaskHandler<unknown>;
   readonly failurePolicy: FailurePolicy;
@@ -54,7 +64,8 @@ const revocation: CommandHandlerOptions = {
 
 /**
  * Commands whose life is recorded: how they stand, how far they are, what came of them; they can be looked at and revoked.
- * They come in the service's queue and follow its rules: inbox, failure policy, rate limits, dead letters, replies.
+ * They follow the rules of all commands (inbox, failure policy, rate limits, dead letters, replies), and come in queues of their
+ * own: `<service>.tasks`, and for those in workers `<service>.tasks.<type>`, each with as many in hand as it has workers.
  */
 export class Tasks extends TaskControl {
   private readonly environment: TaskEnvironment;
@@ -63,16 +74,15 @@ export class Tasks extends TaskControl {
   private readonly deliveries = new KeyedQueue();
   private readonly starting: Batches<Start, Started>;
   private readonly isolated: IsolatedTasks[] = [];
-  private readonly commands: CommandConsumer;
   private readonly logger: Logger;
-  private readonly monitor: ConsumerMonitor;
+  private shared: TaskQueue | undefined;
   /** Of this process, as it stands in `active`. */
   readonly worker = `${this.service}@${hostname()}:${process.pid}`;
 
-  constructor(options: TasksOptions) {
-    super(options);
-    const { dataSource, logger, commands, monitor } = options;
-    [this.commands, this.logger, this.monitor] = [commands, logger, monitor];
+  constructor(private readonly setUp: TasksOptions) {
+    super(setUp);
+    const { dataSource, logger, commands } = setUp;
+    this.logger = logger;
     this.running = new RunningTasks({ dataSource, logger });
     this.starting = new Batches((starts) => beginTasks(dataSource, starts));
     const saving = new Batches<SavedState, boolean>(async (states) => {
@@ -84,7 +94,7 @@ export class Tasks extends TaskControl {
       const saved = new Set(rows.map(({ id }) => id));
       return states.map(({ id }) => saved.has(id));
     });
-    this.environment = { ...options, consumer: commands.queue, saving };
+    this.environment = { ...setUp, saving };
     commands.handle(RevokeTask, ({ data }) => this.revokeSent(data), revocation);
   }
 
@@ -104,18 +114,29 @@ export class Tasks extends TaskControl {
     const isolated = 'module' in handler ? new IsolatedTasks(handler) : undefined;
     if (isolated) this.isolated.push(isolated);
     const perform = isolated ? isolated.run.bind(isolated) : (handler as TaskHandler<unknown>);
-    const registered: Registered = { definition, handler: perform, failurePolicy, timeLimit };
+    const queue = isolated ? this.openQueue(`.${definition.type}`, isolated.size) : this.sharedQueue();
+    const registered: Registered = { queue, definition, handler: perform, failurePolicy, timeLimit };
+    this.setUp.commands.bind(revocationAddress(definition.type));
     // It bounds its time itself, because what becomes of it at the limit is recorded as well.
-    this.commands.handle(
+    queue.commands.handle(
       definition,
       // A copy that is delivered while the first is in hand waits, and then finds what came of it.
       (received) => {
         const deliver = () => this.deliver(registered, received);
         const inTurn = isolated ? () => isolated.whenFree(deliver) : deliver;
-        return this.monitor.bounded(() => this.deliveries.run(received.message.id, inTurn));
+        return queue.monitor.bounded(() => this.deliveries.run(received.message.id, inTurn));
       },
       { ...options, failurePolicy, timeLimit: 'none' },
     );
+  }
+
+  private sharedQueue(): TaskQueue {
+    this.shared ??= this.openQueue('', this.setUp.taskConcurrency ?? 10);
+    return this.shared;
+  }
+
+  private openQueue(suffix: string, prefetch: number): TaskQueue {
+    return this.setUp.openQueue(`${this.service}.tasks${suffix}`, prefetch);
   }
 
   async stop(): Promise<void> {
@@ -137,20 +158,20 @@ export class Tasks extends TaskControl {
 
   private async deliver(task: Registered, received: Received): Promise<Outcome> {
     const { attempt, message } = received;
-    const { consumer } = this.environment;
+    const consumer = task.queue.commands.queue;
     const stored = redact(task.definition, message);
     const found = await this.starting.call({ message: stored, attempt, consumer, worker: this.worker });
     if (found.run !== null) return this.perform(task, received, found.run, found.savedState);
     if (found.handled || found.state === 'SUCCESS') return doneAs.duplicates;
     if (!found.revoked) return retryBlameless(1_000, 'another process has just begun it');
-    return this.refuse(stored, found);
+    return this.refuse(consumer, stored, found);
   }
 
   /** It was revoked before it could start. */
-  private async refuse(message: Message, { answered, state }: Started): Promise<Outcome> {
+  private async refuse(consumer: string, message: Message, { answered, state }: Started): Promise<Outcome> {
     if (state === 'REVOKED' && answered) return doneAs.duplicates;
     const { error } = await this.find(message.id);
-    await endAsRevoked(this.environment, message, null, error ?? 'no reason was given');
+    await endAsRevoked(this.environment, consumer, message, null, error ?? 'no reason was given');
     return doneAs.discarded;
   }
 
@@ -158,7 +179,7 @@ export class Tasks extends TaskControl {
     const attempt = new Attempt();
     const stopping = (): void => attempt.abort(received.signal.reason as Error);
     received.signal.addEventListener('abort', stopping);
-    const taskRun = new TaskRun(this.environment, received, run, savedState, attempt);
+    const taskRun = new TaskRun(this.environment, task.queue.commands.queue, received, run, savedState, attempt);
     this.running.add(taskRun);
     try {
       const what = `the task ${received.message.type}`;

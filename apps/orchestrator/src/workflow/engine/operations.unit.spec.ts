@@ -182,7 +182,7 @@ describe('what is under way in a node that has failed', () => {
     const run = begin(group(task(A, { n: 1 }), task(B, { n: 2 }))).whenFailed(B, 'no');
     run.thenSends(revocation('0.0', A.type, { because: '0.1 spec.b failed: no' }));
     const sent = run.events.flatMap((event) => workflowInstance.outgoing?.(event) ?? []);
-    expect(sent.at(-1)).toMatchObject({ type: RevokeTask.type, address: A.type });
+    expect(sent.at(-1)).toMatchObject({ type: RevokeTask.type, address: `${A.type}.revoke` });
   });
 
   it('is revoked in every attempt that nobody has answered', () => {

@@ -24,6 +24,7 @@ import {
   on,
   reject,
   RevokeTask,
+  revocationAddress,
   type Actor,
   type Decision,
   type OutgoingCommand,
@@ -208,7 +209,9 @@ function outgoing({ type, data }: RecordedEvent): OutgoingCommand[] {
     const { workflowId, requestId: taskId, command, terminate = false, reason } = data as DataOf<typeof TaskRevoked>;
     const revocation = { taskId, command, terminate, reason: `workflow ${workflowId}: ${reason}` };
     const id = derivedId(terminate ? 'terminate' : 'revoke', taskId);
-    return [{ type: RevokeTask.type, version: RevokeTask.version, id, address: command, data: revocation }];
+    return [
+      { type: RevokeTask.type, version: RevokeTask.version, id, address: revocationAddress(command), data: revocation },
+    ];
   }
   if (type !== TimerSet.type) return [];
   const { workflowId, timerId, delayMs } = data as DataOf<typeof TimerSet>;

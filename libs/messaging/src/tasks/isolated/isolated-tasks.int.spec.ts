@@ -47,7 +47,8 @@ describe.each(['process', 'thread'] as const)('a task in a %s of its own', (isol
   async function serve(task: Partial<IsolatedTask> = {}, options: TaskOptions = {}) {
     const service = `spec-${randomUUID()}`;
     const type = `${service}.do-it`;
-    const transport = new MemoryCommandTransport(new MemoryCommandBroker());
+    const broker = new MemoryCommandBroker();
+    const transport = new MemoryCommandTransport(broker);
     const events = new MemoryEventTransport();
     const messaging = new Messaging({
       ...{ service, dataSource: database.dataSource, commands: transport, events, logger: silentLogger, partitions: 1 },
@@ -72,7 +73,8 @@ describe.each(['process', 'thread'] as const)('a task in a %s of its own', (isol
     };
     const resultOf = async (id: string) => messaging.tasks.result(id, { timeoutMs: 60_000 });
     return {
-      tasks: messaging.tasks,
+      ...{ tasks: messaging.tasks, broker, queue: `${service}.tasks.${type}` },
+      inHand: () => messaging.inHand[`${service}.tasks.${type}`],
       send,
       resultOf,
       sendOther: () => send('report', other.type),
@@ -105,6 +107,14 @@ describe.each(['process', 'thread'] as const)('a task in a %s of its own', (isol
     expect(attempt).toBe(2);
     const { worker, saved } = result as { worker: string; saved: string[] };
     expect([saved.length, saved.includes(worker)]).toEqual([1, false]);
+  });
+
+  it('are as many in hand as there are workers, in a queue of their own', async () => {
+    const { send, tasks, inHand, broker, queue } = await serve({ size: 1 });
+    const ids = await Promise.all(Array.from({ length: 5 }, () => send('leave')));
+    await eventually(async () => expect(await tasks.active()).toHaveLength(1));
+    expect([inHand(), broker.messages(queue).length]).toEqual([1, 4]);
+    for (const id of ids) await tasks.revoke(id, { reason: 'enough' });
   });
 
   it('can take its worker down with it: that attempt has failed', async () => {

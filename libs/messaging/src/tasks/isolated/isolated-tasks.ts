@@ -20,12 +20,17 @@ export class IsolatedTasks {
   private readonly idle: WorkerHandle[] = [];
   private readonly all = new Set<WorkerHandle>();
   private readonly slots = new HandlerSlots(
-    () => this.options.size ?? 1,
+    () => this.size,
     () => undefined,
   );
   private closed = false;
 
   constructor(private readonly options: IsolatedTask) {}
+
+  /** Workers of this process. */
+  get size(): number {
+    return this.options.size ?? 1;
+  }
 
   /** Runs `work` when a worker is free; until then the task has not started. */
   async whenFree<T>(work: () => Promise<T>): Promise<T> {
