@@ -27,6 +27,8 @@ export const baseSettings = z.object({
   CLIENT_WRITES_PER_SECOND: z.coerce.number().positive().max(1_000_000).default(100),
   /** So many at once, after a pause. */
   CLIENT_WRITES_BURST: z.coerce.number().int().min(1).max(10_000_000).default(1_000),
+  /** Requests of an instance that wait for a result or for news at the same time; the next are answered 503. */
+  WAITING_REQUESTS: z.coerce.number().int().min(1).max(1_000_000).default(1_000),
   /** Whose X-Forwarded-For is believed: addresses or networks (10.0.0.0/8), separated by commas. Default: nobody's. */
   TRUSTED_PROXIES: z
     .string()

@@ -9,6 +9,7 @@ it('fills in defaults and takes an empty variable for one that is not set', () =
     ACCESS_ROLE_CLAIM: 'roles',
     CLIENT_WRITES_PER_SECOND: 100,
     CLIENT_WRITES_BURST: 1_000,
+    WAITING_REQUESTS: 1_000,
     EXAMPLE_SECRETS: 'refused',
     DATABASE_URL,
     RABBITMQ_URL: 'amqp://guest:guest@127.0.0.1:5672',

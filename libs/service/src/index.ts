@@ -12,4 +12,5 @@ export { openApi, SchemaPipe } from './schema.pipe.js';
 export { changes, type ServerSentEvent } from './server-sent-events.js';
 export { runService } from './run-service.js';
 export type { ServiceDefinition } from './service-definition.js';
+export { Waits, type Wait, type WaitingRequest } from './waits.js';
 export { startService, type RunningService, type StartOptions, type Transports } from './start-service.js';

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { Messaging } from '@starter/messaging';
 import type { StartupServer } from './startup-server.js';
+import { Waits } from './waits.js';
 
 export interface ShutDownOptions {
   /** Between "not ready" and the first refused request, in milliseconds. */
@@ -23,6 +24,7 @@ export async function shutDown(
   const { logger } = messaging;
   logger.info('stopping: not ready any more', { delayMs });
   messaging.retire();
+  app.get(Waits).stop();
   await sleep(delayMs);
   logger.info('stopping: takes nothing new, finishes what is in hand', { drainMs, ...messaging.inHand });
   // Requests only write to the outbox, so they and the consumers need not wait for each other.

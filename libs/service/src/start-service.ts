@@ -35,6 +35,7 @@ import { Startup } from './startup.js';
 import { refuseUnstorable } from './storable-requests.js';
 import { StartupServer, type Addresses } from './startup-server.js';
 import { TaskController } from './task.controller.js';
+import { Waits } from './waits.js';
 
 export interface Transports {
   readonly commands: CommandTransport;
@@ -63,6 +64,10 @@ export interface RunningService {
 
 @Module({})
 class ServiceModule {}
+
+/** What everything in a service may ask for. */
+@Module({})
+class FrameModule {}
 
 /**
  * Listens, waits for the database and the brokers, migrates, and attaches to the brokers; resolves when the service is ready.
@@ -131,6 +136,13 @@ async function createApp<Settings extends BaseSettings>(
   const { bodyLimit = 64 * 1024 } = definition;
   const logger = messagingLogger(log);
   const guard = new RouteGuard({ credentials, logger, isManagement: server.isManagement });
+  const waits = new Waits(settings.WAITING_REQUESTS);
+  const frame: DynamicModule = {
+    module: FrameModule,
+    global: true,
+    providers: [{ provide: Waits, useValue: waits }],
+    exports: [Waits],
+  };
   const root: DynamicModule = {
     module: ServiceModule,
     imports: [
@@ -157,6 +169,7 @@ async function createApp<Settings extends BaseSettings>(
         ...(settings.PERSONAL_DATA_KEY === undefined ? {} : { personalDataKey: settings.PERSONAL_DATA_KEY }),
       }),
       TerminusModule.forRoot({ errorLogStyle: 'json', logger: false }),
+      frame,
       definition.module(settings),
     ],
     controllers: [HealthController, MetricsController, TaskController],

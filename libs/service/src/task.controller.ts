@@ -1,4 +1,4 @@
-import { Body, Controller, Get, HttpCode, HttpStatus, Inject, Param, Post, Query, Sse } from '@nestjs/common';
+import { Body, Controller, Get, HttpCode, HttpStatus, Inject, Param, Post, Query, Req, Sse } from '@nestjs/common';
 import { ApiBody, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { Messaging, TaskEndedError, taskStates, TimeoutError, type ScheduledTask, type Task } from '@starter/messaging';
 import type { Observable } from 'rxjs';
@@ -7,6 +7,7 @@ import { Access } from './access/access.js';
 import { ProblemException } from './problem.js';
 import { openApi, SchemaPipe } from './schema.pipe.js';
 import { changes, type ServerSentEvent } from './server-sent-events.js';
+import { Waits, type WaitingRequest } from './waits.js';
 
 const taskId = z.object({ id: z.string().min(1).max(200) });
 const listing = z.strictObject({
@@ -58,7 +59,10 @@ const scheduled = view
 export class TaskController {
   private readonly tasks: Messaging['tasks'];
 
-  constructor(@Inject(Messaging) private readonly messaging: Messaging) {
+  constructor(
+    @Inject(Messaging) messaging: Messaging,
+    @Inject(Waits) private readonly waits: Waits,
+  ) {
     this.tasks = messaging.tasks;
   }
 
@@ -109,9 +113,11 @@ export class TaskController {
   async result(
     @Param(new SchemaPipe(taskId)) { id }: z.output<typeof taskId>,
     @Query(new SchemaPipe(waiting)) { timeout }: z.output<typeof waiting>,
+    @Req() request: WaitingRequest,
   ): Promise<Task> {
+    const timeoutMs = 1_000 * Number.parseInt(timeout, 10);
     try {
-      return await this.tasks.result(id, { timeoutMs: 1_000 * Number.parseInt(timeout, 10) });
+      return await this.waits.during(request, (signal) => this.tasks.result(id, { timeoutMs, signal }));
     } catch (error) {
       if (error instanceof TimeoutError) return this.tasks.find(id);
       throw error;
@@ -143,11 +149,15 @@ export class TaskController {
   @Access('viewer', { management: true })
   @ApiParam({ name: 'id', schema: openApi(taskId.shape.id) })
   @ApiResponse({ status: 200, description: 'Events of type `task`, each with the same object as `GET /tasks/:id`.' })
-  events(@Param(new SchemaPipe(taskId)) { id }: z.output<typeof taskId>): Promise<Observable<ServerSentEvent>> {
+  events(
+    @Param(new SchemaPipe(taskId)) { id }: z.output<typeof taskId>,
+    @Req() request: WaitingRequest,
+  ): Promise<Observable<ServerSentEvent>> {
     return changes(
       'task',
       () => this.tasks.find(id),
-      ({ endedAt }) => endedAt !== null || this.messaging.stopping,
+      ({ endedAt }) => endedAt !== null,
+      this.waits.begin(request),
     );
   }
 }

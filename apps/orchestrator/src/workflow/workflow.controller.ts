@@ -1,8 +1,16 @@
-import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query, Sse } from '@nestjs/common';
+import { Body, Controller, Get, Headers, HttpCode, Inject, Param, Post, Query, Req, Sse } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { ResolveRequest, UnstickWorkflow } from '@starter/contracts';
-import { Access, changes, idempotencyKeyOf, openApi, SchemaPipe, type ServerSentEvent } from '@starter/service';
-import { Messaging } from '@starter/messaging';
+import {
+  Access,
+  changes,
+  idempotencyKeyOf,
+  openApi,
+  SchemaPipe,
+  type ServerSentEvent,
+  Waits,
+  type WaitingRequest,
+} from '@starter/service';
 import type { Observable } from 'rxjs';
 import { z } from 'zod';
 import { definitionSchema, type Json } from './definition/definition.js';
@@ -87,7 +95,7 @@ export class WorkflowController {
     @Inject(WorkflowRequests) private readonly requests: WorkflowRequests,
     @Inject(WorkflowControl) private readonly control: WorkflowControl,
     @Inject(WorkflowQueries) private readonly queries: WorkflowQueries,
-    @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(Waits) private readonly waits: Waits,
   ) {}
 
   /** Starts a workflow: it is found under `GET /workflows/:id`, and expects its events from now on. */
@@ -217,8 +225,9 @@ export class WorkflowController {
   result(
     @Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>,
     @Query(new SchemaPipe(waiting)) { timeout }: z.output<typeof waiting>,
+    @Req() request: WaitingRequest,
   ): Promise<WorkflowResult> {
-    return this.queries.result(id, durationMs(timeout));
+    return this.waits.during(request, (signal) => this.queries.result(id, durationMs(timeout), signal));
   }
 
   /** Server-sent events: how far a workflow has come, whenever that has changed, until it is over or the service stops. */
@@ -227,11 +236,15 @@ export class WorkflowController {
   @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
   @ApiResponse({ status: 200, schema: openApi(workflowProgress), description: 'Events of type `progress`.' })
   @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
-  events(@Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>): Promise<Observable<ServerSentEvent>> {
+  events(
+    @Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>,
+    @Req() request: WaitingRequest,
+  ): Promise<Observable<ServerSentEvent>> {
     return changes(
       'progress',
       () => this.queries.progress(id),
-      ({ state }) => state === 'completed' || state === 'failed' || this.messaging.stopping,
+      ({ state }) => state === 'completed' || state === 'failed',
+      this.waits.begin(request),
     );
   }
 

@@ -43,18 +43,19 @@ export class WorkflowQueries {
   }
 
   /**
-   * What came of a workflow, as soon as it is over or stuck; how it stands after `timeoutMs` otherwise.
+   * What came of a workflow, as soon as it is over or stuck; how it stands after `timeoutMs`, or when
+   * the signal aborts, otherwise.
    * @throws ProblemException 404 when it has not started by then
    */
-  async result(id: string, timeoutMs: number): Promise<WorkflowResult> {
+  async result(id: string, timeoutMs: number, signal: AbortSignal): Promise<WorkflowResult> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       const row = await this.workflows.findOneBy({ id });
       const left = deadline - performance.now();
-      if ((row && rests.has(row.state)) || left <= 0) {
+      if ((row && rests.has(row.state)) || left <= 0 || signal.aborted) {
         return (await this.outcome(id))?.result ?? resultViewOf(await readWorkflow(this.runtime, id));
       }
-      await sleep(Math.min(pollMs, left));
+      await sleep(Math.min(pollMs, left), undefined, { signal }).catch(() => undefined);
     }
   }
 

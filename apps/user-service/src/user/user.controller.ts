@@ -1,7 +1,7 @@
-import { Body, Controller, Delete, Get, Headers, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
+import { Body, Controller, Delete, Get, Headers, HttpCode, Inject, Param, Post, Query, Req } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { plain, RegisterUser } from '@starter/contracts';
-import { Access, idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
+import { Access, idempotencyKeyOf, openApi, SchemaPipe, Waits, type WaitingRequest } from '@starter/service';
 import { z } from 'zod';
 import { Registration, type Accepted } from './registration.js';
 import { Verification } from './verification.js';
@@ -41,6 +41,7 @@ export class UserController {
     @Inject(Registration) private readonly registrations: Registration,
     @Inject(Verification) private readonly verifications: Verification,
     @Inject(UserQueries) private readonly queries: UserQueries,
+    @Inject(Waits) private readonly waits: Waits,
   ) {}
 
   /** Accepts a registration. The user appears under `GET /users/:id` a moment later. */
@@ -101,8 +102,10 @@ export class UserController {
   byId(
     @Param(new SchemaPipe(userId)) { id }: z.output<typeof userId>,
     @Query(new SchemaPipe(freshness)) { atLeastVersion }: z.output<typeof freshness>,
+    @Req() request: WaitingRequest,
   ): Promise<User> {
-    return this.queries.byId(id, atLeastVersion);
+    if (atLeastVersion === undefined) return this.queries.byId(id);
+    return this.waits.during(request, (signal) => this.queries.byId(id, atLeastVersion, signal));
   }
 
   /** Newest first. */

@@ -32,23 +32,25 @@ export class UserQueries {
   ) {}
 
   /**
-   * With `atLeastVersion` the answer contains that event of the user, however far behind the directory is.
+   * With `atLeastVersion` the answer contains that event of the user, however far behind the directory is. The signal ends
+   * the wait for it.
    * @throws ProblemException 404; 503 when the event does not arrive in time
    */
-  async byId(id: string, atLeastVersion = 0): Promise<User> {
+  async byId(id: string, atLeastVersion = 0, signal?: AbortSignal): Promise<User> {
     const row = await this.users.findOneBy({ id });
     const [user] = row && row.version >= atLeastVersion ? await this.opened([row]) : [];
     if (user) return user;
     if (atLeastVersion > 0) {
-      await this.await(id, atLeastVersion);
+      await this.await(id, atLeastVersion, signal);
       return this.byId(id);
     }
     const detail = `There is no user ${id}, or its registration has not arrived here yet; ask again in a moment.`;
     throw new ProblemException(HttpStatus.NOT_FOUND, detail);
   }
 
-  private async await(id: string, version: number): Promise<void> {
-    if (await this.projections.waitFor(userDirectory, streamId(user, id), version, { timeoutMs })) return;
+  private async await(id: string, version: number, signal?: AbortSignal): Promise<void> {
+    const options = { timeoutMs, ...(signal && { signal }) };
+    if (await this.projections.waitFor(userDirectory, streamId(user, id), version, options)) return;
     const detail = `Version ${version} of user ${id} has not arrived here within ${timeoutMs / 1_000} s; ask again, or for an earlier one.`;
     throw new ProblemException(HttpStatus.SERVICE_UNAVAILABLE, detail, { retryAfter: 1 });
   }

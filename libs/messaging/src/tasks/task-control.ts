@@ -80,7 +80,7 @@ export class TaskControl {
 
   /**
    * Waits until the task is over.
-   * @throws TimeoutError when it is not over in time; it goes on
+   * @throws TimeoutError when it is not over in time, or before the signal aborts; it goes on
    */
   async result(
     id: string,
@@ -94,7 +94,7 @@ export class TaskControl {
       if (leftMs <= 0 || signal?.aborted) {
         throw new TimeoutError(`the task ${id} is ${task.state}, and was not over within ${timeoutMs} ms; ask again`);
       }
-      await sleep(Math.min(pollMs, leftMs));
+      await sleep(Math.min(pollMs, leftMs), undefined, { signal }).catch(() => undefined);
     }
   }
 
