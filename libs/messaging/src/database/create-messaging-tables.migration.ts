@@ -217,6 +217,7 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
       CREATE INDEX dead_letter_outgoing_event ON dead_letter (key) WHERE kind = 'outgoing' AND headers ->> 'channel' = 'event';
       CREATE INDEX dead_letter_due ON dead_letter (consumer, due_at) WHERE status = 'scheduled';
       CREATE INDEX inbox_parked_failed ON inbox_parked (consumer, key, sequence) WHERE failure IS NOT NULL OR redrives > 0;
+      CREATE INDEX inbox_parked_failed_id ON inbox_parked (consumer, id) WHERE failure IS NOT NULL OR redrives > 0;
 
       -- The lives of commands that are tasks.
       CREATE TABLE task (

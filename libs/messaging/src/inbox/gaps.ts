@@ -41,19 +41,22 @@ export interface SkipGap {
   readonly reason: string;
 }
 
+/** Of the key of `row`. A subquery, because a join lets the planner read the rows of all keys that were ever seen. */
+const handledOf = (row: string): string =>
+  `(SELECT seen.sequence FROM inbox_sequence seen WHERE seen.consumer = ${row}.consumer AND seen.key = ${row}.key)`;
+
 // What closed by itself between two looks is taken out here as well: a batch may have closed the gap before it was recorded.
-const record: Statement = {
+export const record: Statement = {
   name: 'inbox-gap-record',
   text: `WITH closed AS (
-           DELETE FROM inbox_gap gap USING inbox_sequence seen
-            WHERE gap.consumer = $1 AND seen.consumer = $1 AND seen.key = gap.key AND seen.sequence >= gap.missing_to),
+           DELETE FROM inbox_gap gap WHERE gap.consumer = $1 AND ${handledOf('gap')} >= gap.missing_to),
          heads AS (
-           SELECT parked.key, seen.sequence + 1 AS missing_from, min(parked.sequence) - 1 AS missing_to, min(parked_at) AS since
-             FROM inbox_parked parked JOIN inbox_sequence seen USING (consumer, key)
-            WHERE parked.consumer = $1
-            GROUP BY parked.key, seen.sequence
-           HAVING min(parked.sequence) > seen.sequence + 1
-              AND min(parked_at) < clock_timestamp() - $2 * interval '1 millisecond')
+           SELECT late.key, seen.sequence + 1 AS missing_from, late.next - 1 AS missing_to, late.since
+             FROM (SELECT key, min(sequence) AS next, min(parked_at) AS since
+                     FROM inbox_parked WHERE consumer = $1 GROUP BY key
+                   HAVING min(parked_at) < clock_timestamp() - $2 * interval '1 millisecond') late
+            CROSS JOIN LATERAL (SELECT sequence FROM inbox_sequence WHERE consumer = $1 AND key = late.key LIMIT 1) seen
+            WHERE late.next > seen.sequence + 1)
          INSERT INTO inbox_gap AS gap (consumer, key, missing_from, missing_to, since)
          SELECT $1, heads.* FROM heads ORDER BY key
          ON CONFLICT (consumer, key) DO UPDATE SET missing_from = excluded.missing_from, missing_to = excluded.missing_to
@@ -63,13 +66,13 @@ const record: Statement = {
 const columns = `consumer, key, missing_from::float8 AS "missingFrom", missing_to::float8 AS "missingTo", since`;
 
 // The processes of a service share the row: each report is made by one of them.
-const takeReports: Statement = {
+export const takeReports: Statement = {
   name: 'inbox-gap-report',
   text: `UPDATE inbox_gap SET reports = reports + 1, report_at = clock_timestamp()
              + least($2 * 2 ^ least(reports, 30), 86400000) * interval '1 millisecond'
           WHERE consumer = $1 AND key = ANY (ARRAY(
-            SELECT gap.key FROM inbox_gap gap JOIN inbox_sequence seen USING (consumer, key)
-             WHERE gap.consumer = $1 AND report_at <= clock_timestamp() AND seen.sequence < gap.missing_to
+            SELECT gap.key FROM inbox_gap gap
+             WHERE gap.consumer = $1 AND report_at <= clock_timestamp() AND ${handledOf('gap')} < gap.missing_to
              ORDER BY since LIMIT $3))
             AND report_at <= clock_timestamp()
          RETURNING ${columns}`,
@@ -89,12 +92,10 @@ export async function escalateGaps(
   return runStatement<Gap>(dataSource, takeReports, [consumer, deadlineMs, limit]);
 }
 
-const selectOpen: Statement = {
+export const selectOpen: Statement = {
   name: 'inbox-gap-open',
   text: `SELECT ${columns} FROM inbox_gap gap
-          WHERE ($1::text IS NULL OR consumer = $1) AND NOT EXISTS (
-            SELECT FROM inbox_sequence seen
-             WHERE seen.consumer = gap.consumer AND seen.key = gap.key AND seen.sequence >= gap.missing_to)
+          WHERE ($1::text IS NULL OR consumer = $1) AND coalesce(${handledOf('gap')} < missing_to, true)
           ORDER BY since, consumer, key LIMIT $2`,
 };
 

@@ -120,12 +120,24 @@ export const readyOfKeys = (
   limit: number,
 ): Promise<ParkedMessage[]> => runStatement(dataSource, selectReady, [consumer, keys, limit]);
 
-const selectKeys: Statement = {
+// Goes from key to key in the primary key of inbox_parked. A join lets the planner read inbox_sequence, which has a row for each
+// key that was ever seen; LIMIT 1 leaves it only the look at one row.
+export const selectKeys: Statement = {
   name: 'inbox-parked-keys',
-  text: `SELECT key FROM inbox_parked parked JOIN inbox_sequence seen USING (consumer, key)
-          WHERE parked.consumer = $1 AND parked.failure IS NULL AND parked.due_at <= clock_timestamp()
-            AND parked.sequence = seen.sequence + 1
-          ORDER BY parked.due_at LIMIT $2`,
+  text: `WITH RECURSIVE waiting AS (
+           (SELECT key FROM inbox_parked WHERE consumer = $1 ORDER BY key LIMIT 1)
+           UNION ALL
+           SELECT (SELECT parked.key FROM inbox_parked parked
+                    WHERE parked.consumer = $1 AND parked.key > waiting.key ORDER BY parked.key LIMIT 1)
+             FROM waiting WHERE waiting.key IS NOT NULL)
+         SELECT waiting.key FROM waiting
+          CROSS JOIN LATERAL (
+            SELECT sequence FROM inbox_sequence WHERE consumer = $1 AND key = waiting.key LIMIT 1) seen
+          CROSS JOIN LATERAL (
+            SELECT due_at, failure FROM inbox_parked parked
+             WHERE parked.consumer = $1 AND parked.key = waiting.key AND parked.sequence = seen.sequence + 1 LIMIT 1) head
+          WHERE head.failure IS NULL AND head.due_at <= clock_timestamp()
+          ORDER BY head.due_at LIMIT $2`,
 };
 
 /** Keys whose next message is parked and may be handled now, the longest waiting first. */
