@@ -1,6 +1,5 @@
-import { inTransaction, type Statement } from '@starter/messaging';
+import { exclusively, inTransaction, maintenance, type Statement, type Transaction } from '@starter/messaging';
 import type { DataSource } from 'typeorm';
-import { alone } from './alone.js';
 import { appendToArchive, prepareArchive } from './archive-file.js';
 import { takeTurns } from './command-batch.js';
 import { eventLine, streamRows } from './event-lines.js';
@@ -77,7 +76,7 @@ export const archiveBusy = 'events are being archived or restored already; wait 
  */
 export async function archiveStreams(options: ArchiveOptions): Promise<Archived> {
   const { dataSource, before, file, actor = null, onProgress } = options;
-  return alone(dataSource, 'archive', archiveBusy, async () => {
+  return exclusively(dataSource, { task: 'archive', refusal: archiveBusy }, async () => {
     await prepareArchive(file);
     let archived: Archived = { streams: 0, events: 0, skipped: 0 };
     for await (const pasts of batches(streamRows<Past>(dataSource, selectPasts, [before, actor]))) {
@@ -128,7 +127,7 @@ async function removePasts(
 ): Promise<{ streams: number; events: number }> {
   const streams = pasts.map(({ stream }) => stream);
   const columns = [streams, pasts.map(({ upTo }) => upTo), pasts.map(({ head }) => head)];
-  const removed = await inTransaction(dataSource, async (tx) => {
+  const removeAll = async (tx: Transaction) => {
     // Whoever is loading one of these actors has its turn, and finds all of its events or only the last ones.
     await tx.query(takeTurns, [streams]);
     const rows = await tx.query<{ stream: string; events: number }>(remove, [...columns, file]);
@@ -136,6 +135,7 @@ async function removePasts(
     if (!wrong) return rows;
     const what = `${wrong.events} events of ${wrong.stream} would be deleted, ${written.get(wrong.stream) ?? 0} are in ${file}`;
     throw new Error(`${what}; somebody changes the log by hand: archive again when that has ended`);
-  });
+  };
+  const removed = await inTransaction(dataSource, removeAll, undefined, maintenance);
   return { streams: removed.length, events: removed.reduce((sum, { events }) => sum + events, 0) };
 }

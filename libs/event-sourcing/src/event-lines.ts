@@ -1,3 +1,4 @@
+import { DatabaseClient, maintenance } from '@starter/messaging';
 import type { DataSource } from 'typeorm';
 
 /** A row of the log, as JSON says it: what an event line holds. */
@@ -60,8 +61,12 @@ export async function* streamRows<Row>(
   values: readonly unknown[],
 ): AsyncGenerator<Row> {
   const runner = dataSource.createQueryRunner();
+  const client: unknown = await runner.connect();
   try {
+    // The first rows may take long, and so may whoever takes them.
+    if (client instanceof DatabaseClient) client.limitStatements(maintenance.statementMs);
     await runner.startTransaction();
+    await runner.query('SET LOCAL idle_in_transaction_session_timeout TO 0');
     await runner.query(`DECLARE rows NO SCROLL CURSOR FOR ${text}`, [...values]);
     for (;;) {
       const rows = (await runner.query(`FETCH ${fetchSize} FROM rows`)) as Row[];
@@ -70,6 +75,7 @@ export async function* streamRows<Row>(
     }
   } finally {
     await runner.rollbackTransaction().catch(() => undefined);
+    if (client instanceof DatabaseClient) client.limitStatements();
     await runner.release();
   }
 }

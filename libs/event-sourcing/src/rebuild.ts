@@ -1,14 +1,15 @@
 import {
+  exclusively,
   groupBy,
   holdConsumer,
   inTransaction,
+  maintenance,
   silentLogger,
   type Statement,
   type Transaction,
 } from '@starter/messaging';
 import type { DataSource } from 'typeorm';
 import type { RecordedEvent } from './actor.js';
-import { alone } from './alone.js';
 import { archivedStreams } from './archived-stream.js';
 import type { StoredEvent, StreamPosition } from './event-store.js';
 import { decodeStored, loadActors } from './load-actors.js';
@@ -53,7 +54,7 @@ export async function rebuildProjection(options: RebuildOptions): Promise<number
   if (tables.length === 0) throw new Error(`projection ${name} cannot be rebuilt: it declares no tables of its own`);
   const refusal = `projection ${name} is being rebuilt already; wait for that to end, or end it`;
   await refuseArchivedLog(options);
-  return alone(dataSource, `rebuild ${name}`, refusal, async () => {
+  return exclusively(dataSource, { task: `rebuild ${name}`, refusal }, async () => {
     const shadow = await ShadowTables.create(dataSource, name, tables);
     try {
       const rebuild = new Rebuild(options, shadow);
@@ -138,11 +139,14 @@ class Rebuild {
     await dataSource.query(
       `CREATE TABLE ${schema}.rebuild_checkpoint (stream_id text PRIMARY KEY, sequence bigint NOT NULL)`,
     );
-    const [{ total }] = await dataSource.query<[{ total: number }]>(`SELECT count(*)::int AS total FROM event`);
+    const count = `SELECT count(*)::int AS total FROM event`;
+    const [{ total }] = await this.transaction((tx) => tx.manager.query<[{ total: number }]>(count));
     this.total = total;
     await this.copyLog();
     for (let round = 1; (await this.inShadow((tx) => this.catchUp(tx))) > fewStreams && round < mostRounds; round += 1);
-    for (const table of this.options.projection.tables) await dataSource.query(`ANALYZE ${schema}."${table}"`);
+    for (const table of this.options.projection.tables) {
+      await this.transaction((tx) => tx.manager.query(`ANALYZE ${schema}."${table}"`));
+    }
     await this.switchOver();
     return this.events;
   }
@@ -153,7 +157,7 @@ class Rebuild {
     if (this.options.projection.states) {
       const next = (tx: Transaction) => tx.query<StreamRow>(selectStreams, [last, actorsAtOnce]);
       for (;;) {
-        const streams = await inTransaction(this.options.dataSource, next);
+        const streams = await this.transaction(next);
         if (streams.length === 0) return;
         last = streams.at(-1)?.stream ?? last;
         await this.inShadow((tx) => this.applyStates(tx, streams));
@@ -164,7 +168,7 @@ class Rebuild {
       last = streams.at(-1)?.stream ?? last;
       return streams;
     }, this.pageSize);
-    const read = () => inTransaction(this.options.dataSource, (tx) => window.next(tx));
+    const read = () => this.transaction((tx) => window.next(tx));
     let page = await read();
     while (page.length > 0) {
       const events = page;
@@ -227,7 +231,7 @@ class Rebuild {
   }
 
   private inShadow<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    return inTransaction(this.options.dataSource, async (tx) => {
+    return this.transaction(async (tx) => {
       await this.shadow.shadow(tx.manager);
       // Lost with the server, it is made again.
       await tx.manager.query('SET LOCAL synchronous_commit TO off');
@@ -235,11 +239,15 @@ class Rebuild {
     });
   }
 
+  private transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    return inTransaction(this.options.dataSource, work, undefined, maintenance);
+  }
+
   private async switchOver(): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       const eventsBefore = this.events;
       try {
-        return await inTransaction(this.options.dataSource, (tx) => this.switchIn(tx));
+        return await this.transaction((tx) => this.switchIn(tx));
       } catch (error) {
         this.events = eventsBefore;
         // Somebody reads for long. Everybody else would have to wait behind us: make way, and come again.

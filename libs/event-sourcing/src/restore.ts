@@ -1,7 +1,13 @@
-import { errorText, inTransaction, type Statement, type Transaction } from '@starter/messaging';
+import {
+  errorText,
+  exclusively,
+  inTransaction,
+  maintenance,
+  type Statement,
+  type Transaction,
+} from '@starter/messaging';
 import { open } from 'node:fs/promises';
 import type { DataSource } from 'typeorm';
-import { alone } from './alone.js';
 import { archiveBusy } from './archive.js';
 
 export interface RestoreOptions {
@@ -65,22 +71,23 @@ const batchSize = 1_000;
  * @throws Error when the file is damaged, when it is of another database, when events are being archived
  */
 export async function restoreStreams({ dataSource, file, onProgress }: RestoreOptions): Promise<Restored> {
-  return alone(dataSource, 'archive', archiveBusy, () =>
-    inTransaction(dataSource, async (tx) => {
-      let [read, events] = [0, 0];
-      for await (const batch of readBatches(file)) {
-        events += await restoreBatch(tx, file, batch, read);
-        read += batch.length;
-        onProgress?.(read);
-      }
-      const segments = await tx.query<{ stream: string; upTo: number; missing: number }>(settle);
-      const torn = segments.find(({ missing }) => missing > 0);
-      if (torn) {
-        const what = `${file} lacks ${torn.missing} of the events of ${torn.stream} up to sequence ${torn.upTo}`;
-        throw new Error(`${what}; nothing was restored: take an undamaged copy of the file`);
-      }
-      return { streams: new Set(segments.map(({ stream }) => stream)).size, events, passedOver: read - events };
-    }),
+  const restore = async (tx: Transaction): Promise<Restored> => {
+    let [read, events] = [0, 0];
+    for await (const batch of readBatches(file)) {
+      events += await restoreBatch(tx, file, batch, read);
+      read += batch.length;
+      onProgress?.(read);
+    }
+    const segments = await tx.query<{ stream: string; upTo: number; missing: number }>(settle);
+    const torn = segments.find(({ missing }) => missing > 0);
+    if (torn) {
+      const what = `${file} lacks ${torn.missing} of the events of ${torn.stream} up to sequence ${torn.upTo}`;
+      throw new Error(`${what}; nothing was restored: take an undamaged copy of the file`);
+    }
+    return { streams: new Set(segments.map(({ stream }) => stream)).size, events, passedOver: read - events };
+  };
+  return exclusively(dataSource, { task: 'archive', refusal: archiveBusy }, () =>
+    inTransaction(dataSource, restore, undefined, maintenance),
   );
 }
 

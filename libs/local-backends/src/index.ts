@@ -1,5 +1,6 @@
 export { freePorts } from './free-ports.js';
 export { startKafka, type KafkaBackendOptions } from './kafka.js';
+export { startPgBouncer, type PgBouncerOptions } from './pgbouncer.js';
 export { startPostgres } from './postgres.js';
 export { startRabbitMq } from './rabbitmq.js';
 export { startRedis } from './redis.js';

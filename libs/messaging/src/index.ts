@@ -23,11 +23,13 @@ export type {
   DeadLetterGroup,
   DeadLetterPage,
 } from './dead-letters/dead-letter-view.js';
+export { exclusively, type Exclusive } from './database/exclusively.js';
 export { migrate } from './database/migrate.js';
 export { DatabaseClient, type DatabaseLimits } from './database/database-client.js';
 export { databaseOptions, type DatabaseOptions } from './database/database-options.js';
 export {
   inTransaction,
+  maintenance,
   runStatement,
   together,
   type Fence,

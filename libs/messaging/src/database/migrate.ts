@@ -1,16 +1,20 @@
-import type { DataSource } from 'typeorm';
+import { MigrationExecutor, type DataSource } from 'typeorm';
+import { DatabaseClient } from './database-client.js';
+import { exclusively } from './exclusively.js';
 
-/** Any number that only migrations use: it names the advisory lock. */
-const migrationLock = 4_728_113;
-
-/** Runs the pending migrations; instances that start at the same time wait for the first. */
+/** Runs the pending migrations; instances that start at the same time wait for the first. A statement may take as long as it takes. */
 export async function migrate(dataSource: DataSource): Promise<void> {
-  const guard = dataSource.createQueryRunner();
-  try {
-    await guard.query('SELECT pg_advisory_lock($1)', [migrationLock]);
-    await dataSource.runMigrations({ transaction: 'each' });
-  } finally {
-    await guard.query('SELECT pg_advisory_unlock($1)', [migrationLock]).catch(() => undefined);
-    await guard.release();
-  }
+  await exclusively(dataSource, { task: 'migrate' }, async () => {
+    const runner = dataSource.createQueryRunner();
+    const client: unknown = await runner.connect();
+    try {
+      if (client instanceof DatabaseClient) client.limitStatements(0);
+      const executor = new MigrationExecutor(dataSource, runner);
+      executor.transaction = 'each';
+      await executor.executePendingMigrations();
+    } finally {
+      if (client instanceof DatabaseClient) client.limitStatements();
+      await runner.release();
+    }
+  });
 }

@@ -39,6 +39,9 @@ export interface TransactionLimits {
   readonly statementMs?: number;
 }
 
+/** For work that reads or writes a whole log: statements of an hour at most. */
+export const maintenance: TransactionLimits = { statementMs: 3_600_000 };
+
 /**
  * Runs `work` in one transaction and commits; any throw rolls back and is rethrown. When the connection dies during the
  * commit the outcome is unknown: the caller's retry is made harmless by the inbox. Once the `fence` says that it is over, the

@@ -1,5 +1,6 @@
-import { Client, type Pool } from 'pg';
+import type { Pool } from 'pg';
 import type { DataSource } from 'typeorm';
+import { DatabaseClient } from '../database/database-client.js';
 import { runStatement, type Statement } from '../database/transaction.js';
 import { errorText, type Logger } from '../logger.js';
 
@@ -23,7 +24,7 @@ const ring: Statement = {
  * while there is more than one instance.
  */
 export class OutboxBell {
-  private client: Client | undefined;
+  private client: DatabaseClient | undefined;
   private opening: Promise<void> | undefined;
   private ringing = false;
   private ringAgain = false;
@@ -83,7 +84,7 @@ export class OutboxBell {
   private async open(): Promise<void> {
     if (this.client) return;
     const { master } = this.dataSource.driver as unknown as { readonly master: Pool };
-    const client = new Client(master.options);
+    const client = new DatabaseClient(master.options);
     client.on('error', () => this.hangUp(client));
     client.on('end', () => this.hangUp(client));
     client.on('notification', () => {
@@ -92,7 +93,9 @@ export class OutboxBell {
     });
     try {
       await client.connect();
-      await client.query(`LISTEN ${channel}`);
+      await client.openSession();
+      // A pooler gives the session to somebody else, and the bell would ring there.
+      if (!client.pooled) await client.query(`LISTEN ${channel}`);
       this.client = client;
       // Whoever sleeps already has not told that it does.
       this.onRing();
@@ -102,7 +105,7 @@ export class OutboxBell {
     }
   }
 
-  private hangUp(client: Client): void {
+  private hangUp(client: DatabaseClient): void {
     if (client === this.client) this.client = undefined;
     this.resting = false;
     void client.end().catch(() => undefined);
