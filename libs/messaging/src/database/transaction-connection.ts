@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClientBase, QueryConfig, QueryResult } from 'pg';
 import { DatabaseClient } from './database-client.js';
-import { codeOf, outageOf, type DatabaseUnavailableError } from './unavailable.js';
+import { codeOf, DatabaseUnavailableError, outageOf } from './unavailable.js';
 
 /** How long a roll-back may wait behind statements that were sent before, in milliseconds. */
 const rollBackMs = 1_000;
@@ -83,8 +83,9 @@ export class TransactionConnection {
 
   /** What an error means that has ended the transaction, by where it comes from. */
   meaningOf(error: unknown): unknown {
-    const outage = outageOf(error);
-    if (outage) return outage;
+    // What work has wrapped itself says more than ours; whoever asks finds the outage in it.
+    const { driverError = error } = (error ?? {}) as { driverError?: unknown };
+    if (driverError instanceof DatabaseUnavailableError) return driverError;
     // Without the connection nothing could have come of it, whatever its work makes of that.
     if (this.lost) return this.lost;
     return codeOf(error) === transactionFailed ? (this.outage ?? error) : error;
