@@ -1,7 +1,7 @@
 import { MissingPrerequisiteError, startPgBouncer, type Backend } from '@starter/local-backends';
 import {
   databaseOptions,
-  DatabaseClient,
+  type DatabaseClient,
   exclusively,
   MemoryCommandBroker,
   MemoryCommandTransport,

@@ -210,6 +210,15 @@ export const faults: readonly Fault[] = [
       await under(system.backends.kafka, { kind: 'silent' }, 45_000 * scale);
     },
   },
+  {
+    name: 'half-open database, never reset',
+    killShare: 0,
+    inject: async ({ system, scale }) => {
+      // Both ends believe in those connections for as long as they like: services and server have to find out by themselves.
+      system.backends.postgres.proxy.loseAll();
+      await sleep(60_000 * scale);
+    },
+  },
   weather('connections reset mid-frame', { kind: 'reset-mid-frame' }, 1_000),
   weather('connections slow', { kind: 'slow', ms: 20, bytes: 4_096 }, 10_000),
   {

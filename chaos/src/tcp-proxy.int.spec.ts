@@ -79,6 +79,19 @@ it('swallows what clients send while it is silent, and resets nothing afterwards
   expect([received.join(''), ended(), other.ended()]).toEqual(['found', false, false]);
 });
 
+it('loses the connections that there are for ever and tells nobody, while new ones work', async () => {
+  const { socket, got, ended } = await client();
+  socket.write('one');
+  await eventually(() => expect(got()).toBe('one'));
+  proxy.loseAll();
+  socket.write('two');
+  const other = await client();
+  other.socket.write('three');
+  await eventually(() => expect(other.got()).toBe('three'));
+  proxy.clear();
+  expect([received.join(' '), got(), ended()]).toEqual(['one three', 'one', false]);
+});
+
 it('cuts in the middle of what is sent', async () => {
   const { socket, ended } = await client();
   proxy.set({ kind: 'reset-mid-frame' });

@@ -19,6 +19,8 @@ const fair: Weather = { kind: 'fair' };
 interface Link {
   readonly client: Socket;
   readonly upstream: Socket;
+  /** Nothing passes any more, whatever the weather, and neither end hears of the other's. */
+  lost: boolean;
   /** Its answer is lost. */
   doomed: boolean;
 }
@@ -58,6 +60,11 @@ export class TcpProxy {
     this.set(fair);
   }
 
+  /** The connections that there are pass nothing any more, for ever: as behind a host that has vanished. New ones are as ever. */
+  loseAll(): void {
+    for (const link of this.links) link.lost = true;
+  }
+
   resetAll(): void {
     for (const link of this.links) this.reset(link);
   }
@@ -70,7 +77,7 @@ export class TcpProxy {
 
   private accept(client: Socket): void {
     const upstream = new Socket();
-    const link: Link = { client, upstream, doomed: false };
+    const link: Link = { client, upstream, lost: false, doomed: false };
     this.links.add(link);
     for (const socket of [client, upstream]) {
       socket.setNoDelay(true);
@@ -84,6 +91,7 @@ export class TcpProxy {
   }
 
   private pass(link: Link, bytes: Buffer, to: Socket): void {
+    if (link.lost) return;
     const { weather } = this;
     switch (weather.kind) {
       case 'fair':
@@ -134,7 +142,7 @@ export class TcpProxy {
   }
 
   private end(link: Link): void {
-    if (this.weather.kind === 'half-open' || !this.links.delete(link)) return;
+    if (link.lost || this.weather.kind === 'half-open' || !this.links.delete(link)) return;
     link.client.destroy();
     link.upstream.destroy();
   }

@@ -148,6 +148,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       commands: countedCommands(options.commands, this.monitor),
       events: countedEvents(options.events, this.monitor),
       outbox: this.outbox,
+      watchdog: this.watchdog,
     });
     const { inboxRetentionMs = defaultInboxRetentionMs, discardedRetentionMs = defaultDiscardedRetentionMs } = options;
     const retained: RetainedTable[] = [

@@ -1,4 +1,4 @@
-import type { Pool } from 'pg';
+import type { ClientBase, Pool } from 'pg';
 import type { DataSource } from 'typeorm';
 import { DatabaseClient } from '../database/database-client.js';
 import { runStatement, type Statement } from '../database/transaction.js';
@@ -95,7 +95,7 @@ export class OutboxBell {
       await client.connect();
       await client.openSession();
       // A pooler gives the session to somebody else, and the bell would ring there.
-      if (!client.pooled) await client.query(`LISTEN ${channel}`);
+      if (!client.pooled) await (client as ClientBase).query(`LISTEN ${channel}`);
       this.client = client;
       // Whoever sleeps already has not told that it does.
       this.onRing();

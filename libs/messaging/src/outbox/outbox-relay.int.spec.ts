@@ -360,7 +360,7 @@ function slowCommands(ms: (message: Message) => number) {
   const sent: Message[] = [];
   const send = async (message: Message) => {
     sent.push(message);
-    await new Promise((resolve) => setTimeout(resolve, ms(message)));
+    await new Promise((resolve) => setTimeout(resolve, ms(message)).unref());
   };
   return { ...recordingBroker(), sent, commands: { connected: true, send } as unknown as CommandTransport };
 }

@@ -2,6 +2,7 @@ import type { DataSource } from 'typeorm';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffDelay } from '../failure-policy.js';
 import { errorText, type Logger } from '../logger.js';
+import { Watchdog } from '../monitor/watchdog.js';
 import type { CommandTransport } from '../transport/command-transport.js';
 import type { EventTransport } from '../transport/event-transport.js';
 import { Wakeable } from '../wakeable.js';
@@ -30,6 +31,8 @@ export interface OutboxRelayOptions {
   readonly handOver?: boolean;
   /** What is on its way when it stops may take so long. Default 2 000 ms. */
   readonly stopMs?: number;
+  /** Told of each look. */
+  readonly watchdog?: Watchdog;
   /** Past these the service should accept no more work. */
   readonly outboxMarks?: OutboxMarks;
 }
@@ -91,6 +94,7 @@ export class OutboxRelay {
   private readonly destinations = new Map<string, Destination>();
   private readonly signal = new Wakeable();
   private readonly pollMs: number;
+  private readonly watchdog: Watchdog;
   /** The address behind which the next look begins. */
   private placesAfter = '';
   private placesDueAt = 0;
@@ -109,6 +113,7 @@ export class OutboxRelay {
   constructor(private readonly options: OutboxRelayOptions) {
     const { dataSource, outbox, logger, leaseMs = 8_000, pollMs = 200, handOver = true } = options;
     this.pollMs = pollMs;
+    this.watchdog = options.watchdog ?? new Watchdog();
     const sendMs = Math.max(options.commands.longestSendMs ?? 0, options.events.longestSendMs ?? 0);
     if (leaseMs < 1.5 * sendMs) {
       throw new Error(
@@ -176,7 +181,7 @@ export class OutboxRelay {
     let [failures, idle] = [0, 0];
     while (!this.stopping) {
       try {
-        const found = await this.look();
+        const found = await this.watchdog.during('outbox', () => this.look());
         failures = 0;
         idle = found ? 0 : idle + 1;
         if (idle > 0 && (await this.bell.rest())) continue;
