@@ -144,7 +144,7 @@ it('refuses 50 MB and what is nested without end, and goes on', async () => {
     const headers = { 'content-type': 'application/json' };
     const response = await fetch(`${service.url}/workflows`, { method: 'POST', headers, body });
     expect(response.status).toBe(400);
-    expect(await response.text()).toContain('deep inside each other');
+    expect(await response.text()).toContain('nested too deep');
   }
   await begin({ kind: 'sleep', duration: '1ms' });
 });
