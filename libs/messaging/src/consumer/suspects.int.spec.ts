@@ -1,5 +1,6 @@
 import { eventually, openTestDataSource, uniqueName, type TestDataSource } from '@starter/testing';
 import { setImmediate as turn } from 'node:timers/promises';
+import type { Pool } from 'pg';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
 import { inTransaction } from '../database/transaction.js';
 import { acquitSuspects } from '../inbox/suspect-list.js';
@@ -37,6 +38,8 @@ const delivery = (message: Message, redelivered: boolean): Delivery => ({
 });
 const never = (): Promise<Outcome> => new Promise(() => undefined);
 
+const pool = () => (database.dataSource.driver as unknown as { readonly master: Pool }).master;
+
 /**
  * Processes, one after the other, that get these messages together, as from one prefetch window: each lives until one of its
  * handlers is that of a killer, or all messages have come to an outcome.
@@ -48,7 +51,14 @@ async function live(messages: readonly Message[], isKiller: (message: Message) =
     let alive = true;
     let die = (): void => undefined;
     const dead = new Promise<void>((resolve) => (die = resolve));
-    const handle = newProcess().guard(async ({ message }) => {
+    // What is dead asks the database for nothing more, as its messages that were still waiting would here.
+    const ofTheLiving = new Proxy(database.dataSource, {
+      get: (dataSource, name) => {
+        if (!alive) throw new Error('the process is dead');
+        return Reflect.get(dataSource, name) as unknown;
+      },
+    });
+    const handle = newProcess(ofTheLiving).guard(async ({ message }) => {
       // A moment in which those that have come with it begin as well.
       await turn();
       if (isKiller(message)) {
@@ -63,7 +73,10 @@ async function live(messages: readonly Message[], isKiller: (message: Message) =
       if (alive) outcomes.set(message, outcome);
     });
     over = await Promise.race([dead.then(() => false), Promise.all(all).then(() => true)]);
-    if (!over) deaths += 1;
+    if (over) break;
+    deaths += 1;
+    // What it had sent before its death arrives before the next one begins.
+    await eventually(() => expect(pool().idleCount).toBe(pool().totalCount));
   }
   return { deaths, outcomes };
 }
