@@ -155,4 +155,27 @@ describe.each(brokers)('a workflow and the tasks of another service, over %s', (
     expect(await read(id)).toMatchObject({ reason: expect.stringContaining('by hand') as string });
     expect(calls).toBe(1);
   });
+
+  it('shows a command that waits for an operator of its service, until it was redriven and answered', async () => {
+    const broken = new AbortController();
+    handler = () => (broken.signal.aborted ? Promise.resolve('done') : Promise.reject(new RangeError('no such row')));
+    const id = await begin();
+    const step = async () => {
+      const { steps } = (await read(id)) as unknown as { steps: { command: string; state: string; held?: object }[] };
+      return steps.find(({ command }) => command === Work.type);
+    };
+    await eventually(async () =>
+      expect(await step()).toMatchObject({
+        state: 'requested',
+        held: {
+          ...{ service: worker, status: 'dead-letter', reason: expect.stringContaining('no such row') as string },
+          since: expect.any(String) as string,
+        },
+      }),
+    );
+    broken.abort();
+    await messaging.deadLetters.redrive('all');
+    await eventually(async () => expect(await step()).toMatchObject({ state: 'succeeded' }));
+    expect(await step()).not.toHaveProperty('held');
+  });
 });

@@ -1,6 +1,7 @@
 import type { DataSource } from 'typeorm';
 import type { z } from 'zod';
 import { DeadLetterTable } from '../dead-letters/dead-letter-table.js';
+import { heldReplies } from '../dead-letters/tell-senders.js';
 import { removeRedriven } from '../dead-letters/scheduled-events.js';
 import { inTransaction } from '../database/transaction.js';
 import type { MessageDefinition } from '../definition.js';
@@ -67,7 +68,10 @@ export class CommandConsumer {
   constructor(private readonly options: CommandConsumerOptions) {
     this.queue = options.queue ?? `${options.service}.commands`;
     this.suspects = new Suspects({ turns: new Turns(), ...options, consumer: this.queue });
-    this.deadLetters = new DeadLetterTable({ ...options, consumer: this.queue, kind: 'command' });
+    this.deadLetters = new DeadLetterTable({
+      ...{ ...options, consumer: this.queue, kind: 'command' },
+      onOpened: (tx, opened) => options.outbox.add(tx, heldReplies(opened, 'dead-letter', options.service)),
+    });
     this.dispatcher = new Dispatcher({
       ...options,
       consumer: this.queue,

@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataSource } from 'typeorm';
 import { Batches } from '../batches.js';
-import { runStatement, type Statement } from '../database/transaction.js';
+import { inTransaction, runStatement, type Statement, type Transaction } from '../database/transaction.js';
 import { outageOf } from '../database/unavailable.js';
 import { backoffDelay } from '../failure-policy.js';
 import { errorText, type Logger } from '../logger.js';
 import { StandStills, type StandStill } from '../stand-stills.js';
+import type { Message } from '../message.js';
 import type { DeadLetterDelivery } from '../transport/dead-letter.js';
+import type { HeldCommand } from './tell-senders.js';
 import { asBytes, columnsOf, rowOf, type DeadLetterRow } from './dead-letter-row.js';
 
 // A copy of what is known changes nothing: it failed before the latest redrive, or it is there already. What failed after that
@@ -27,7 +29,8 @@ const insert: Statement = {
            SET status = 'open', due_at = NULL, error_type = excluded.error_type, reason = excluded.reason,
                attempts = excluded.attempts, failed_at = excluded.failed_at, opened_at = clock_timestamp(),
                redrives = excluded.redrives, stack = excluded.stack
-         WHERE known.status = 'scheduled' AND excluded.redrives >= known.redrives`,
+         WHERE known.status = 'scheduled' AND excluded.redrives >= known.redrives
+         RETURNING id`,
 };
 
 export interface DeadLetterTableOptions {
@@ -38,6 +41,8 @@ export interface DeadLetterTableOptions {
   readonly redrivable?: boolean;
   readonly dataSource: DataSource;
   readonly logger: Logger;
+  /** Called in the transaction that stores them, with those that were not open before and are messages. */
+  readonly onOpened?: (tx: Transaction, opened: readonly HeldCommand[]) => Promise<void>;
 }
 
 /** Keeps the dead letters of a consumer, each once however often it is delivered, many with one statement. */
@@ -101,12 +106,13 @@ export class DeadLetterTable {
    * another reason than a database that is away is thrown.
    */
   private async insert(rows: readonly DeadLetterRow[], most: number): Promise<void> {
-    const { dataSource, consumer, kind, logger } = this.options;
+    const { dataSource, consumer, kind, logger, onOpened } = this.options;
     const values = [consumer, kind, ...columnsOf(rows)];
     let refusals = 0;
     for (let failures = 1; ; failures += 1) {
       try {
-        await runStatement(dataSource, insert, values);
+        if (onOpened) await inTransaction(dataSource, (tx) => this.open(tx, rows, values, onOpened));
+        else await runStatement(dataSource, insert, values);
         return;
       } catch (error) {
         if (this.stopped.signal.aborted) throw error;
@@ -118,5 +124,18 @@ export class DeadLetterTable {
         await sleep(backoffDelay(failures, { maxMs: 10_000 }), undefined, { signal: this.stopped.signal });
       }
     }
+  }
+
+  private async open(
+    tx: Transaction,
+    rows: readonly DeadLetterRow[],
+    values: readonly unknown[],
+    onOpened: NonNullable<DeadLetterTableOptions['onOpened']>,
+  ): Promise<void> {
+    const opened = new Set((await tx.query<{ id: string }>(insert, [...values])).map(({ id }) => id));
+    const messages = rows.flatMap(({ id, message, reason, time: since }) =>
+      message !== undefined && opened.has(id) ? [{ message: JSON.parse(message) as Message, reason, since }] : [],
+    );
+    await onOpened(tx, messages);
   }
 }

@@ -326,8 +326,8 @@ it('keeps no plain personal data of what a service discards', async () => {
   expect(kept).toMatchObject({ message: { id: message.id, data: { n: 1, email: '[redacted]' } } });
 });
 
-it('tells whoever waits for the reply when a command is discarded', async () => {
-  const { command, commands, queue, letters } = await serve();
+it('tells whoever waits for the reply when a command waits for an operator, is redriven, and is discarded', async () => {
+  const { command, commands, queue, letters, service } = await serve();
   await commands.declare({
     queues: [{ name: 'asker' }],
     bindings: [{ exchange: 'commands', queue: 'asker', routingKey: 'asker.replies' }],
@@ -340,14 +340,31 @@ it('tells whoever waits for the reply when a command is discarded', async () => 
   const message = command(1, { replyTo: { address: 'asker.replies', subject: 'workflow-1' } });
   await commands.send(message);
   await eventually(async () => expect(await ids(letters())).toHaveLength(1));
+  const told = () => replies.map(({ type, data }) => [type, (data as { status?: string }).status]);
+  const held = (status: string) => ['command.held', status];
+  await eventually(() => expect(told()).toEqual([held('dead-letter')]));
+  expect(replies[0]).toMatchObject({
+    subject: 'workflow-1',
+    data: {
+      requestId: message.id,
+      service,
+      reason: 'RangeError: broken at 1',
+      since: expect.any(String) as string,
+    },
+  });
+  await letters().redrive('all');
+  await eventually(() => expect(told().sort()).toEqual([held('dead-letter'), held('dead-letter'), held('redriven')]));
   await expect(letters().discard('all', ' ')).rejects.toThrow(/say why/);
   expect(await letters().discard({ ids: [message.id] }, 'sent by mistake')).toEqual({ discarded: 1 });
   await eventually(() =>
-    expect(replies).toMatchObject([
+    expect(replies.filter(({ type }) => type === 'command.failed')).toMatchObject([
       {
-        type: 'command.failed',
         subject: 'workflow-1',
-        data: { requestId: message.id, reason: expect.stringContaining('sent by mistake') },
+        data: {
+          requestId: message.id,
+          reason: expect.stringContaining('sent by mistake') as string,
+          hopeless: 'discarded',
+        },
       },
     ]),
   );

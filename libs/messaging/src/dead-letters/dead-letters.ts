@@ -11,6 +11,7 @@ import { createMessage, type Message } from '../message.js';
 import { discard } from '../outcome.js';
 import { Outbox } from '../outbox/outbox.js';
 import { replyEntry } from '../reply.js';
+import { heldReplies } from './tell-senders.js';
 import { storableText } from '../storable.js';
 import {
   conditionsOf,
@@ -132,6 +133,7 @@ export class DeadLetters {
             : [],
         ),
       );
+      await this.tellRedriven(tx, stored);
       await this.outbox.addAgain(
         tx,
         stored.filter(({ kind }) => kind === 'outgoing'),
@@ -168,6 +170,14 @@ export class DeadLetters {
       return removed.length + (await this.passOver(tx, candidates, reason));
     });
     return { discarded };
+  }
+
+  private async tellRedriven(tx: Transaction, stored: readonly Stored[]): Promise<void> {
+    const since = new Date().toISOString();
+    const commands = stored.flatMap(({ kind, message }) =>
+      kind === 'command' && message ? [{ message, reason: 'given to its handler again by an operator', since }] : [],
+    );
+    await this.outbox.add(tx, heldReplies(commands, 'redriven', this.options.service));
   }
 
   private async answer(tx: Transaction, removed: readonly Stored[], reason: string): Promise<void> {
