@@ -194,7 +194,9 @@ const promises: {
     promise: 'without .env it fails and says what to do; no secret has a default',
     brokenBy: (it) =>
       variables(it)
-        .filter(({ name, fallback }) => /PASSWORD|_KEY$/.test(name) && fallback !== ':?copy .env.example to .env')
+        .filter(
+          ({ name, fallback }) => /PASSWORD|_KEY$|_SECRET$/.test(name) && fallback !== ':?copy .env.example to .env',
+        )
         .map(({ name }) => name),
     breakIt: ['${POSTGRES_PASSWORD:?copy .env.example to .env}', '${POSTGRES_PASSWORD:-postgres}'],
   },

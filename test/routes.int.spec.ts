@@ -40,7 +40,8 @@ describe.each(Object.keys(definitions) as (keyof typeof definitions)[])('the rou
         .join(''),
     );
     backends = await ServiceBackends.open();
-    const settings = { HOST: '127.0.0.1', ACCESS_TOKENS_FILE: file, PERSONAL_DATA_KEY: testPersonalDataKey };
+    const secrets = { PERSONAL_DATA_KEY: testPersonalDataKey, IDEMPOTENCY_SECRET: testPersonalDataKey };
+    const settings = { HOST: '127.0.0.1', ACCESS_TOKENS_FILE: file, ...secrets };
     service = await backends.start(definitions[name] as typeof userService, settings);
     ({ routes } = service.app.get(RouteGuard));
   });

@@ -43,6 +43,7 @@ async function start(backends: Backends, smtpUrl: string, tokensFile: string, to
       SMTP_URL: smtpUrl,
       // No secret, so that `--data-dir` can be read again by the next run.
       PERSONAL_DATA_KEY: process.env['PERSONAL_DATA_KEY'] ?? demoKey,
+      IDEMPOTENCY_SECRET: demoKey,
       EXAMPLE_SECRETS: 'allowed',
       ACCESS_TOKENS_FILE: tokensFile,
       // One client registers everybody, as fast as it can.

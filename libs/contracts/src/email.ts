@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { defineCommand, defineEvent } from './definition.js';
 import { json } from './json.js';
+import { oneLine } from './one-line.js';
 import { sealed, sealedFor } from './personal.js';
 
 const owner = 'email-service';
@@ -50,7 +51,7 @@ export const EmailFailed = defineEvent('email.failed', {
   schema: z.object({ emailId, to, template, reason: z.string() }),
 });
 
-const campaign = { campaignId: z.uuid(), name: z.string().min(1).max(200) };
+const campaign = { campaignId: z.uuid(), name: oneLine(200) };
 
 /** Of one campaign. The event that starts its workflow holds them all, and a record on a topic has at most 1 MB. */
 export const mostRecipients = 2_000;
@@ -82,5 +83,10 @@ export const CompleteCampaign = defineCommand('campaign.complete', {
 export const CampaignCompleted = defineEvent('campaign.completed', {
   version: 1,
   owner,
-  schema: z.object({ ...campaign, sent: z.int().min(0), failed: z.int().min(0) }),
+  schema: z.object({
+    campaignId: z.uuid(),
+    name: z.string().min(1).max(200),
+    sent: z.int().min(0),
+    failed: z.int().min(0),
+  }),
 });

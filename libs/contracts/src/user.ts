@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { dateTime, defineCommand, defineEvent } from './definition.js';
+import { oneLine } from './one-line.js';
 import { personal, sealed } from './personal.js';
 
 const owner = 'user-service';
@@ -13,7 +14,7 @@ export const RegisterUser = defineCommand('user.register', {
   schema: z.object({
     userId,
     email: personal(z.email().max(254)),
-    name: personal(z.string().trim().min(1).max(200)),
+    name: personal(oneLine(200)),
     /** Who knows it can read the user's e-mails. */
     verificationToken: personal(z.string().regex(/^[\w-]{20,200}$/)),
   }),

@@ -7,6 +7,10 @@ const topicAndCount = (pair: string): [string, number][] => {
   return count === undefined ? [] : [[topic, Number(count)]];
 };
 
+const secret = z
+  .string()
+  .refine((text) => Buffer.from(text, 'base64').length === 32, 'must be 32 bytes in base64: openssl rand -base64 32');
+
 /** What every service reads from its environment. */
 export const baseSettings = z.object({
   /** Address to listen on. Default: with access configured all of this machine, else 127.0.0.1 and no other. */
@@ -63,6 +67,8 @@ export const baseSettings = z.object({
   INBOX_RETENTION_DAYS: z.coerce.number().positive().max(3_650).default(30),
   /** How long refused messages are kept with their reason. */
   DISCARDED_RETENTION_DAYS: z.coerce.number().positive().max(3_650).default(90),
+  /** Keys the hashes of requests with an Idempotency-Key; not needed beside PERSONAL_DATA_KEY. 32 bytes in base64. */
+  IDEMPOTENCY_SECRET: secret.optional(),
   /** How long a request with the same Idempotency-Key gets the first answer. */
   IDEMPOTENCY_KEY_RETENTION_DAYS: z.coerce.number().positive().max(3_650).default(7),
   /** Database connections of a service instance. */
@@ -88,9 +94,7 @@ export type BaseSettings = z.output<typeof baseSettings> & { readonly PERSONAL_D
 /** Of a service that seals or opens personal data, with `CreatePersonalKeys…` among its migrations. Nobody else needs the key. */
 export const personalDataSettings = baseSettings.extend({
   /** Seals the keys that personal data is encrypted with; the same in all services that have it. */
-  PERSONAL_DATA_KEY: z
-    .string()
-    .refine((text) => Buffer.from(text, 'base64').length === 32, 'must be 32 bytes in base64: openssl rand -base64 32'),
+  PERSONAL_DATA_KEY: secret,
 });
 
 /**

@@ -6,7 +6,7 @@ export { connectionsOf, connectionSettings, databaseOf, type Connections } from 
 export { demoKey } from './example-secrets.js';
 export { readCursor, writeCursor } from './cursor.js';
 export { messagingLogger, createPino } from './logging.js';
-export { earlierAnswer, givenAnswer, idempotencyKeyOf } from './idempotency-key.js';
+export { IdempotencyKeys, idempotencyKeyOf } from './idempotency-key.js';
 export { ProblemException, type Problem } from './problem.js';
 export { openApi, SchemaPipe } from './schema.pipe.js';
 export { changes, type ServerSentEvent } from './server-sent-events.js';

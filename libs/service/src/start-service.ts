@@ -16,7 +16,7 @@ import { Logger as NestPino, LoggerModule } from 'nestjs-pino';
 import type { Logger as Pino } from 'pino';
 import type { DataSource, DataSourceOptions } from 'typeorm';
 import { limitWrites } from './access/limit-writes.js';
-import { addressesOf, readCredentials } from './access/read-access.js';
+import { addressesOf, idempotencySecretOf, readCredentials } from './access/read-access.js';
 import { RouteGuard } from './access/route-guard.js';
 import type { Credentials } from './access/credentials.js';
 import type { BaseSettings } from './configuration.js';
@@ -24,6 +24,7 @@ import { databaseOf } from './connections.js';
 import { CreateIdempotencyKeys1760000000003 } from './create-idempotency-keys.migration.js';
 import { HealthController } from './health.controller.js';
 import { acceptOnlyJson } from './json-only.js';
+import { IdempotencyKeys } from './idempotency-key.js';
 import { createPino, messagingLogger } from './logging.js';
 import { refuseWhileOutboxIsHigh } from './outbox-edge.js';
 import { openDatabase } from './open-database.js';
@@ -82,6 +83,7 @@ export async function startService<Settings extends BaseSettings>(
   const log = createPino(name, settings.LOG_LEVEL);
   const startup = new Startup(messagingLogger(log));
   const credentials = await readCredentials(settings);
+  const keys = new IdempotencyKeys(idempotencySecretOf(settings, credentials === undefined));
   const addresses = addressesOf(settings, defaultPort, credentials === undefined);
   const server = await StartupServer.listen(startup, addresses).catch((error: unknown) => {
     throw portError(error, name, addresses, options.portVariable ?? 'PORT');
@@ -91,7 +93,15 @@ export async function startService<Settings extends BaseSettings>(
       startup.waitFor('PostgreSQL', () => openDatabase(dataSourceOptions(definition, settings))),
       typeof transports === 'function' ? transports(startup) : transports,
     ]);
-    const app = await createApp(definition, { settings, log, dataSource, transports: connected, server, credentials });
+    const app = await createApp(definition, {
+      settings,
+      log,
+      dataSource,
+      transports: connected,
+      server,
+      credentials,
+      keys,
+    });
     const fastify = app.getHttpAdapter().getInstance();
     try {
       await app.init();
@@ -127,11 +137,12 @@ interface AppParts<Settings> {
   readonly transports: Transports;
   readonly server: StartupServer;
   readonly credentials: Credentials | undefined;
+  readonly keys: IdempotencyKeys;
 }
 
 async function createApp<Settings extends BaseSettings>(
   definition: ServiceDefinition<Settings>,
-  { settings, log, dataSource, transports, server, credentials }: AppParts<Settings>,
+  { settings, log, dataSource, transports, server, credentials, keys }: AppParts<Settings>,
 ): Promise<NestFastifyApplication> {
   const { bodyLimit = 64 * 1024 } = definition;
   const logger = messagingLogger(log);
@@ -140,8 +151,11 @@ async function createApp<Settings extends BaseSettings>(
   const frame: DynamicModule = {
     module: FrameModule,
     global: true,
-    providers: [{ provide: Waits, useValue: waits }],
-    exports: [Waits],
+    providers: [
+      { provide: Waits, useValue: waits },
+      { provide: IdempotencyKeys, useValue: keys },
+    ],
+    exports: [Waits, IdempotencyKeys],
   };
   const root: DynamicModule = {
     module: ServiceModule,

@@ -10,7 +10,7 @@ import {
   type Draft,
   type Message,
 } from '@starter/messaging';
-import { earlierAnswer, ProblemException } from '@starter/service';
+import { IdempotencyKeys, ProblemException } from '@starter/service';
 import { workflowInstance } from './engine/workflow.decider.js';
 import type { StartedWorkflow } from './engine/workflow.state.js';
 
@@ -29,6 +29,7 @@ export class WorkflowCommands {
   constructor(
     @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
     @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(IdempotencyKeys) private readonly keys: IdempotencyKeys,
   ) {}
 
   /**
@@ -38,7 +39,7 @@ export class WorkflowCommands {
   accepted(key: string | undefined, asked: unknown, own: Accepted): Promise<Accepted> {
     if (key === undefined) return Promise.resolve(own);
     const { dataSource } = this.messaging;
-    return inTransaction(dataSource, async (tx) => (await earlierAnswer(tx, key, asked, own)) ?? own);
+    return inTransaction(dataSource, async (tx) => (await this.keys.earlierAnswer(tx, key, asked, own)) ?? own);
   }
 
   messageOf(draft: Draft, id?: string): Message {

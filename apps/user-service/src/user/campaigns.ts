@@ -1,7 +1,7 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { mostRecipients, StartCampaign } from '@starter/contracts';
 import { inTransaction, Messaging, newMessageId, toMessage, type Statement } from '@starter/messaging';
-import { earlierAnswer, givenAnswer, ProblemException } from '@starter/service';
+import { IdempotencyKeys, ProblemException } from '@starter/service';
 
 export interface CampaignRequest {
   readonly name: string;
@@ -29,7 +29,10 @@ const select: Statement = {
 /** Accepts campaigns: one e-mail to each active user of a time. */
 @Injectable()
 export class Campaigns {
-  constructor(@Inject(Messaging) private readonly messaging: Messaging) {}
+  constructor(
+    @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(IdempotencyKeys) private readonly keys: IdempotencyKeys,
+  ) {}
 
   /** @throws ProblemException 409 for too many recipients, or too long ones, or none, 422 when the key was used for another request */
   start({ name, registeredFrom, registeredUntil, idempotencyKey: key }: CampaignRequest): Promise<AcceptedCampaign> {
@@ -37,11 +40,11 @@ export class Campaigns {
     return inTransaction(dataSource, async (tx) => {
       const period = [registeredFrom ?? '-infinity', registeredUntil ?? 'infinity'];
       const asked = [name, ...period];
-      const given = key === undefined ? undefined : await givenAnswer<AcceptedCampaign>(tx, key, asked);
+      const given = key === undefined ? undefined : await this.keys.givenAnswer<AcceptedCampaign>(tx, key, asked);
       if (given) return given;
       const recipients = await tx.query<{ to: string; name: string }>(select, period);
       const accepted = { campaignId: newMessageId(), commandId: newMessageId(), recipients: recipients.length };
-      const earlier = key === undefined ? undefined : await earlierAnswer(tx, key, asked, accepted);
+      const earlier = key === undefined ? undefined : await this.keys.earlierAnswer(tx, key, asked, accepted);
       if (earlier) return earlier;
       if (recipients.length === 0) throw conflict('There is no active user of that time; name another.');
       if (recipients.length > mostRecipients) {

@@ -1,7 +1,7 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { EraseUser, RegisterUser } from '@starter/contracts';
 import { inTransaction, Messaging, newMessageId, runStatement, toMessage, type Statement } from '@starter/messaging';
-import { earlierAnswer, ProblemException } from '@starter/service';
+import { IdempotencyKeys, ProblemException } from '@starter/service';
 import { randomBytes } from 'node:crypto';
 import { normalised, reserveEmails } from './email-reservation.js';
 
@@ -24,7 +24,10 @@ const find: Statement = {
 /** Accepts registrations and erasures: once accepted, the command is in the outbox and will be handled. */
 @Injectable()
 export class Registration {
-  constructor(@Inject(Messaging) private readonly messaging: Messaging) {}
+  constructor(
+    @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(IdempotencyKeys) private readonly keys: IdempotencyKeys,
+  ) {}
 
   /** @throws ProblemException 409 when the address is taken, 422 when the key was used for another request */
   register(request: RegistrationRequest): Promise<Accepted> {
@@ -32,9 +35,7 @@ export class Registration {
     const accepted = { userId: newMessageId(), commandId: newMessageId() };
     return inTransaction(dataSource, async (tx) => {
       const { email, name, idempotencyKey: key } = request;
-      // What is remembered of a request is a hash, and without a key one could find out from it who has registered.
-      const remembered = [email, name].map((text) => personalData.fingerprint(text));
-      const earlier = key === undefined ? undefined : await earlierAnswer(tx, key, remembered, accepted);
+      const earlier = key === undefined ? undefined : await this.keys.earlierAnswer(tx, key, { email, name }, accepted);
       if (earlier) return earlier;
       const fingerprint = personalData.fingerprint(normalised(email));
       if (!(await reserveEmails(tx, [{ fingerprint, userId: accepted.userId }]))) {

@@ -3,6 +3,7 @@ import { MemoryCommandTransport, MemoryEventTransport } from '@starter/messaging
 import { createTestDatabase, type TestDatabase } from '@starter/testing';
 import type { FastifyRequest } from 'fastify';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
+import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, request as httpRequest, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -69,7 +70,8 @@ afterAll(async () => {
 const start = async (settings: Record<string, string> = {}, controllers: Type[] = [ThingsController]) => {
   class SpecModule {}
   Module({ controllers })(SpecModule);
-  const environment = { DATABASE_URL: database.url, PORT: '0', LOG_LEVEL: 'silent', ...settings };
+  const secrets = { IDEMPOTENCY_SECRET: randomBytes(32).toString('base64') };
+  const environment = { DATABASE_URL: database.url, PORT: '0', LOG_LEVEL: 'silent', ...secrets, ...settings };
   service = await startService(
     {
       name: 'spec',
@@ -107,6 +109,11 @@ it.each(['0.0.0.0', '::', '192.0.2.1', 'example.com'])(
     await expect(start({ HOST })).rejects.toThrow(/HOST is .*set ACCESS_TOKENS_FILE or ACCESS_JWKS_URL/);
   },
 );
+
+it('does not start without a secret for the hashes of requests where others can reach it', async () => {
+  const settings = { ACCESS_TOKENS_FILE: file, IDEMPOTENCY_SECRET: '' };
+  await expect(start(settings)).rejects.toThrow(/IDEMPOTENCY_SECRET is missing: .*openssl rand -base64 32/);
+});
 
 it('answers 401 and 403 with what to do before it reads the body', async () => {
   const url = `${await start({ ACCESS_TOKENS_FILE: file })}/things`;

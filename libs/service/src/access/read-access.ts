@@ -20,6 +20,17 @@ export async function readCredentials(settings: BaseSettings): Promise<Credentia
   return { callerOf: (token) => (token.includes('.') ? jwts : tokens).callerOf(token) };
 }
 
+/**
+ * What the hashes of requests are keyed with.
+ * @throws Error when a service that others can reach has no secret for it
+ */
+export function idempotencySecretOf(settings: BaseSettings, isOpen: boolean): string {
+  const secret = settings.IDEMPOTENCY_SECRET ?? settings.PERSONAL_DATA_KEY;
+  if (secret !== undefined) return secret;
+  if (isOpen) return '';
+  throw new Error('IDEMPOTENCY_SECRET is missing: set it to 32 bytes in base64, `openssl rand -base64 32`');
+}
+
 /** @throws Error when the service would be reachable for others without knowing anybody, or a port is none */
 export function addressesOf(settings: BaseSettings, defaultPort: number, isOpen: boolean): Addresses {
   const { HOST: host = isOpen ? '127.0.0.1' : '0.0.0.0', PORT: port = defaultPort } = settings;
