@@ -1,6 +1,7 @@
 import { InvalidMessageError } from '../errors.js';
 import { createMessage } from '../message.js';
 import { UndecodableError } from '../errors.js';
+import { undecodedAs } from '../transport/dead-letter.js';
 import { decodeCloudEvent, encodeCloudEvent } from './cloud-event.js';
 
 const message = createMessage({
@@ -77,6 +78,46 @@ it('takes the subject from ce_subject when there is no key', () => {
   expect(decodeCloudEvent({ ...plain, key: null, headers }).subject).toBe('from-header');
 });
 
+it('takes null and empty headers for absent, the first value of repeated ones, and goes on without a trace that is none', () => {
+  const headers = {
+    ...plain.headers,
+    ce_causationid: null,
+    ce_sequence: [null, Buffer.alloc(0), Buffer.from('3'), Buffer.from('4')],
+    ce_subject: '',
+    ce_traceparent: 'no trace',
+  };
+  const decoded = decodeCloudEvent({ ...plain, headers: headers as never });
+  expect(decoded).toMatchObject({ subject: 'user-1', sequence: 3 });
+  expect(Object.keys(decoded)).not.toEqual(expect.arrayContaining(['causationId']));
+  expect(decoded).not.toHaveProperty('traceparent');
+});
+
+it.each([NaN, -1e18, 9e15])('takes the time of today where the log says %d', (timestamp) => {
+  expect(Date.parse(decodeCloudEvent({ ...plain, timestamp }).time)).toBeGreaterThan(Date.UTC(2020, 0));
+});
+
+it('does not call a defect of its own undecodable', () => {
+  const decoding = (): unknown => decodeCloudEvent({ ...plain, headers: undefined as never });
+  expect(decoding).toThrow(TypeError);
+  expect(undecodedAs(caught(decoding))).toMatchObject({
+    ...{ kind: 'dead-letter', errorType: 'TypeError' },
+    stack: expect.stringContaining('cloud-event') as string,
+  });
+});
+
+function caught(work: () => unknown): unknown {
+  try {
+    return work();
+  } catch (error) {
+    return error;
+  }
+}
+
+const nested = Buffer.from('['.repeat(100_000) + ']'.repeat(100_000));
+const withHeader = (name: string, value: string | Buffer) => ({
+  ...plain,
+  headers: { ...plain.headers, [name]: Buffer.from(value) },
+});
 it.each([
   ['no id', { ...plain, headers: { ce_type: 't' } }, 'ce_id is missing'],
   ['no type', { ...plain, headers: { ce_id: '1' } }, 'ce_type is missing'],
@@ -86,6 +127,20 @@ it.each([
   ['a value that is not JSON', { ...plain, value: Buffer.from('{oops') }, 'not JSON'],
   ['a value that is not UTF-8', { ...plain, value: Buffer.from([0x22, 0xff, 0x22]) }, 'not UTF-8'],
   ['a bad version', { ...plain, headers: { ...plain.headers, ce_dataversion: '1.5' } }, 'ce_dataversion is "1.5"'],
+  ['a subject of 7 205 characters', withHeader('ce_subject', 'x'.repeat(7_205)), 'ce_subject takes 7205 bytes'],
+  ['a long key', { ...plain, key: Buffer.alloc(1_001, 'x') }, 'the key takes 1001 bytes, more than 1000'],
+  ['U+0000 in its subject', withHeader('ce_subject', 'a\0'), 'ce_subject holds a control character'],
+  ['a long type', withHeader('ce_type', 't'.repeat(256)), 'ce_type takes 256 bytes'],
+  ['a long reply address', withHeader('ce_replyto', 'r'.repeat(256)), 'ce_replyto takes 256 bytes'],
+  ['an id with a line break', withHeader('ce_id', 'a\nb'), 'ce_id holds a control character'],
+  ['a header that is not UTF-8', withHeader('ce_source', Buffer.from([0xff])), 'ce_source is not UTF-8'],
+  ['a version that no column holds', withHeader('ce_dataversion', String(2 ** 53)), 'at most 2147483647'],
+  ['a sequence that no column holds', withHeader('ce_sequence', '2147483648'), 'at most 2147483647'],
+  ['a negative sequence', withHeader('ce_sequence', '-1'), 'ce_sequence is "-1"'],
+  ['a time out of range', withHeader('ce_time', '+275760-09-13T00:00:00Z'), 'years 0001 to 9999'],
+  ['JSON of 100 000 levels', { ...plain, value: nested }, 'nested too deep'],
+  ['U+0000 in its data', { ...plain, value: Buffer.from(String.raw`{"a":"\u0000"}`) }, 'a of the value holds'],
+  ['half a surrogate pair', { ...plain, value: Buffer.from(String.raw`{"a":"\ud800"}`) }, 'a of the value holds half'],
   ['a bad sequence', { ...plain, headers: { ...plain.headers, ce_sequence: 'x' } }, 'ce_sequence is "x"'],
 ])('says why a record with %s is undecodable', (_, record, reason) => {
   expect(() => decodeCloudEvent(record)).toThrow(UndecodableError);

@@ -1,15 +1,18 @@
 import { UndecodableError } from '../errors.js';
 import { createMessage } from '../message.js';
 import { deadLetter } from '../outcome.js';
+import { replyFor } from '../reply.js';
 import { deadLetterHeaders } from '../transport/delivery.js';
 import {
   asAttempt,
   asDeadLetter,
+  asWrappedDeadLetter,
   decodeAmqp,
   encodeAmqp,
   type AmqpProperties,
   type DeadLetterOutcome,
 } from './amqp-envelope.js';
+import { readDeadLetter } from './dead-letter-message.js';
 
 const minimal = createMessage({ type: 'user.register', version: 1, source: 'spec', data: { name: 'Ada' } });
 const full = createMessage({
@@ -77,11 +80,63 @@ describe('AMQP envelope', () => {
     ],
     ['header subject must be a string', { messageId: 'id', type: 'any', headers: { subject: 5 } }, json],
     ['header time "soon" is no instant', { messageId: 'id', type: 'any', headers: { time: 'soon' } }, json],
+    [
+      'header subject takes 1001 bytes',
+      { messageId: 'id', type: 'any', headers: { subject: 'x'.repeat(1_001) } },
+      json,
+    ],
+    ['header subject must be a string', { messageId: 'id', type: 'any', headers: { subject: ['a'] } }, json],
+    ['header subject must be a string', { messageId: 'id', type: 'any', headers: { subject: json } }, json],
+    ['message_id holds a control character', { messageId: 'a\0', type: 'any' }, json],
+    ['message_id holds a control character', { messageId: 'a\u{FFFD}', type: 'any' }, json],
+    ['header version must', { messageId: 'id', type: 'any', headers: { version: 2 ** 31 } }, json],
+    ['header sequence must', { messageId: 'id', type: 'any', headers: { sequence: -3 } }, json],
+    ['header attempt must', { messageId: 'id', type: 'any', headers: { attempt: 2 ** 31 - 1 } }, json],
+    ['timestamp NaN is no instant', { messageId: 'id', type: 'any', timestamp: NaN }, json],
+    ['a of the body holds', { messageId: 'id', type: 'any' }, Buffer.from(String.raw`{"a":"\u0000"}`)],
+    ['nested too deep', { messageId: 'id', type: 'any' }, Buffer.from('['.repeat(1e5) + ']'.repeat(1e5))],
     ['is no instant; send seconds', { messageId: 'id', type: 'any', timestamp: 1e15 }, json],
   ])('refuses what it cannot read: %s %j', (problem, properties, content) => {
     const decoding = (): unknown => decodeAmqp({ properties: properties as AmqpProperties, content });
     expect(decoding).toThrow(UndecodableError);
     expect(decoding).toThrow(problem);
+  });
+});
+
+describe('a reply that cannot be stored', () => {
+  const nested = '['.repeat(20_000) + ']'.repeat(20_000);
+  const reply = (type: string, content: string | Buffer) =>
+    decodeAmqp({ properties: { messageId: 'id', type }, content: Buffer.from(content) }).message;
+
+  it.each([
+    ['U+0000', String.raw`{"requestId":"r","result":{"a":"\u0000"}}`, 'result.a of the body holds'],
+    ['20 000 levels', `{"requestId":"r","result":${nested}}`, 'nested too deep'],
+    [
+      'bytes that are no UTF-8',
+      Buffer.from([...Buffer.from('{"requestId":"r","result":"'), 0xff, 0x22, 0x7d]),
+      'not UTF-8',
+    ],
+  ])('fails its request because of %s', (_, content, problem) => {
+    const message = reply('command.succeeded', content);
+    expect(message).toMatchObject({ type: 'command.failed', data: { requestId: 'r' } });
+    expect((message.data as { reason: string }).reason).toContain(problem);
+  });
+
+  it('is told with its reason, as far as that can be stored', () => {
+    const message = reply('command.failed', String.raw`{"requestId":"r","reason":"cut \ud83d","revoked":true}`);
+    expect(message.data).toEqual({ requestId: 'r', reason: 'cut \u{FFFD}', revoked: true });
+  });
+
+  it('is undecodable where it does not say to what', () => {
+    expect(() => reply('command.succeeded', String.raw`{"requestId":"\u0000","result":1}`)).toThrow(UndecodableError);
+  });
+
+  it('is not made by our own services: a result is mended, or fails its request', () => {
+    const request = createMessage({ ...minimal, replyTo: { address: 'me', subject: 'w' } });
+    expect(replyFor(request, { result: { a: 'x\0' } }, 'spec')?.data).toMatchObject({ result: { a: 'x\u{FFFD}' } });
+    expect(replyFor(request, { failure: 'cut \ud83d' }, 'spec')?.data).toMatchObject({ reason: 'cut \u{FFFD}' });
+    const deep = replyFor(request, { result: JSON.parse(nested) as unknown }, 'spec');
+    expect(deep).toMatchObject({ type: 'command.failed', data: { requestId: request.id } });
   });
 });
 
@@ -118,6 +173,22 @@ describe('a message that is published again', () => {
         headers: { subject: 'user-1', 'their-own': true, attempt: 3 },
       },
     });
+  });
+
+  it('is refused when its headers find no room', () => {
+    const large = { ...received, properties: { ...received.properties, headers: { theirs: 'x'.repeat(70_000) } } };
+    expect(() => asAttempt(large, 2)).toThrow(RangeError);
+  });
+
+  it('as a dead letter that cannot be written with its headers comes back whole', () => {
+    const headers = { theirs: 'x'.repeat(70_000), '!': 'odd', bytes: Buffer.from([0xff]), n: 5 };
+    const large = { ...received, properties: { messageId: 'id', type: 'any', headers } };
+    const outcome = deadLetter('why', 'Odd') as DeadLetterOutcome;
+    const wrapped = asWrappedDeadLetter(large, outcome, { queue: 'q', attempt: 2 });
+    const { raw, ...reason } = readDeadLetter(wrapped, 'q');
+    expect(reason).toMatchObject({ reason: 'why', errorType: 'Odd', origin: 'q', attempts: 2 });
+    expect(raw.content).toEqual(received.content);
+    expect(raw.headers).toEqual({ messageId: 'id', type: 'any', headers: { ...headers, bytes: 'base64:/w==' } });
   });
 
   it('as a dead letter carries the reason', () => {
