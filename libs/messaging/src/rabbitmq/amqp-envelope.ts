@@ -7,6 +7,7 @@ import type { Outcome } from '../outcome.js';
 import { bounds, shortened } from '../storable.js';
 import { encodeJson } from '../transport/encode-json.js';
 import { longestReason } from '../transport/dead-letter.js';
+import { unreadableHeaders } from './readable-frames.js';
 import { deadLetterHeaders } from '../transport/delivery.js';
 
 /** The AMQP properties that this library reads or writes, named as `amqplib` names them. */
@@ -106,6 +107,9 @@ function refuseLong(field: string, text: string | undefined): void {
  */
 export function decodeAmqp({ properties, content }: AmqpMessage): { message: Message; attempt: number } {
   const headers = properties.headers ?? {};
+  if (unreadableHeaders in headers) {
+    throw new UndecodableError('its headers cannot be read; send texts and integers, nested a few times at most');
+  }
   const id = required('message_id', properties.messageId);
   const type = required('type', properties.type);
   const { value: data, problem } = incomingJson('body', content, isReply(type) ? bounds.replyDepth : undefined);

@@ -19,6 +19,7 @@ import { ConfirmedPublisher } from './confirmed-publisher.js';
 import { handling, takingDeadLetters, type OutcomePublisher, type Work } from './delivery-outcome.js';
 import { KeptOpen } from './kept-open.js';
 import { deadLetterQueue, retryQueue, roundUpDelay } from './queue-names.js';
+import { keepFramesReadable } from './readable-frames.js';
 import { RabbitMqConsumer } from './rabbitmq-consumer.js';
 import {
   applyDeclarations,
@@ -93,6 +94,7 @@ class RabbitMqCommandTransport implements CommandTransport, OutcomePublisher {
         const connection = await connect(addressOf(options), socketOptions(options));
         // Not in its types, but what everything of the connection is written to.
         coalesceWrites((connection.connection as unknown as { readonly stream: Socket }).stream);
+        keepFramesReadable(connection.connection);
         return connection;
       },
       prepare: async (connection) => {
