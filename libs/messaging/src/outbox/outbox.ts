@@ -66,10 +66,17 @@ const headerBytes = 1_000;
 /** What an event may take beside the data that it passes on: less than that. */
 const envelopeBytes = 2_000;
 
+/**
+ * A transaction that has failed here may have committed at the server, when its connection broke before the answer. For so long
+ * rows of its keys are read and not handed over, so that they do not overtake what it may have written. By then the relay has
+ * read that.
+ */
+const inDoubtMs = 120_000;
+
 /** Messages written here are published if and only if the transaction commits. */
 export class Outbox {
   private readonly readers: OutboxReader[] = [];
-  /** Writes of each key whose transactions have not ended: which of them has committed first is not known here. */
+  /** Writes of each key whose transactions have not ended, or may have committed unseen: which came first is not known here. */
   private readonly writing = new Map<string, number>();
 
   /** Of an event as a record, with its headers. Its broker must take as many. */
@@ -116,13 +123,20 @@ export class Outbox {
 
   private begin(tx: Transaction, keys: ReadonlySet<string>): void {
     for (const key of keys) this.writing.set(key, (this.writing.get(key) ?? 0) + 1);
+    let committed = false;
+    tx.afterCommit(() => (committed = true));
     tx.afterEnd(() => {
-      for (const key of keys) {
-        const left = (this.writing.get(key) ?? 1) - 1;
-        if (left > 0) this.writing.set(key, left);
-        else this.writing.delete(key);
-      }
+      if (committed) this.end(keys);
+      else setTimeout(() => this.end(keys), inDoubtMs).unref();
     });
+  }
+
+  private end(keys: ReadonlySet<string>): void {
+    for (const key of keys) {
+      const left = (this.writing.get(key) ?? 1) - 1;
+      if (left > 0) this.writing.set(key, left);
+      else this.writing.delete(key);
+    }
   }
 
   /** Undefined when another transaction writes one of the keys: it may have committed before this one, unseen so far. */
