@@ -53,9 +53,9 @@ it('gives up what is missing of all keys of a consumer, as it is now', async () 
   );
   // Of the first key 6 has come since the gap was recorded, of the second all that was missing.
   await dataSource.query(
-    `INSERT INTO inbox_parked (consumer, key, sequence, message)
-     SELECT $1, 'user-' || n, 8, '{}'::json FROM generate_series(1, 50) AS n
-     UNION ALL VALUES ($1, 'user-1', 6, '{}'::json), ($1, 'user-2', 5, '{}')`,
+    `INSERT INTO inbox_parked (consumer, key, sequence, id, type, message)
+     SELECT $1, 'user-' || n, 8, 'event-' || n, 'user.registered', '{}'::json FROM generate_series(1, 50) AS n
+     UNION ALL VALUES ($1, 'user-1', 6, 'event-1-6', 'user.registered', '{}'::json), ($1, 'user-2', 5, 'event-2-5', 'user.registered', '{}')`,
     [consumer],
   );
   await dataSource.query(

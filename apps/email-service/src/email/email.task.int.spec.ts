@@ -328,10 +328,11 @@ describe('SendEmail', () => {
     const reason = expect.stringMatching(/^not sent in 4 attempts: .*451/) as string;
     const letter = { id: command.id, errorType: 'RetriesExhausted', reason };
     await eventually(async () => expect((await deadLetters.list()).items).toMatchObject([letter]));
-    expect([receivedReplies(), asked]).toEqual([[], 4]);
+    const ends = () => receivedReplies().filter(({ type }) => type !== 'command.held');
+    expect([ends(), asked]).toEqual([[], 4]);
     expect(JSON.stringify(await deadLetters.show(command.id))).not.toContain('ada@example.com');
     await deadLetters.redrive('all');
-    await eventually(() => expect(receivedReplies()).toMatchObject([{ type: 'command.succeeded' }]));
+    await eventually(() => expect(ends()).toMatchObject([{ type: 'command.succeeded' }]));
   });
 
   it('is tried again for two days and more when the server only asks for patience', () => {

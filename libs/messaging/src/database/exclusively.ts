@@ -37,7 +37,7 @@ export async function exclusively<T>(
       ends.push(await work());
       return true;
     };
-    const taken = await inTransaction(dataSource, holding).catch((error: unknown) => {
+    const taken = await inTransaction(dataSource, holding, undefined, { failpoints: false }).catch((error: unknown) => {
       // The lock was lost behind the back of work that has come to its end all the same.
       if (ends.length === 0) throw error;
       return true;

@@ -37,6 +37,8 @@ export interface Transaction {
 export interface TransactionLimits {
   /** How long the answer to a statement may take, in milliseconds; 0 = without a limit. Default that of the connection. */
   readonly statementMs?: number;
+  /** False where it only holds a lock for work outside of it: nothing of a message is committed by it. Default true. */
+  readonly failpoints?: boolean;
 }
 
 /** For work that reads or writes a whole log: statements of an hour at most. */
@@ -75,7 +77,7 @@ export async function inTransaction<T>(
     // Async, so that a refusal is met by whoever waits for the commit, who waits for the statements before it first.
     const commit = async () => {
       fence?.throwIfOver();
-      failpoint('transaction.before-commit');
+      if (limits.failpoints !== false) failpoint('transaction.before-commit');
       return (committed = connection.commit());
     };
     const working = work({
@@ -98,7 +100,7 @@ export async function inTransaction<T>(
     const { command } = await (committed ?? commit());
     if (command !== 'COMMIT') throw connection.hiddenOutage ?? new Error(hiddenFailure);
     markOpen(runner, false);
-    failpoint('transaction.after-commit');
+    if (limits.failpoints !== false) failpoint('transaction.after-commit');
     afterCommit.forEach((action) => action());
     return result;
   } catch (error) {

@@ -138,11 +138,15 @@ it('has a file for each scenario', () => {
   expect(files()).toEqual(expect.arrayContaining(Object.keys(scenarios)));
 });
 
+/** An age is of the moment at which one looks. */
+const withoutAges = (view: unknown): object =>
+  JSON.parse(JSON.stringify(view, (name, value: unknown) => (name === 'ageSeconds' ? undefined : value))) as object;
+
 it.each(files())('%s is read as it was when it was stored', (name) => {
   const file = JSON.parse(readFileSync(fileOf(name), 'utf8')) as Pinned;
   const view = asJson(viewOf(replayed(file))) as WorkflowView;
   // A view may get more fields; what was there stays.
-  expect(view).toMatchObject(file.view as object);
+  expect(view).toMatchObject(withoutAges(file.view));
 });
 
 it.each(files())(
