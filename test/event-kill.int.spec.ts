@@ -1,7 +1,11 @@
+import { jest } from '@jest/globals';
 import { createTestDatabase, type TestDatabase } from '@starter/testing';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { DataSource } from 'typeorm';
+
+// Each test starts up to twelve processes, one after the other.
+jest.setTimeout(180_000);
 
 const script = new URL('event-process.mjs', import.meta.url).pathname;
 

@@ -31,6 +31,8 @@ const messages = Array.from({ length: 60 }, (_, n) => ({
 }));
 const messaging = new Messaging({
   ...{ service: 'test', dataSource, logger: silentLogger, partitions: 3, events },
+  // The next process waits for so long until it knows that this one is dead.
+  leaseMs: 1_000,
   commands: new MemoryCommandTransport(),
 });
 const consume = {
