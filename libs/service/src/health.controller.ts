@@ -1,7 +1,7 @@
 import { Controller, Get, Inject } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
 import { HealthCheck, HealthCheckService, HealthIndicatorService, TypeOrmHealthIndicator } from '@nestjs/terminus';
-import { Messaging } from '@starter/messaging';
+import { Messaging, type Problem } from '@starter/messaging';
 import { Access } from './access/access.js';
 
 @ApiTags('health')
@@ -19,14 +19,7 @@ export class HealthController {
   @Access('public', { management: true })
   @HealthCheck()
   live() {
-    return this.health.check([
-      () => {
-        const indicator = this.indicators.check('work');
-        const stuck = this.messaging.stuck();
-        if (stuck.length === 0) return indicator.up();
-        return indicator.down(Object.fromEntries(stuck.map(({ part, problem }) => [part, problem])));
-      },
-    ]);
+    return this.health.check([() => this.freeOf(this.messaging.stuck(), 'work')]);
   }
 
   /**
@@ -58,14 +51,7 @@ export class HealthController {
   @Access('public', { management: true })
   @HealthCheck()
   progress() {
-    return this.health.check([
-      () => {
-        const indicator = this.indicators.check('messaging');
-        const problems = this.messaging.problems();
-        if (problems.length === 0) return indicator.up();
-        return indicator.down(Object.fromEntries(problems.map(({ part, problem }) => [part, problem])));
-      },
-    ]);
+    return this.health.check([() => this.freeOf(this.messaging.problems(), 'messaging')]);
   }
 
   /** Migrated, declared and attached once: before, `StartupServer` answers. It stays so, whatever happens later. */
@@ -79,5 +65,12 @@ export class HealthController {
         return this.messaging.started ? indicator.up() : indicator.down('not attached to the brokers yet: wait');
       },
     ]);
+  }
+
+  /** Down with each problem by its part, up without any. */
+  private freeOf(problems: readonly Problem[], key: string) {
+    const indicator = this.indicators.check(key);
+    if (problems.length === 0) return indicator.up();
+    return indicator.down(Object.fromEntries(problems.map(({ part, problem }) => [part, problem])));
   }
 }

@@ -1,6 +1,6 @@
 import type { Transaction } from '../database/transaction.js';
 import { groupBy } from '../group-by.js';
-import { recordDiscarded, type Discarded } from '../inbox/discarded.js';
+import { keptOf, recordDiscarded, type Discarded } from '../inbox/discarded.js';
 import { recordSkipped, type Skipped } from '../inbox/gaps.js';
 import { park, unpark, type Parking } from '../inbox/parked.js';
 import type { ParkingBudget } from '../inbox/parking-room.js';
@@ -12,6 +12,7 @@ import {
   type Run,
   type SequencedMessage,
 } from '../inbox/sequence.js';
+import type { Message } from '../message.js';
 import type { Outcome } from '../outcome.js';
 import { waves } from '../waves.js';
 import { Attempt } from './attempt.js';
@@ -50,6 +51,15 @@ export interface OrderedEvent extends ReceivedEvent {
   readonly blanked?: boolean;
   /** Tells the transport. */
   readonly settle: (outcome: Outcome) => void;
+}
+
+/** A sequenced event as it may be kept when it is discarded: without the personal data that `redact` blanks. */
+export function discardable(
+  event: SequencedMessage,
+  redact: (message: Message) => Message,
+): Pick<OrderedEvent, 'message' | 'blanked'> {
+  const { message, redrivable } = keptOf(event, '', redact);
+  return { message: message as SequencedMessage, blanked: !redrivable };
 }
 
 /** What became of an event in a transaction. */

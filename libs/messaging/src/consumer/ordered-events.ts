@@ -4,7 +4,6 @@ import type { MessageDefinition } from '../definition.js';
 import type { Flow } from '../flow/flow-gate.js';
 import { withPoolPressure } from '../flow/pool-pressure.js';
 import { outcomeOfOpening } from '../failure-policy.js';
-import { keptOf } from '../inbox/discarded.js';
 import { countOpenGaps, escalateGaps, skipGap } from '../inbox/gaps.js';
 import { readyKeys } from '../inbox/parked.js';
 import { ParkingRoom, type ParkingLimits } from '../inbox/parking-room.js';
@@ -14,7 +13,14 @@ import { errorText } from '../logger.js';
 import { deadLetter, type Outcome } from '../outcome.js';
 import type { StandStill } from '../stand-stills.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
-import type { NewKeys, OrderedEvent, OrderedHandler, OrderedHandlerOptions, RegisteredHandler } from './event-batch.js';
+import {
+  discardable,
+  type NewKeys,
+  type OrderedEvent,
+  type OrderedHandler,
+  type OrderedHandlerOptions,
+  type RegisteredHandler,
+} from './event-batch.js';
 import { EventLane } from './event-lane.js';
 import type { EventConsumerOptions } from './event-reactor.js';
 import { resolveOptions } from './handler-options.js';
@@ -222,9 +228,9 @@ export class OrderedEvents {
         refusal = outcomeOfOpening(error);
       }
     }
-    if (refusal?.kind !== 'discard') return { message, ...from, settle, data, handler, refusal };
-    const { message: kept, redrivable } = keptOf(message, refusal.reason, (whole) => this.handlers.redact(whole));
-    return { message: kept as SequencedMessage, blanked: !redrivable, ...from, settle, data, handler, refusal };
+    const kept =
+      refusal?.kind === 'discard' ? discardable(message, (whole) => this.handlers.redact(whole)) : { message };
+    return { ...kept, ...from, settle, data, handler, refusal };
   }
 
   private async sweep(): Promise<void> {

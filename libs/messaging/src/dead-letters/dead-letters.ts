@@ -1,5 +1,5 @@
 import type { DataSource } from 'typeorm';
-import { handleBatch, type OrderedEvent } from '../consumer/event-batch.js';
+import { discardable, handleBatch, type OrderedEvent } from '../consumer/event-batch.js';
 import { inTransaction, type Transaction } from '../database/transaction.js';
 import { acquitSuspects } from '../inbox/suspect-list.js';
 import { groupBy } from '../group-by.js';
@@ -195,7 +195,7 @@ export class DeadLetters {
     const sequenced = candidates.filter(({ kind }) => kind === 'sequenced-event');
     for (const [consumer, ofConsumer] of groupBy(sequenced, (row) => row.consumer)) {
       const events = ofConsumer.map(({ message, attempts }): OrderedEvent => ({
-        ...this.eventOf(message as SequencedMessage),
+        ...discardable(message as SequencedMessage, (whole) => this.redact(whole)),
         attempt: attempts + 1,
         data: undefined,
         fromParking: true,
@@ -207,11 +207,6 @@ export class DeadLetters {
       for (const fate of fates.values()) if (fate === 'discarded') passed += 1;
     }
     return passed;
-  }
-
-  private eventOf(message: SequencedMessage): Pick<OrderedEvent, 'message' | 'blanked'> {
-    const { message: kept, redrivable } = keptOf(message, '', (whole) => this.redact(whole));
-    return { message: kept as SequencedMessage, blanked: !redrivable };
   }
 
   private keptOf(row: Stored, reason: string): Discarded {

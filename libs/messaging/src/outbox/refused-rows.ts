@@ -13,16 +13,6 @@ export interface Refusal {
   readonly epoch: string;
 }
 
-/** Where a dead letter was to go, as its headers tell. */
-export interface OutgoingAddress {
-  readonly channel: OutboxRow['channel'];
-  readonly exchange: string | null;
-  readonly address: string;
-  readonly orderingKey: string;
-  /** Its place in the outbox, which a redrive gives back to it. */
-  readonly position: string;
-}
-
 // The lock keeps a shard from changing hands before this is committed: its next holder must see which keys wait.
 const bury: Statement = {
   name: 'outbox-refused',
