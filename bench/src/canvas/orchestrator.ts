@@ -1,4 +1,4 @@
-import { StartWorkflow, WorkflowCompleted, WorkflowFailed } from '@starter/contracts';
+import { eventTopic, services, StartWorkflow, WorkflowCompleted, WorkflowFailed } from '@starter/contracts';
 import { freePorts } from '@starter/local-backends';
 import { connectRabbitMq, newMessageId, toMessage, type CommandTransport } from '@starter/messaging';
 import { startOf, type Workflow } from '@starter/orchestrator';
@@ -36,6 +36,8 @@ export class Orchestrator implements CanvasSystem {
       fileURLToPath(new URL('./main.js', import.meta.resolve('@starter/orchestrator'))),
       fileURLToPath(new URL('./worker.main.js', import.meta.url)),
     ];
+    const kafka = new Kafka({ brokers, clientId: 'canvas', logLevel: logLevel.NOTHING });
+    await declareForeignTopics(kafka);
     const ports = await freePorts(2 * mains.length);
     const databases = [await servers.createDatabase([]), await servers.createDatabase([])];
     const children = await Promise.all(
@@ -57,7 +59,6 @@ export class Orchestrator implements CanvasSystem {
       }),
     );
     const commands = await connectRabbitMq({ url: rabbitMq, logger });
-    const kafka = new Kafka({ brokers, clientId: 'canvas', logLevel: logLevel.NOTHING });
     const consumer = kafka.consumer({ groupId: uniqueName('canvas') });
     const system = new Orchestrator(children, databases, commands, consumer);
     await consumer.connect();
@@ -124,3 +125,15 @@ const keyOf = ({ shape, size }: Load): string => `${shape}(${size})`;
 /** `{ value: 1 }` is 1. */
 const numbersIn = (result: unknown): unknown =>
   Array.isArray(result) ? result.map(numbersIn) : (result as { readonly value?: unknown } | null)?.value;
+
+/** The orchestrator follows topics of services that do not run here: who follows a topic waits until its owner has created it. */
+async function declareForeignTopics(kafka: Kafka): Promise<void> {
+  const admin = kafka.admin();
+  await admin.connect();
+  try {
+    const foreign = services.filter((service) => service !== StartWorkflow.owner);
+    await admin.createTopics({ topics: foreign.map((service) => ({ topic: eventTopic(service), numPartitions: 4 })) });
+  } finally {
+    await admin.disconnect();
+  }
+}
