@@ -58,7 +58,8 @@ async function kafka(brokers: string[]): Promise<Foreign> {
         partition: 0,
         headers: withValues(headers),
       }));
-      await producer.send({ topic, messages: written as never });
+      // A batch of all of them would be larger than what a broker takes at once.
+      while (written.length > 0) await producer.send({ topic, messages: written.splice(0, 20) as never });
     },
     close: async (topic) => {
       await transport.close();
