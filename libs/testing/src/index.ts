@@ -7,6 +7,7 @@ export { given } from './given.js';
 export { givenEvents } from './given-events.js';
 export { LateServer } from './late-server.js';
 export { personalDataOf, sealAs, sealedText, testPersonalDataKey } from './sealed.js';
+export { warningsDuring } from './process-warnings.js';
 export { seededRandom, testSeed } from './seeded-random.js';
 export { ServiceBackends } from './service-backends.js';
 export { Faults } from './simulation/faults.js';

@@ -14,7 +14,8 @@ export interface TimeLimit {
  * the next attempt may begin, and a transaction that got the fence of this one is rolled back.
  */
 export class Attempt implements Fence {
-  private readonly controller = new AbortController();
+  /** Made when somebody looks: most handlers never do, and it costs more than all the rest of an attempt. */
+  private made: AbortController | undefined;
   private timer: NodeJS.Timeout | undefined;
   private failure: Error | undefined;
   private reject: ((failure: Error) => void) | undefined;
@@ -22,7 +23,13 @@ export class Attempt implements Fence {
   private whenOver: Promise<never> | undefined;
 
   /** Aborts at the soft limit, or when the service stops and does not wait any longer; its reason says which. */
-  readonly signal = this.controller.signal;
+  get signal(): AbortSignal {
+    return this.controller.signal;
+  }
+
+  private get controller(): AbortController {
+    return (this.made ??= new AbortController());
+  }
 
   abort(reason: Error): void {
     this.controller.abort(reason);

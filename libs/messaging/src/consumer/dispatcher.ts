@@ -44,7 +44,7 @@ export interface DispatcherOptions extends TriageContext, HandlerOptions {
 export class Dispatcher {
   private readonly handlers: Handlers<Registered>;
   private readonly running = new Set<Attempt>();
-  private readonly abandoned = new AbortController();
+  private stopReason: Error | undefined;
 
   constructor(private readonly options: DispatcherOptions) {
     this.handlers = new Handlers(options.consumer);
@@ -84,9 +84,8 @@ export class Dispatcher {
 
   /** Nobody waits for the handlers that still run: their signals abort. */
   abandon(): void {
-    const reason = new TransientError(`${this.options.consumer} stops; what is not done is delivered again`);
-    this.abandoned.abort(reason);
-    for (const attempt of this.running) attempt.abort(reason);
+    this.stopReason = new TransientError(`${this.options.consumer} stops; what is not done is delivered again`);
+    for (const attempt of this.running) attempt.abort(this.stopReason);
   }
 
   private async outcomeOf(message: Message, attempt: number): Promise<Outcome> {
@@ -102,7 +101,7 @@ export class Dispatcher {
       return (await this.attempt(handler, { data, message, attempt })) ?? done;
     } catch (error) {
       // What it needs has been closed under it: that says nothing about the message.
-      if (this.abandoned.signal.aborted) return retryBlameless(outageRetryMs, `the service stops: ${errorText(error)}`);
+      if (this.stopReason) return retryBlameless(outageRetryMs, `the service stops: ${errorText(error)}`);
       return this.settle(message, triage(error, attempt, opened.handler.failurePolicy));
     }
   }
@@ -111,14 +110,22 @@ export class Dispatcher {
     { handle, timeLimit }: Registered,
     received: Omit<Received, 'signal'>,
   ): Promise<Outcome | void> {
-    if (!timeLimit) return handle({ ...received, signal: this.abandoned.signal });
+    // Each has a signal of its own: what handlers leave listening on one of all would add up.
     const attempt = new Attempt();
+    if (this.stopReason) attempt.abort(this.stopReason);
     this.running.add(attempt);
     try {
+      const attempted: Received = {
+        ...received,
+        get signal() {
+          return attempt.signal;
+        },
+      };
+      if (!timeLimit) return await handle(attempted);
       return await attempt.run(
         `the handler of ${received.message.type}`,
         timeLimit,
-        ({ signal }) => handle({ ...received, signal, fence: attempt }),
+        () => handle(Object.assign(attempted, { fence: attempt })),
         () => this.reportLate(received),
       );
     } finally {

@@ -114,7 +114,7 @@ export class RunningTasks {
       if (held) task.attempt.abort(reason);
       else task.attempt.fail(reason);
     } else if (!held) {
-      task.attempt.fail(new TaskLostError('another process has taken the task over'));
+      task.attempt.fail(new TaskLostError('another process has taken it over'));
     }
   }
 }

@@ -1,6 +1,6 @@
-import { eventually, openTestDataSource, type TestDataSource } from '@starter/testing';
+import { eventually, openTestDataSource, warningsDuring, type TestDataSource } from '@starter/testing';
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import { z } from 'zod';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
 import { TransientError, ValidationError } from '../errors.js';
@@ -120,6 +120,28 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
     await transport.send(revocation, { routingKey: revocationAddress(definition().type) });
     expect(await tasks.result(first, { timeoutMs: 20_000 })).toMatchObject({ state: 'REVOKED' });
     await eventually(() => expect(begun).toEqual([1, 2, 3]));
+  });
+
+  it('performs many at once without a warning of Node: each listens to a signal of its own', async () => {
+    const [gate, count] = [new AbortController(), 40];
+    setMaxListeners(count, gate.signal);
+    let begun = 0;
+    const { send, tasks } = await serve(
+      async ({ data }) => {
+        begun += 1;
+        await once(gate.signal, 'abort');
+        return data.n;
+      },
+      {},
+      { taskConcurrency: count },
+    );
+    const warnings = await warningsDuring(async () => {
+      const ids = await Promise.all(Array.from({ length: count }, (_, n) => send(command(n))));
+      await eventually(() => expect(begun).toBe(count));
+      gate.abort();
+      for (const id of ids) expect(await tasks.result(id, { timeoutMs: 20_000 })).toMatchObject({ state: 'SUCCESS' });
+    });
+    expect(warnings).toEqual([]);
   });
 
   it('records a task from its start to its result, with progress, and answers its sender', async () => {
