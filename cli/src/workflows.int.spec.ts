@@ -50,6 +50,7 @@ it('starts a workflow, waits for its result, lists and shows it, and forks it', 
   expect(JSON.parse(out)).toEqual({ id, state: 'completed', result: null });
   expect((await operate('list', '--state', 'completed')).out).toContain(id);
   expect((await operate('show', id)).out).toContain('"duration": "2ms"');
+  expect((await operate('show', id, '--state', 'requested', '--limit', '1')).out).toContain('"steps": []');
   const fork = JSON.parse((await operate('fork', id, '0.1')).out) as { workflowId: string };
   expect((await operate('result', fork.workflowId)).out).toContain('completed');
 });

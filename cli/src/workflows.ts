@@ -43,9 +43,15 @@ workflows
 
 workflows
   .command('show')
-  .description('where it is, what it has done, and the definition that it follows')
+  .description('where it is, what it waits for, what it has done, and the definition that it follows')
   .argument('<id>')
-  .action((id, _, command) => show(command.optsWithGlobals(), `/${id}`));
+  .option('--state <state>', 'only steps that are requested, succeeded, failed or timedOut')
+  .option('--limit <n>', 'how many steps, at most 1000', '100')
+  .option('--after <next>', 'reads on: `next` of the answer before')
+  .action((id, { state, limit, after }, command) => {
+    const query = new URLSearchParams({ limit, ...(state ? { state } : {}), ...(after ? { after } : {}) });
+    return show(command.optsWithGlobals(), `/${id}?${query.toString()}`);
+  });
 
 workflows
   .command('start')

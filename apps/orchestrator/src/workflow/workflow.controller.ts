@@ -18,6 +18,7 @@ import { duration, durationMs } from './definition/duration.js';
 import type { Accepted } from './workflow-commands.js';
 import { WorkflowControl } from './workflow-control.js';
 import { WorkflowRequests } from './workflow-requests.js';
+import { stepStates } from './steps.view.js';
 import { WorkflowQueries, type WorkflowPage } from './workflow.queries.js';
 import { workflowStates } from './workflow.row.js';
 import {
@@ -63,6 +64,14 @@ const listing = z.strictObject({
   limit: z.coerce.number().int().min(1).max(100).default(20),
   after: z.string().exactOptional(),
   state: z.enum(workflowStates).exactOptional(),
+});
+const steps = z.strictObject({
+  /** Steps on a page; fewer when their results take more than 1 MB. */
+  limit: z.coerce.number().int().min(1).max(1_000).default(100),
+  /** `next` of the page before. */
+  after: z.coerce.number().int().min(0).exactOptional(),
+  /** Only steps that stand so. */
+  state: z.enum(stepStates).exactOptional(),
 });
 const waiting = z.strictObject({
   /** `30s`; `0s` answers at once. */
@@ -203,15 +212,21 @@ export class WorkflowController {
     return this.control.unstick(id, body);
   }
 
-  /** Where a workflow is, what it has done, and the definition that it follows. */
+  /** Where a workflow is, what it waits for and until when, what it has done, and the definition that it follows. */
   @Get(':id')
   @Access('viewer')
   @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
+  @ApiQuery({ name: 'limit', schema: openApi(steps.shape.limit), required: false })
+  @ApiQuery({ name: 'after', schema: openApi(steps.shape.after), required: false })
+  @ApiQuery({ name: 'state', schema: openApi(steps.shape.state), required: false })
   @ApiResponse({ status: 200, schema: openApi(workflowView) })
-  @ApiResponse({ status: 400, description: 'The id is no UUID.' })
+  @ApiResponse({ status: 400, description: 'The id is no UUID, or the page is malformed.' })
   @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
-  byId(@Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>): Promise<WorkflowView> {
-    return this.queries.byId(id);
+  byId(
+    @Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>,
+    @Query(new SchemaPipe(steps)) wanted: z.output<typeof steps>,
+  ): Promise<WorkflowView> {
+    return this.queries.byId(id, wanted);
   }
 
   /** What came of a workflow: waits until it is over or stuck, at most for the timeout, and answers how it stands then. */

@@ -1,10 +1,13 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { ActorRuntime } from '@starter/event-sourcing';
+import { Messaging } from '@starter/messaging';
 import { readCursor, writeCursor } from '@starter/service';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Repository } from 'typeorm';
 import { readWorkflow } from './read-workflow.js';
+import { pageOfSteps, type StepsWanted } from './steps.view.js';
+import { readWaiting } from './waiting.view.js';
 import { WorkflowRow } from './workflow.row.js';
 import {
   progressOf,
@@ -33,13 +36,17 @@ export class WorkflowQueries {
   constructor(
     @InjectRepository(WorkflowRow) private readonly workflows: Repository<WorkflowRow>,
     @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
+    @Inject(Messaging) private readonly messaging: Messaging,
   ) {}
 
   /**
+   * From its events as far as they are not in memory, and the timers of what it shows by their keys.
    * @throws ProblemException 404
    */
-  async byId(id: string): Promise<WorkflowView> {
-    return viewOf(await readWorkflow(this.runtime, id));
+  async byId(id: string, wanted: StepsWanted): Promise<WorkflowView> {
+    const state = await readWorkflow(this.runtime, id);
+    const page = pageOfSteps(state, wanted);
+    return viewOf(state, page, await readWaiting(this.messaging.dataSource, state, page.requests));
   }
 
   /**
