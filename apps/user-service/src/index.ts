@@ -15,5 +15,9 @@ export const userService: ServiceDefinition = {
   settings: personalDataSettings,
   entities: [UserRow],
   migrations: [CreateEventStore1760000000002, CreatePersonalKeys1760000000004, CreateUserTables1760000000100],
+  retained: [
+    { table: 'user_export', column: 'written_at', retentionMs: 7 * 86_400_000 },
+    { table: 'email_reservation', column: 'claimed_until', retentionMs: 0 },
+  ],
   module: () => UserModule,
 };

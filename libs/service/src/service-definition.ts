@@ -1,4 +1,5 @@
 import type { DynamicModule, Type } from '@nestjs/common';
+import type { RetainedTable } from '@starter/messaging';
 import type { DataSourceOptions } from 'typeorm';
 import type { z } from 'zod';
 import type { BaseSettings } from './configuration.js';
@@ -18,5 +19,7 @@ export interface ServiceDefinition<Settings extends BaseSettings = BaseSettings>
   readonly entities: Extract<NonNullable<DataSourceOptions['entities']>, readonly unknown[]>;
   /** Its own; those of the libraries are added. */
   readonly migrations: Extract<NonNullable<DataSourceOptions['migrations']>, readonly unknown[]>;
+  /** Tables of its own whose old rows nobody needs. */
+  readonly retained?: readonly RetainedTable[];
   readonly module: (settings: Settings) => DynamicModule | Type;
 }

@@ -11,6 +11,7 @@ import {
   MessagingModule,
   type CommandTransport,
   type EventTransport,
+  type RetainedTable,
 } from '@starter/messaging';
 import { Logger as NestPino, LoggerModule } from 'nestjs-pino';
 import type { Logger as Pino } from 'pino';
@@ -174,7 +175,7 @@ async function createApp<Settings extends BaseSettings>(
         eventRetentionMs: settings.EVENT_RETENTION_DAYS < 0 ? -1 : settings.EVENT_RETENTION_DAYS * day,
         prefetch: settings.COMMAND_PREFETCH,
         taskConcurrency: settings.TASK_CONCURRENCY,
-        ...retentionOf(settings),
+        ...retentionOf(settings, definition.retained),
         mostEventBytes: settings.EVENT_MAX_BYTES,
         outboxMarks: { rows: settings.OUTBOX_HIGH_ROWS, ageMs: 1_000 * settings.OUTBOX_HIGH_AGE_SECONDS },
         drainMs: settings.SHUTDOWN_DRAIN_MS,
@@ -223,12 +224,12 @@ async function createApp<Settings extends BaseSettings>(
 
 const day = 86_400_000;
 
-function retentionOf(settings: BaseSettings) {
+function retentionOf(settings: BaseSettings, retained: readonly RetainedTable[] = []) {
   const retentionMs = settings.IDEMPOTENCY_KEY_RETENTION_DAYS * day;
   return {
     inboxRetentionMs: settings.INBOX_RETENTION_DAYS * day,
     discardedRetentionMs: settings.DISCARDED_RETENTION_DAYS * day,
-    retained: [{ table: 'idempotency_key', column: 'answered_at', retentionMs }],
+    retained: [{ table: 'idempotency_key', column: 'answered_at', retentionMs }, ...retained],
   };
 }
 

@@ -31,8 +31,11 @@ export class CreateUserTables1760000000100 implements MigrationInterface {
       CREATE TABLE email_reservation (
         -- Keyed hash of the address.
         fingerprint text PRIMARY KEY,
-        user_id uuid NOT NULL UNIQUE
-      );`);
+        user_id uuid NOT NULL UNIQUE,
+        -- Until then another request for it is answered with 409; null once the user is registered.
+        claimed_until timestamptz
+      );
+      CREATE INDEX email_reservation_claims ON email_reservation (claimed_until) WHERE claimed_until IS NOT NULL;`);
   }
 
   async down(runner: QueryRunner): Promise<void> {

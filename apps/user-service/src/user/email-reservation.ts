@@ -8,11 +8,24 @@ export interface EmailOwner {
   readonly userId: string;
 }
 
-// A row comes back when the address was free or is this user's already. Two users at once: the second waits for the first.
+/** How long an accepted registration keeps others from asking for its address: longer than it usually takes to be handled. */
+const claimSeconds = 60;
+
+// A row comes back when the address is free, or was claimed by a registration that has not been handled in time.
+const claim: Statement = {
+  name: 'email-claim',
+  text: `INSERT INTO email_reservation AS taken (fingerprint, user_id, claimed_until)
+         VALUES ($1, $2, now() + make_interval(secs => $3))
+         ON CONFLICT (fingerprint) DO UPDATE SET user_id = excluded.user_id, claimed_until = excluded.claimed_until
+         WHERE taken.claimed_until < now()
+         RETURNING 1`,
+};
+// A row comes back when nobody else is registered with the address: a claim does not count here.
 const reserve: Statement = {
   name: 'email-reserve',
   text: `INSERT INTO email_reservation AS taken (fingerprint, user_id) SELECT * FROM unnest($1::text[], $2::uuid[]) ORDER BY 1
-         ON CONFLICT (fingerprint) DO UPDATE SET user_id = excluded.user_id WHERE taken.user_id = excluded.user_id
+         ON CONFLICT (fingerprint) DO UPDATE SET user_id = excluded.user_id, claimed_until = NULL
+         WHERE taken.user_id = excluded.user_id OR taken.claimed_until IS NOT NULL
          RETURNING 1`,
 };
 const release: Statement = { name: 'email-release', text: `DELETE FROM email_reservation WHERE user_id = ANY($1)` };
@@ -20,16 +33,24 @@ const release: Statement = { name: 'email-release', text: `DELETE FROM email_res
 /** Addresses that differ only in case are the same mailbox nearly everywhere. */
 export const normalised = (email: string): string => email.trim().toLowerCase();
 
+/**
+ * For the HTTP edge, which can answer 409 because of it. It is no reservation yet: it ends by itself, whatever becomes of the
+ * command. False when the address is taken, or somebody else has just asked for it; two at once: the second waits for the first.
+ */
+export async function claimEmail(tx: Transaction, { fingerprint, userId }: EmailOwner): Promise<boolean> {
+  return (await tx.query(claim, [fingerprint, userId, claimSeconds])).length > 0;
+}
+
 /** True when every address is now its user's. */
-export async function reserveEmails(tx: Transaction, owners: readonly EmailOwner[]): Promise<boolean> {
+async function reserveEmails(tx: Transaction, owners: readonly EmailOwner[]): Promise<boolean> {
   const columns = [owners.map(({ fingerprint }) => fingerprint), owners.map(({ userId }) => userId)];
   return (await tx.query(reserve, columns)).length === owners.length;
 }
 
 /**
- * Inline: the address is reserved in the transaction that registers the user, so that it is unique whoever sent the
- * command. The HTTP edge reserves it earlier, only to be able to answer 409; so the table is not the log's alone, and cannot
- * be rebuilt from it.
+ * Inline: the address is reserved in the transaction that registers the user, so that it is unique whoever sent the command,
+ * and nothing but that event reserves it. A claim of the HTTP edge gives way to it. Claims are not in the log, so the table is
+ * not rebuilt from it.
  */
 export const emailReservation = (personalData: PersonalData) =>
   defineProjection('email-reservation', {

@@ -3,7 +3,7 @@ import { EraseUser, RegisterUser } from '@starter/contracts';
 import { inTransaction, Messaging, newMessageId, runStatement, toMessage, type Statement } from '@starter/messaging';
 import { IdempotencyKeys, ProblemException } from '@starter/service';
 import { randomBytes } from 'node:crypto';
-import { normalised, reserveEmails } from './email-reservation.js';
+import { claimEmail, normalised } from './email-reservation.js';
 
 export interface RegistrationRequest {
   readonly email: string;
@@ -38,7 +38,7 @@ export class Registration {
       const earlier = key === undefined ? undefined : await this.keys.earlierAnswer(tx, key, { email, name }, accepted);
       if (earlier) return earlier;
       const fingerprint = personalData.fingerprint(normalised(email));
-      if (!(await reserveEmails(tx, [{ fingerprint, userId: accepted.userId }]))) {
+      if (!(await claimEmail(tx, { fingerprint, userId: accepted.userId }))) {
         throw new ProblemException(HttpStatus.CONFLICT, 'The e-mail address is taken; use another one.');
       }
       const verificationToken = randomBytes(24).toString('base64url');

@@ -22,10 +22,6 @@ interface Reached {
 const nobody = '00000000-0000-0000-0000-000000000000';
 const perPart = 1_000;
 
-const forget: Statement = {
-  name: 'user-export-forget',
-  text: `DELETE FROM user_export WHERE written_at < now() - interval '7 days'`,
-};
 const count: Statement = {
   name: 'user-export-count',
   text: `SELECT count(*)::int AS total FROM user_directory WHERE status = coalesce($1, status) AND status <> 'erased'`,
@@ -88,7 +84,6 @@ export class UserExport implements OnModuleInit {
     const status = data.status ?? null;
     let reached = (context.savedState as Reached | null) ?? { after: '', users: 0 };
     const [counted] = await runStatement<{ total: number }>(this.messaging.dataSource, count, [status]);
-    await runStatement(this.messaging.dataSource, forget);
     for (;;) {
       signal.throwIfAborted();
       const { after, users } = reached;

@@ -77,6 +77,7 @@ describe('the reservation of e-mail addresses', () => {
       .thenRows('email_reservation', {
         fingerprint: personalData.fingerprint('bob@example.com'),
         user_id: bob.userId,
+        claimed_until: null,
       }));
 
   it('refuses an address that is taken, however it is written', () =>
