@@ -4,6 +4,7 @@ import { ActorModule, CommandFailed, CommandHeld, CommandSucceeded } from '@star
 import { workflowReplies } from '@starter/contracts';
 import { Messaging } from '@starter/messaging';
 import { defaultLimits } from './workflow/definition/limits.js';
+import { FailedStarts } from './workflow/failed-starts.js';
 import { workflowDirectory } from './workflow/workflow-directory.js';
 import { WorkflowCommands } from './workflow/workflow-commands.js';
 import { WorkflowControl } from './workflow/workflow-control.js';
@@ -44,6 +45,7 @@ export const projections = { inline: [workflowDirectory, workflowTimers, workflo
     WorkflowCommands,
     WorkflowRequests,
     WorkflowControl,
+    FailedStarts,
     WorkflowQueries,
   ],
 })

@@ -9,8 +9,16 @@ import type { StartedWorkflow } from './engine/workflow.state.js';
  * @throws ProblemException 404
  */
 export async function readWorkflow(runtime: ActorRuntime, id: string): Promise<StartedWorkflow> {
+  return (await findWorkflow(runtime, id)) ?? notFound(id);
+}
+
+export async function findWorkflow(runtime: ActorRuntime, id: string): Promise<StartedWorkflow | undefined> {
   const { state } = await runtime.read(workflowInstance, id);
-  if (state.status !== 'new') return state;
+  return state.status === 'new' ? undefined : state;
+}
+
+/** @throws ProblemException 404 */
+export function notFound(id: string): never {
   const detail = `There is no workflow ${id}, or the command that starts it has not arrived yet; ask again in a moment.`;
   throw new ProblemException(HttpStatus.NOT_FOUND, detail);
 }

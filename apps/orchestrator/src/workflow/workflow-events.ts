@@ -32,7 +32,7 @@ export class WorkflowEvents implements OnModuleInit {
     for (const [owner, subscriptions] of groupBy(this.subscriptions(), ({ event }) => event.owner)) {
       const topic = eventTopic(owner as ServiceName);
       // A workflow has no use for what its topic no longer holds: nobody has waited for it.
-      const consumer = messaging.inSequence(topic, `${messaging.service}.workflows.${owner}`, {
+      const consumer = messaging.inSequence(topic, workflowConsumer(messaging, owner), {
         newKeys: 'from-first-seen',
       });
       for (const subscription of subscriptions) {
@@ -62,3 +62,7 @@ export class WorkflowEvents implements OnModuleInit {
     };
   }
 }
+
+/** The consumer of the events of a service. */
+export const workflowConsumer = ({ service }: Pick<Messaging, 'service'>, owner: string): string =>
+  `${service}.workflows.${owner}`;

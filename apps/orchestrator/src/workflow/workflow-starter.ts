@@ -1,6 +1,7 @@
 import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import { ActorRuntime, outcomeOfExecution, type Executed } from '@starter/event-sourcing';
 import { causedBy, Messaging, toMessage, type Message, type ReceivedEvent } from '@starter/messaging';
+import { z } from 'zod';
 import type { Workflow } from './definition/builder.js';
 import { derivedId } from './engine/derived-id.js';
 import { workflowInstance } from './engine/workflow.decider.js';
@@ -47,5 +48,11 @@ export class WorkflowStarter implements OnModuleInit {
   }
 }
 
-/** Id of the workflow that a command or event starts. */
-export const startedBy = ({ name }: Workflow, cause: Message): string => derivedId('workflow', name, cause.id);
+/**
+ * Id of the workflow that a command or event starts: that of the command, which whoever has sent it knows. Several workflows may
+ * start on an event, so there it is another one, always the same.
+ */
+export const startedBy = ({ name, startsOn }: Workflow, { id }: Pick<Message, 'id'>): string =>
+  startsOn?.kind === 'command' && isUuid(id) ? id.toLowerCase() : derivedId('workflow', name, id);
+
+const isUuid = (id: string): boolean => z.uuid().safeParse(id).success;

@@ -15,6 +15,7 @@ import type { Observable } from 'rxjs';
 import { z } from 'zod';
 import { definitionSchema, type Json } from './definition/definition.js';
 import { duration, durationMs } from './definition/duration.js';
+import { failedStart, type FailedStart } from './failed-starts.js';
 import type { Accepted } from './workflow-commands.js';
 import { WorkflowControl } from './workflow-control.js';
 import { WorkflowRequests } from './workflow-requests.js';
@@ -212,20 +213,23 @@ export class WorkflowController {
     return this.control.unstick(id, body);
   }
 
-  /** Where a workflow is, what it waits for and until when, what it has done, and the definition that it follows. */
+  /**
+   * Where a workflow is, what it waits for and until when, what it has done, and the definition that it follows.
+   * Of one that was to be started by a message and was not: why, where that message is, and what to do.
+   */
   @Get(':id')
   @Access('viewer')
   @ApiParam({ name: 'id', schema: openApi(workflowId.shape.id) })
   @ApiQuery({ name: 'limit', schema: openApi(steps.shape.limit), required: false })
   @ApiQuery({ name: 'after', schema: openApi(steps.shape.after), required: false })
   @ApiQuery({ name: 'state', schema: openApi(steps.shape.state), required: false })
-  @ApiResponse({ status: 200, schema: openApi(workflowView) })
+  @ApiResponse({ status: 200, schema: openApi(z.union([workflowView, failedStart])) })
   @ApiResponse({ status: 400, description: 'The id is no UUID, or the page is malformed.' })
   @ApiResponse({ status: 404, description: 'Unknown, or not started yet.' })
   byId(
     @Param(new SchemaPipe(workflowId)) { id }: z.output<typeof workflowId>,
     @Query(new SchemaPipe(steps)) wanted: z.output<typeof steps>,
-  ): Promise<WorkflowView> {
+  ): Promise<WorkflowView | FailedStart> {
     return this.queries.byId(id, wanted);
   }
 

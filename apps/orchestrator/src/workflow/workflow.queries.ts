@@ -5,11 +5,14 @@ import { Messaging } from '@starter/messaging';
 import { readCursor, writeCursor } from '@starter/service';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Repository } from 'typeorm';
-import { readWorkflow } from './read-workflow.js';
+import type { StartedWorkflow } from './engine/workflow.state.js';
+import { FailedStarts, type FailedStart } from './failed-starts.js';
+import { findWorkflow, notFound } from './read-workflow.js';
 import { pageOfSteps, type StepsWanted } from './steps.view.js';
 import { readWaiting } from './waiting.view.js';
 import { WorkflowRow } from './workflow.row.js';
 import {
+  noProgress,
   progressOf,
   resultViewOf,
   viewOf,
@@ -37,14 +40,17 @@ export class WorkflowQueries {
     @InjectRepository(WorkflowRow) private readonly workflows: Repository<WorkflowRow>,
     @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
     @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(FailedStarts) private readonly failedStarts: FailedStarts,
   ) {}
 
   /**
-   * From its events as far as they are not in memory, and the timers of what it shows by their keys.
+   * From its events as far as they are not in memory, and the timers of what it shows by their keys; why it has not started,
+   * when a message that was to start it has failed.
    * @throws ProblemException 404
    */
-  async byId(id: string, wanted: StepsWanted): Promise<WorkflowView> {
-    const state = await readWorkflow(this.runtime, id);
+  async byId(id: string, wanted: StepsWanted): Promise<WorkflowView | FailedStart> {
+    const state = await this.read(id);
+    if ('start' in state) return state;
     const page = pageOfSteps(state, wanted);
     return viewOf(state, page, await readWaiting(this.messaging.dataSource, state, page.requests));
   }
@@ -56,12 +62,12 @@ export class WorkflowQueries {
    */
   async result(id: string, timeoutMs: number, signal: AbortSignal): Promise<WorkflowResult> {
     const deadline = performance.now() + timeoutMs;
-    for (;;) {
+    for (let looks = 1; ; looks += 1) {
       const row = await this.workflows.findOneBy({ id });
       const left = deadline - performance.now();
-      if ((row && rests.has(row.state)) || left <= 0 || signal.aborted) {
-        return (await this.outcome(id))?.result ?? resultViewOf(await readWorkflow(this.runtime, id));
-      }
+      // A start that failed before somebody asked is told at once.
+      const isFailed = looks === 1 && !row && (await this.failedStarts.find(id)) !== undefined;
+      if ((row && rests.has(row.state)) || isFailed || left <= 0 || signal.aborted) return this.resultNow(id);
       await sleep(Math.min(pollMs, left), undefined, { signal }).catch(() => undefined);
     }
   }
@@ -71,7 +77,22 @@ export class WorkflowQueries {
    * @throws ProblemException 404
    */
   async progress(id: string): Promise<WorkflowProgress> {
-    return (await this.outcome(id))?.progress ?? progressOf(await readWorkflow(this.runtime, id));
+    const outcome = await this.outcome(id);
+    if (outcome) return outcome.progress;
+    const state = await this.read(id);
+    return 'start' in state ? noProgress(state) : progressOf(state);
+  }
+
+  private async resultNow(id: string): Promise<WorkflowResult> {
+    const result = (await this.outcome(id))?.result;
+    if (result) return result;
+    const state = await this.read(id);
+    return 'start' in state ? { id, state: state.state, reason: state.reason } : resultViewOf(state);
+  }
+
+  /** @throws ProblemException 404 */
+  private async read(id: string): Promise<StartedWorkflow | FailedStart> {
+    return (await findWorkflow(this.runtime, id)) ?? (await this.failedStarts.find(id)) ?? notFound(id);
   }
 
   /** Of one that is over: nobody has to read its events for that. */

@@ -6,6 +6,7 @@ import { rootPath } from './definition/node-path.js';
 import { resultOf } from './engine/values.js';
 import type { StartedWorkflow, WorkflowState } from './engine/workflow.state.js';
 import { pageOfSteps, resultsBeside, step, stepOf, type StepsPage } from './steps.view.js';
+import type { FailedStart } from './failed-starts.js';
 import { noWaiting, waiting, type WaitingView } from './waiting.view.js';
 import { workflowStates } from './workflow.row.js';
 
@@ -56,10 +57,13 @@ export const workflowView = z.object({
 });
 export type WorkflowView = z.output<typeof workflowView>;
 
+/** `notStarted`: a message that was to start it has failed, and `GET /workflows/:id` says where and what to do. */
+const anyState = z.enum([...workflowStates, 'notStarted']);
+
 /** What `GET /workflows/:id/result` answers. */
 export const workflowResult = z.object({
   id: z.uuid(),
-  state: z.enum(workflowStates),
+  state: anyState,
   /** Of one that has completed. */
   result: z.unknown().optional(),
   reason: z.string().optional(),
@@ -69,7 +73,7 @@ export type WorkflowResult = z.output<typeof workflowResult>;
 /** What `GET /workflows/:id/events` tells whenever it has changed. */
 export const workflowProgress = z.object({
   id: z.uuid(),
-  state: z.enum(workflowStates),
+  state: anyState,
   reason: z.string().optional(),
   /** Commands by what has come of them. */
   requests,
@@ -99,6 +103,13 @@ export const progressOf = (state: StartedWorkflow): WorkflowProgress => ({
   ...reasonOf(state),
   requests: countsOf(state),
   ...groupsOf(state),
+});
+
+/** Of one whose start has failed. */
+export const noProgress = ({ id, state, reason }: FailedStart): WorkflowProgress => ({
+  ...{ id, state, reason },
+  requests: { requested: 0, succeeded: 0, failed: 0, timedOut: 0 },
+  groups: [],
 });
 
 export const resultViewOf = (state: StartedWorkflow): WorkflowResult => ({

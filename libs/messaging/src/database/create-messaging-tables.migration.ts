@@ -129,6 +129,7 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         PRIMARY KEY (consumer, message_id)
       );
       CREATE INDEX inbox_discarded_in_order ON inbox_discarded (discarded_at, consumer, message_id);
+      CREATE INDEX inbox_discarded_key ON inbox_discarded (consumer, key);
 
       -- Messages that may have been in hand when a connection or a process ended, until they come to an end of their own.
       CREATE TABLE inbox_suspect (
@@ -214,6 +215,7 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         PRIMARY KEY (consumer, id)
       );
       CREATE INDEX dead_letter_in_order ON dead_letter (failed_at, consumer, id);
+      CREATE INDEX dead_letter_key ON dead_letter (consumer, key);
       CREATE INDEX dead_letter_outgoing_event ON dead_letter (key) WHERE kind = 'outgoing' AND headers ->> 'channel' = 'event';
       CREATE INDEX dead_letter_due ON dead_letter (consumer, due_at) WHERE status = 'scheduled';
       CREATE INDEX inbox_parked_failed ON inbox_parked (consumer, key, sequence) WHERE failure IS NOT NULL OR redrives > 0;
