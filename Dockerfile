@@ -1,7 +1,7 @@
 # One file for every service: docker build --build-arg SERVICE=user-service .
 # The image holds that service, the libs that it uses, and their production dependencies.
 
-FROM node:24.18.1-bookworm-slim AS base
+FROM node:24.21.0-bookworm-slim AS base
 WORKDIR /app
 
 # Only what decides the dependencies: copied from here, it keeps the installs below cached while the code changes.
