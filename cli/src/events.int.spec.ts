@@ -203,7 +203,9 @@ describe('archive and restore', () => {
   it('move the past of streams at rest to a file, and back', async () => {
     const stream = await life();
     const file = join(folder, 'past.jsonl');
-    const log = () => database.dataSource.query<unknown[]>('SELECT * FROM event ORDER BY stream_id, sequence');
+    // The number of the transaction is of the last one that brought it.
+    const rows = `SELECT to_jsonb(event) - 'transaction_id' AS event FROM event ORDER BY stream_id, sequence`;
+    const log = () => database.dataSource.query<unknown[]>(rows);
     const before = await log();
     expect(await json('archive', '--before', hour(4), '--to', file, '--actor', 'user')).toEqual([
       { streams: 1, events: 2, skipped: 0, file },

@@ -17,8 +17,12 @@ export class CreateEventStore1760000000002 implements MigrationInterface {
         -- Type of the command that was decided; with causation_id it tells the path of a request.
         command text NOT NULL,
         recorded_at timestamptz NOT NULL,
+        -- Whoever knows a snapshot finds by it what that did not see yet, however late it was committed. It means nothing
+        -- outside of this database.
+        transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(),
         PRIMARY KEY (stream_id, sequence)
       );
+      CREATE INDEX event_transaction ON event (transaction_id);
       CREATE INDEX event_correlation ON event (correlation_id);
       CREATE INDEX event_recorded ON event USING brin (recorded_at) WITH (autosummarize = on);
 

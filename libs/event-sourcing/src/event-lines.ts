@@ -1,5 +1,6 @@
 import { DatabaseClient, maintenance } from '@starter/messaging';
 import type { DataSource } from 'typeorm';
+import { eventColumns } from './event-store.js';
 
 /** A row of the log, as JSON says it: what an event line holds. */
 export interface LoggedEvent {
@@ -28,8 +29,9 @@ export interface EventFilter {
   readonly until?: Date | undefined;
 }
 
+const logged = eventColumns.split(', ').map((column) => `event.${column}`);
 // PostgreSQL writes the lines, so that no number or instant loses digits on its way.
-export const eventLine = 'row_to_json(event)::text AS line';
+export const eventLine = `row_to_json((SELECT line FROM (SELECT ${logged.join(', ')}) AS line))::text AS line`;
 
 /**
  * Events as lines of JSON ({@link LoggedEvent}), stream by stream or, with `chronological`, in the order of their times.

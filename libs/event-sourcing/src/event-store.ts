@@ -69,7 +69,8 @@ export interface NewEvent {
   readonly command: string;
 }
 
-const columns = `stream_id, sequence, id, type, version, data, correlation_id, causation_id, command, recorded_at`;
+/** What an event is; what PostgreSQL adds by itself is of this database only. */
+export const eventColumns = `stream_id, sequence, id, type, version, data, correlation_id, causation_id, command, recorded_at`;
 
 // The primary key is the expected-version check: of two writers that append after the same event one inserts, the other
 // waits for its commit and fails. ON CONFLICT DO NOTHING would tell all streams that have moved on, but costs every append a
@@ -84,7 +85,7 @@ const columns = `stream_id, sequence, id, type, version, data, correlation_id, c
 // and never in a circle.
 const insertMany: Statement = {
   name: 'event-append',
-  text: `INSERT INTO event (${columns})
+  text: `INSERT INTO event (${eventColumns})
          SELECT stream_id,
                 CASE WHEN NOT continues
                        OR (SELECT true FROM event WHERE stream_id = new.stream_id AND sequence = new.sequence - 1)
@@ -92,14 +93,14 @@ const insertMany: Statement = {
                 id, type, version, data, correlation_id, causation_id, command, recorded_at
            FROM ROWS FROM (unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[], $5::int[]), jsonb_array_elements($6),
                            unnest($7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::boolean[]))
-             AS new (${columns}, continues)
+             AS new (${eventColumns}, continues)
           ORDER BY stream_id, sequence`,
 };
 // What a service with little to do appends. With arrays it takes the server 2.5 times as long: it finds that for arrays so
 // short it pays to plan every time.
 const insertOne: Statement = {
   name: 'event-append-one',
-  text: `INSERT INTO event (${columns})
+  text: `INSERT INTO event (${eventColumns})
          VALUES ($1, CASE WHEN NOT $11 OR (SELECT true FROM event WHERE stream_id = $1 AND sequence = $2 - 1)
                           THEN $2::bigint END,
                  $3, $4, $5, $6, $7, $8, $9, $10)`,

@@ -9,6 +9,7 @@ import {
 import { open } from 'node:fs/promises';
 import type { DataSource } from 'typeorm';
 import { archiveBusy } from './archive.js';
+import { eventColumns } from './event-store.js';
 
 export interface RestoreOptions {
   readonly dataSource: DataSource;
@@ -35,8 +36,8 @@ const selectForeign: Statement = {
 
 const insert: Statement = {
   name: 'restore-insert',
-  text: `INSERT INTO event
-         SELECT * FROM (${lines}) line
+  text: `INSERT INTO event (${eventColumns})
+         SELECT ${eventColumns} FROM (${lines}) line
           WHERE EXISTS (SELECT FROM archived_stream
                          WHERE archived_stream.stream_id = line.stream_id AND up_to_sequence >= line.sequence)
           ORDER BY stream_id, sequence ON CONFLICT DO NOTHING RETURNING sequence`,

@@ -50,6 +50,7 @@ export type { ParkingLimits } from './inbox/parking-room.js';
 export { recordDiscarded, type Discarded } from './inbox/discarded.js';
 export { checkInboxRetention, RetentionJob, retryHorizonMs, type RetainedTable } from './inbox/retention.js';
 export { holdConsumer } from './inbox/sequence.js';
+export { takeOverKeys } from './inbox/take-over.js';
 export { checkKafka } from './kafka/check-kafka.js';
 export { connectKafka, type KafkaOptions } from './kafka/kafka-event-transport.js';
 export { consumerGroupId } from './kafka/consumer-group-id.js';
