@@ -1,7 +1,14 @@
 import { headerJson } from '../dead-letters/header-json.js';
 import { InvalidMessageError, UndecodableError } from '../errors.js';
-import { incomingCount, incomingInstant, incomingJson, incomingName, incomingTrace } from '../incoming-fields.js';
-import { isReply, mendedReply } from '../mended-reply.js';
+import {
+  incomingCount,
+  incomingInstant,
+  incomingJson,
+  incomingName,
+  incomingTrace,
+  type IncomingJson,
+} from '../incoming-fields.js';
+import { isReply, mendedReply, replyProblem } from '../mended-reply.js';
 import type { Message } from '../message.js';
 import type { Outcome } from '../outcome.js';
 import { bounds, shortened } from '../storable.js';
@@ -112,7 +119,7 @@ export function decodeAmqp({ properties, content }: AmqpMessage): { message: Mes
   }
   const id = required('message_id', properties.messageId);
   const type = required('type', properties.type);
-  const { value: data, problem } = incomingJson('body', content, isReply(type) ? bounds.replyDepth : undefined);
+  const { value: data, problem } = isReply(type) ? replyBody(content) : incomingJson('body', content);
   const message: { -readonly [Field in keyof Message]: Message[Field] } = {
     id,
     type,
@@ -138,7 +145,18 @@ export function decodeAmqp({ properties, content }: AmqpMessage): { message: Mes
   const replySubject = name('header reply-subject', headers['reply-subject'], bounds.keyBytes) ?? message.correlationId;
   if (address !== undefined) message.replyTo = { address, subject: replySubject };
   const attempt = count('header attempt', headers['attempt'], bounds.attempts) ?? 1;
-  return { message: problem === undefined ? message : mendedReply(message, problem), attempt };
+  const useless = problem ?? (isReply(type) ? replyProblem(message) : undefined);
+  return { message: useless === undefined ? message : mendedReply(message, useless), attempt };
+}
+
+/** What cannot be read is told to whoever waits for it. */
+function replyBody(content: Buffer): IncomingJson {
+  try {
+    return incomingJson('body', content, bounds.replyDepth);
+  } catch (error) {
+    if (error instanceof UndecodableError) return { value: undefined, problem: error.message };
+    throw error;
+  }
 }
 
 /** The same message for its next attempt. */

@@ -103,10 +103,10 @@ describe('AMQP envelope', () => {
   });
 });
 
-describe('a reply that cannot be stored', () => {
+describe('a reply that is of no use', () => {
   const nested = '['.repeat(20_000) + ']'.repeat(20_000);
-  const reply = (type: string, content: string | Buffer) =>
-    decodeAmqp({ properties: { messageId: 'id', type }, content: Buffer.from(content) }).message;
+  const reply = (type: string, content: string | Buffer, headers: Record<string, unknown> = {}) =>
+    decodeAmqp({ properties: { messageId: 'id', type, headers }, content: Buffer.from(content) }).message;
 
   it.each([
     ['U+0000', String.raw`{"requestId":"r","result":{"a":"\u0000"}}`, 'result.a of the body holds'],
@@ -120,6 +120,39 @@ describe('a reply that cannot be stored', () => {
     const message = reply('command.succeeded', content);
     expect(message).toMatchObject({ type: 'command.failed', data: { requestId: 'r' } });
     expect((message.data as { reason: string }).reason).toContain(problem);
+  });
+
+  it.each([
+    ['command.succeeded', { requestId: 'r' }, 'result'],
+    ['command.failed', { requestId: 'r' }, 'reason'],
+    ['command.failed', { requestId: 'r', reason: { text: 'no' } }, 'reason'],
+    ['command.failed', { requestId: 'r', reason: 'no', revoked: 'yes' }, 'revoked'],
+    ['command.failed', { requestId: 'r', reason: 'no', hopeless: 'quite' }, 'hopeless'],
+    ['command.failed', { requestId: 'r', reason: 'x\0', hopeless: 'quite' }, 'reason'],
+  ])('fails its request because it is none of %s: %j', (type, data, field) => {
+    const message = reply(type, JSON.stringify(data));
+    expect(message).toMatchObject({ type: 'command.failed', data: { requestId: 'r' } });
+    expect((message.data as { reason: string }).reason).toContain(field);
+  });
+
+  it.each([
+    ['does not name its request', '{"result":1}'],
+    ['names it by a number', '{"requestId":7,"result":1}'],
+    ['is no object', '"done"'],
+    ['is null', 'null'],
+    ['is no JSON', 'done'],
+    ['is empty', ''],
+    ['is no UTF-8', Buffer.from([0xff])],
+  ])('fails the request of its causation-id when its body %s', (_, content) => {
+    const headers = { 'causation-id': 'r' };
+    const message = reply('command.succeeded', content, headers);
+    expect(message).toMatchObject({ type: 'command.failed', data: { requestId: 'r' } });
+    expect(() => reply('command.succeeded', content)).toThrow(UndecodableError);
+  });
+
+  it('is left to a later release when it is of another version', () => {
+    const message = reply('command.succeeded', '{"request":"r"}', { version: 2 });
+    expect(message).toMatchObject({ type: 'command.succeeded', version: 2 });
   });
 
   it('is told with its reason, as far as that can be stored', () => {
