@@ -42,12 +42,15 @@ export interface IncomingJson {
 
 /** How JSON writes what is not allowed to stand in it. */
 const escape = Buffer.from('\\u');
+/** A number that may be too large: three digits of exponent, or hundreds before it. */
+const huge = /(?:^|[:[,\s])-?\d[\d.]*[eE]\+?\d{3}|\d{309}/;
 
 /** `part` is what the transport calls it: body, value. */
 export function incomingJson(part: string, content: Buffer, depth: number = bounds.depth): IncomingJson {
+  const text = content.toString('utf8');
   let value: unknown;
   try {
-    value = JSON.parse(content.toString('utf8'));
+    value = JSON.parse(text);
   } catch (error) {
     if (!isUtf8(content)) throw new UndecodableError(`the ${part} is not UTF-8; send JSON encoded as UTF-8`);
     throw new UndecodableError(`the ${part} is not JSON (${(error as Error).message}); send a JSON value`);
@@ -55,7 +58,7 @@ export function incomingJson(part: string, content: Buffer, depth: number = boun
   // toString() has replaced broken bytes silently.
   if (!isUtf8(content)) return { value, problem: `the ${part} is not UTF-8; send JSON encoded as UTF-8` };
   // A level takes two bytes, and what a text must not hold has to be escaped: most messages need not be walked through.
-  if (content.length <= 2 * depth && !content.includes(escape)) return { value };
+  if (content.length <= 2 * depth && !content.includes(escape) && !huge.test(text)) return { value };
   const unstorable = findUnstorable(value, bounds.depth - depth);
   if (!unstorable) return { value };
   return {

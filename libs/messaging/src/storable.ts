@@ -46,6 +46,7 @@ export interface Unstorable {
 /** The first place of a JSON value that cannot be stored. `depth`: so many levels are around it. */
 export function findUnstorable(value: unknown, depth = 0): Unstorable | undefined {
   if (typeof value === 'string') return found('', textProblem(value));
+  if (typeof value === 'number') return Number.isFinite(value) ? undefined : found('', noNumber);
   if (typeof value === 'bigint') return found('', 'is a bigint; send a number or a text');
   if (typeof value !== 'object' || value === null) return undefined;
   if (depth >= bounds.depth) return found('', tooDeep);
@@ -65,6 +66,8 @@ export function findUnstorable(value: unknown, depth = 0): Unstorable | undefine
   return undefined;
 }
 
+/** JSON writes it as null: who reads it later would find another value than was sent. */
+const noNumber = 'is beyond the numbers of JSON; send one of at most 1.8e308, or a text';
 const tooDeep = `is nested too deep, ${bounds.depth} levels are taken (${bounds.replyDepth} of a reply); send a flatter value`;
 
 const found = (field: string, problem: string | undefined): Unstorable | undefined =>
@@ -78,7 +81,7 @@ function within(step: string, { field, problem }: Unstorable): Unstorable {
   return { field: path.length > longestField ? `${path.slice(0, longestField)}…`.toWellFormed() : path, problem };
 }
 
-/** For what our own code says: what cannot be stored is replaced by U+FFFD. */
+/** For what our own code says: what cannot be stored is replaced by U+FFFD, and a number that is none by null. */
 export const storableText = (text: string): string => text.replaceAll('\0', '\u{FFFD}').toWellFormed();
 
 /**
@@ -96,6 +99,7 @@ export function storableValue<T>(value: T, what: string, depth: number = bounds.
 
 function replaceTexts(value: unknown, depth: number): unknown {
   if (typeof value === 'string') return storableText(value);
+  if (typeof value === 'number' && !Number.isFinite(value)) return null;
   if (typeof value !== 'object' || value === null || depth >= bounds.depth) return value;
   if (Array.isArray(value)) return value.map((item) => replaceTexts(item, depth + 1));
   return Object.fromEntries(

@@ -67,6 +67,9 @@ describe('AMQP envelope', () => {
     ['the body is not JSON', { messageId: 'id', type: 'any' }, Buffer.from('nonsense')],
     ['the body is not JSON', { messageId: 'id', type: 'any' }, Buffer.alloc(0)],
     ['the body is not UTF-8', { messageId: 'id', type: 'any' }, Buffer.from([0xff])],
+    ['a of the body is beyond', { messageId: 'id', type: 'any' }, Buffer.from('{"a":1e400}')],
+    ['the body is beyond', { messageId: 'id', type: 'any' }, Buffer.from('-9E+999')],
+    ['0.x of the body is beyond', { messageId: 'id', type: 'any' }, Buffer.from(`[{"x": ${'9'.repeat(400)}}]`)],
     [
       'header version must be an integer of 1 or more',
       { messageId: 'id', type: 'any', headers: { version: '1' } },
