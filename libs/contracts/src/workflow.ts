@@ -81,7 +81,7 @@ export const CancelWorkflow = defineCommand('workflow.cancel', {
   }),
 });
 
-/** What an operator says about the compensation at which a workflow is stuck. */
+/** What an operator says about a compensation that is stuck. */
 const remedy = z.enum([
   /** Try it again, with all of its attempts. */
   'retry',
@@ -101,7 +101,7 @@ export const UnstickWorkflow = defineCommand('workflow.unstick', {
 
 /**
  * What an operator says about a request that nobody has answered, of a task or of a compensation: its command is a dead letter, was
- * lost, or was carried out by hand.
+ * lost, or was carried out by hand. Or about the last request of a compensation that is stuck.
  */
 export const ResolveRequest = defineCommand('workflow.resolve-request', {
   version: 1,
@@ -113,7 +113,7 @@ export const ResolveRequest = defineCommand('workflow.resolve-request', {
     remedy: z.enum([
       /** It was carried out, with this result. */
       'succeed',
-      /** It was not, and is not tried again. A compensation: the workflow is stuck. */
+      /** It was not, and is not tried again. A compensation is stuck. */
       'fail',
       /** Ask once more. */
       'retry',
@@ -361,11 +361,16 @@ export const WorkflowFailed = defineEvent('workflow.failed', {
   schema: z.object({ workflowId, reason: z.string() }),
 });
 
-/** A compensation failed: an operator has to look, and to send `UnstickWorkflow`. */
+/** Compensations failed, and no other can move: an operator has to look, and to send `UnstickWorkflow` or `ResolveRequest`. */
 export const WorkflowStuck = defineEvent('workflow.stuck', {
   version: 1,
   owner,
-  schema: z.object({ workflowId, path, reason: z.string() }),
+  schema: z.object({
+    workflowId,
+    /** Of the one that failed first; the reason names the others. */
+    path,
+    reason: z.string(),
+  }),
 });
 
 export const WorkflowUnstuck = defineEvent('workflow.unstuck', {

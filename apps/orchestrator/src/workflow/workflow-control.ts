@@ -12,7 +12,7 @@ import { Messaging, newMessageId, type Draft } from '@starter/messaging';
 import { ProblemException } from '@starter/service';
 import { rootPath } from './definition/node-path.js';
 import { forkFrom, whyNotCancelled } from './engine/operations.js';
-import { whyNotResolved } from './engine/resolutions.js';
+import { whyNotResolved, whyNotUnstuck } from './engine/resolutions.js';
 import { readWorkflow } from './read-workflow.js';
 import { WorkflowCommands, type Accepted } from './workflow-commands.js';
 import { refuseTooLarge } from './workflow-requests.js';
@@ -71,12 +71,10 @@ export class WorkflowControl {
     return this.send(workflowId, ResolveRequest.of({ workflowId, ...what }));
   }
 
-  /** @throws ProblemException 404; 409 for a workflow that is not stuck at this place */
+  /** @throws ProblemException 404; 409 for a compensation that is not stuck */
   async unstick(workflowId: string, { path, remedy }: Pick<DataOf<typeof UnstickWorkflow>, 'path' | 'remedy'>) {
-    const { status, compensations } = await readWorkflow(this.runtime, workflowId);
-    if (status !== 'stuck') throw conflict(`The workflow is ${status}, and not stuck; there is nothing to ${remedy}.`);
-    if (path !== compensations.current)
-      throw conflict(`The workflow is stuck at ${compensations.current}; name that path.`);
+    const refusal = whyNotUnstuck(await readWorkflow(this.runtime, workflowId), path);
+    if (refusal !== undefined) throw conflict(`There is nothing to ${remedy}: ${refusal}.`);
     return this.send(workflowId, UnstickWorkflow.of({ workflowId, path, remedy }));
   }
 

@@ -87,8 +87,8 @@ function expectedRow({ workflowId: id, workflow: name, status, startedAt, endedA
 
 /** Anything that may come next, late and repeated answers among it. */
 function randomCommand(workflowId: string, state: StartedWorkflow): Draft {
-  const { requests, waiting, compensations, status } = state;
-  const stuckAt = status === 'stuck' ? compensations.current : undefined;
+  const { requests, waiting, compensations } = state;
+  const stuckAt = one([...compensations.stuck]);
   if (stuckAt !== undefined && chance(0.3)) {
     const remedy = one(['retry', 'skip', 'resume'] as const) ?? 'skip';
     return UnstickWorkflow.of({ workflowId, path: stuckAt, remedy });

@@ -201,7 +201,7 @@ it('goes on with a workflow that is stuck as the operator says, at the place tha
   await until(id, 'stuck');
   expect(await request(`/${id}/unstick`, { path: '0.1', remedy: 'skip' })).toMatchObject({
     status: 409,
-    body: { detail: 'The workflow is stuck at 0.0; name that path.' },
+    body: { detail: 'There is nothing to skip: the workflow is stuck at 0.0, and not stuck at 0.1.' },
   });
   expect((await request(`/${id}/unstick`, { path: '0.0', remedy: 'pray' })).status).toBe(400);
   expect((await request(`/${id}/unstick`, { path: '0.0', remedy: 'skip' })).status).toBe(202);

@@ -18,6 +18,8 @@ export interface WorkflowLimits {
     /** Of its events as JSON: it is kept in memory while it runs. */
     readonly bytes: number;
   };
+  /** About so much at most in one transaction: large groups are begun, and undone, in parts. */
+  readonly part: { readonly events: number; readonly bytes: number };
   /** Attempts of one task. */
   readonly attempts: number;
   /** Events of one kind that are kept until a node waits for them. */
@@ -35,6 +37,7 @@ export const defaultLimits: WorkflowLimits = {
   jsonDepth: 500,
   members: 10_000,
   instance: { members: 50_000, events: 500_000, bytes: 64_000_000 },
+  part: { events: 500, bytes: 4_000_000 },
   attempts: 100,
   keptEvents: 1_000,
   eventBytes: 990_000,

@@ -44,7 +44,7 @@ it.each([
   ['a group', () => group(...Array.from({ length: 1_000 }, (_, n) => task(Do, { n }).rateLimit('100/h')))],
 ])('requests 1,000 tasks of %s at 100 an hour, each once and in order', (_, build) => {
   const run = begin(build);
-  fireAll(run, 'fill/');
+  fireAll(run, 'part/');
   expect(requestsOf(run)).toHaveLength(1);
   let before = 1;
   const delays = fireAll(run, 'limit/', () => {

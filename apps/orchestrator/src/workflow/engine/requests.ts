@@ -1,11 +1,11 @@
-import { TaskFailed, TaskRequested, TaskSucceeded, WorkflowStuck, type DataOf } from '@starter/contracts';
+import { TaskFailed, TaskRequested, TaskSucceeded, type DataOf } from '@starter/contracts';
 import type { CompensationNode, Json } from '../definition/definition.js';
 import { durationMs } from '../definition/duration.js';
 import { sizeOf } from '../definition/json-size.js';
 import { nodeAt } from '../definition/node-path.js';
 import { BadReferenceError, resolve } from '../definition/reference.js';
 import { refuseOverBudget } from './budget.js';
-import { attemptsOf } from './compensations.js';
+import { attemptsOf, isOpenAttempt } from './compensations.js';
 import { requestIdOf } from './derived-id.js';
 import { mayRequest } from './rate-limits.js';
 import type { Run } from './run.js';
@@ -126,10 +126,10 @@ export function isCurrent(state: StartedWorkflow, { path, purpose, attempt }: At
   const { workflowId, requests, results, compensations } = state;
   if (requests.has(requestIdOf(workflowId, path, purpose, attempt + 1))) return false;
   if (purpose === 'run') return !results.has(path) && isActive(state, path);
-  return state.status !== 'stuck' && compensations.current === path && attemptsOf(compensations, path).all === attempt;
+  return isOpenAttempt(compensations, path, attempt);
 }
 
-/** No other attempt follows. */
+/** No other attempt follows. A compensation is stuck then, and what has to be undone after it waits. */
 export function failForGood(
   run: Run,
   { path, purpose, requestId }: Attempt,
@@ -140,12 +140,7 @@ export function failForGood(
   run.emit(TaskFailed.of({ workflowId, path, purpose, requestId, ...failure }));
   if (purpose === 'run') {
     run.agenda.push({ do: 'fail', path, reason: `${nameOf(run.state, path)} failed: ${reason}` });
-    return;
   }
-  // What was still to be undone stays in the queue: it is not undone on ground that is not known.
-  const because = run.state.reason === undefined ? '' : `; it ran because ${run.state.reason}`;
-  const what = `the compensation of ${nameOf(run.state, path)} failed: ${reason}${because}`;
-  run.emit(WorkflowStuck.of({ workflowId, path, reason: what }));
 }
 
 function commandOf({ definition }: StartedWorkflow, path: string, purpose: Request['purpose']): CompensationNode {

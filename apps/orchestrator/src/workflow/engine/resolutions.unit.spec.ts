@@ -2,16 +2,18 @@ import {
   defineCommand,
   ResolveRequest,
   StartWorkflow,
+  TimerFired,
   UnstickWorkflow,
   WorkflowCompleted,
   WorkflowFailed,
   type DataOf,
 } from '@starter/contracts';
-import { CommandHeld, CommandSucceeded, RevokeTask } from '@starter/event-sourcing';
+import { CommandFailed, CommandHeld, CommandSucceeded, RevokeTask } from '@starter/event-sourcing';
 import { converse } from '@starter/testing';
 import { z } from 'zod';
 import { chain, fixed, group, sleep, task, workflow, type AnyDraft } from '../definition/builder.js';
 import { requestIdOf } from './derived-id.js';
+import { timerIdOf } from './timers.js';
 import { workflowInstance } from './workflow.decider.js';
 import type { StartedWorkflow } from './workflow.state.js';
 
@@ -51,6 +53,8 @@ const revocation = (path: string, of: typeof A, reason: string, purpose: 'run' |
     data: { taskId, command: of.type, terminate: false, reason: `workflow ${workflowId}: ${reason}` },
   };
 };
+const timeoutOf = (path: string, attempt: number) =>
+  TimerFired.of({ workflowId, timerId: timerIdOf({ kind: 'timeout', path, purpose: 'compensate', attempt }) });
 const statusOf = ({ state }: { readonly state: unknown }) => (state as StartedWorkflow).status;
 
 describe('a task that nobody has answered', () => {
@@ -152,6 +156,97 @@ describe('a compensation that nobody has answered', () => {
     const stuck = unanswered().when(of('fail'));
     expect(statusOf(stuck)).toBe('stuck');
     stuck.when(UnstickWorkflow.of({ workflowId, path: '0.1', remedy: 'resume' })).thenSends(Undo.of({ n: 1 }));
+  });
+});
+
+describe('three compensations that are stuck at a time', () => {
+  const member = (n: number) => task(A, { n }).compensateWith(task(Undo, { n }).timeout('1h'));
+  /** Of four: that of the last one is under way. */
+  const undoing = () => {
+    const run = begin(
+      chain(
+        task(A, { n: 0 }).compensateWith(task(Undo, { n: 0 })),
+        group(...[1, 2, 3, 4].map(member)),
+        task(B, { n: 5 }),
+      ),
+    );
+    for (let n = 0; n < 5; n += 1) run.whenSucceeded(A);
+    return run.whenFailed(B, 'no');
+  };
+  const unanswered = '0.1.0';
+  const threeFailed = () => {
+    const run = undoing();
+    for (const path of ['0.1.1', '0.1.2', '0.1.3']) {
+      run.when({
+        definition: CommandFailed,
+        data: { requestId: requestAt(path, { purpose: 'compensate' }), reason: 'locked' },
+      });
+    }
+    return run;
+  };
+  const allStuck = () => threeFailed().when(lateSuccess(unanswered, { purpose: 'compensate' }));
+  const unstick = (path: string, remedy: 'retry' | 'skip' | 'resume') =>
+    UnstickWorkflow.of({ workflowId, path, remedy });
+  const stuckAt = ({ state }: { readonly state: unknown }) => [...(state as StartedWorkflow).compensations.stuck];
+
+  it('do not make the workflow stuck as long as another one is under way', () => {
+    const run = threeFailed();
+    expect(statusOf(run)).toBe('compensating');
+    expect(stuckAt(run)).toEqual(['0.1.1', '0.1.2', '0.1.3']);
+    run.when(lateSuccess(unanswered, { purpose: 'compensate' })).thenSends();
+    expect(statusOf(run)).toBe('stuck');
+    expect((run.state as StartedWorkflow).stuckBecause).toBe(
+      'the compensation of 0.1.1 spec.a failed: locked (so did those of 0.1.2, 0.1.3); it ran because 0.2 spec.b failed: no',
+    );
+  });
+
+  it('are resolved in any order and in any way; the last one sets off what waits for all of them', () => {
+    const run = allStuck();
+    run.when(unstick('0.1.2', 'skip')).thenSends();
+    expect([statusOf(run), stuckAt(run)]).toEqual(['stuck', ['0.1.1', '0.1.3']]);
+    run.when(unstick('0.1.3', 'retry')).thenSends(Undo.of({ n: 4 }));
+    expect([statusOf(run), stuckAt(run)]).toEqual(['compensating', ['0.1.1']]);
+    run.when(resolve('0.1.1', 'succeed', { purpose: 'compensate', result: 'by hand' })).thenSends();
+    expect([statusOf(run), stuckAt(run)]).toEqual(['compensating', []]);
+    const { requests } = run.state as StartedWorkflow;
+    expect(requests.get(requestAt('0.1.1', { purpose: 'compensate' }))).toMatchObject({
+      ...{ state: 'succeeded', result: 'by hand', resolved: true },
+    });
+    run
+      .when(lateSuccess('0.1.3', { purpose: 'compensate', attempt: 2 }))
+      .thenSends(Undo.of({ n: 0 }))
+      .when(lateSuccess('0.0', { purpose: 'compensate' }))
+      .thenEndsWith(WorkflowFailed.of({ workflowId, reason: '0.2 spec.b failed: no' }));
+  });
+
+  it('can be resolved while others are under way', () => {
+    const run = threeFailed();
+    run.when(unstick('0.1.1', 'retry')).thenSends(Undo.of({ n: 2 }));
+    run.when(unstick('0.1.2', 'resume')).thenSends();
+    run.when(resolve('0.1.3', 'skip', { purpose: 'compensate' })).thenSends();
+    run.when(lateSuccess('0.1.1', { purpose: 'compensate', attempt: 2 })).thenSends();
+    run.when(lateSuccess(unanswered, { purpose: 'compensate' })).thenSends(Undo.of({ n: 0 }));
+  });
+
+  it('are named to whoever asks for another place, or twice', () => {
+    const run = allStuck();
+    run
+      .when(unstick('0.0', 'skip'))
+      .thenRejected('the workflow is stuck at 0.1.1, 0.1.2, 0.1.3, and not stuck at 0.0; there is nothing to skip');
+    run
+      .when(resolve('0.1.2', 'fail', { purpose: 'compensate' }))
+      .thenRejected('the request has failed already; there is nothing to resolve');
+    run
+      .when(unstick('0.1.1', 'resume'))
+      .when(unstick('0.1.1', 'resume'))
+      .thenRejected('the workflow is stuck at 0.1.2, 0.1.3, and not stuck at 0.1.1; there is nothing to resume');
+  });
+
+  it('end by themselves when an answer comes that was not waited for any more', () => {
+    const run = allStuck().when(unstick('0.1.1', 'skip')).when(unstick('0.1.2', 'skip'));
+    run.when(unstick('0.1.3', 'retry')).when(timeoutOf('0.1.3', 2));
+    expect(statusOf(run)).toBe('stuck');
+    run.when(lateSuccess('0.1.3', { purpose: 'compensate', attempt: 2 })).thenSends(Undo.of({ n: 0 }));
   });
 });
 

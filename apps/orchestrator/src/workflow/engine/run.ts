@@ -11,9 +11,6 @@ export type Step =
   | { readonly do: 'leave'; readonly path: string }
   | { readonly do: 'fail'; readonly path: string; readonly reason: string };
 
-/** About so much at most in one transaction: what is left waits for a message of its own. */
-const fullAt = { events: 500, bytes: 4_000_000 };
-
 /**
  * One decision in the making: the events so far, and the state after them. What remains to be done waits on the agenda instead
  * of the call stack, which a long chain of steps that end at once would overflow.
@@ -23,8 +20,8 @@ export class Run {
   readonly agenda: Step[] = [];
   /** The root node has ended well. */
   rootLeft = false;
-  /** It is this decision that goes on with groups that did not fit in one transaction. */
-  fills = false;
+  /** It is this decision that goes on with what did not fit in one transaction. */
+  goesOn = false;
   /** What it revokes ends at once. */
   terminates = false;
 
@@ -37,9 +34,10 @@ export class Run {
     this.state = before;
   }
 
+  /** What is left waits for a message of its own. */
   get isFull(): boolean {
-    const { before, state, events } = this;
-    return events.length >= fullAt.events || state.spent.bytes - before.spent.bytes >= fullAt.bytes;
+    const { before, state, events, limits } = this;
+    return events.length >= limits.part.events || state.spent.bytes - before.spent.bytes >= limits.part.bytes;
   }
 
   emit(event: Events[number]): void {

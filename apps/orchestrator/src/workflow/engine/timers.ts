@@ -17,12 +17,12 @@ export type Timer =
   | { readonly kind: 'revoke' | 'terminate'; readonly path: string; readonly next: string }
   /** Goes on with an event for many nodes that did not fit in one transaction; so many have not received it. */
   | { readonly kind: 'hand-out'; readonly arrival: number; readonly left: number }
-  /** Goes on with the members of groups that did not fit in one transaction. */
-  | { readonly kind: 'fill'; readonly number: number }
+  /** Goes on with the members of groups, and the compensations, that did not fit in one transaction. */
+  | { readonly kind: 'part'; readonly number: number }
   /** The next tasks may be requested that share a rate limit. */
   | { readonly kind: 'limit'; readonly number: number; readonly limit: string };
 
-/** `timeout/0.1/run/2`, `sleep/0.3`, `fill/7`, `limit/1/email.send 100/h` */
+/** `timeout/0.1/run/2`, `sleep/0.3`, `part/7`, `limit/1/email.send 100/h` */
 export function timerIdOf(timer: Timer): string {
   switch (timer.kind) {
     case 'retry':
@@ -36,7 +36,7 @@ export function timerIdOf(timer: Timer): string {
       return [timer.kind, timer.path, timer.next].join('/');
     case 'hand-out':
       return [timer.kind, timer.arrival, timer.left].join('/');
-    case 'fill':
+    case 'part':
       return [timer.kind, timer.number].join('/');
     case 'limit':
       return [timer.kind, timer.number, timer.limit].join('/');
@@ -46,7 +46,7 @@ export function timerIdOf(timer: Timer): string {
 /** undefined for what is no id of a timer. */
 export function timerOf(timerId: string): Timer | undefined {
   const [, kind, path, purpose, attempt] =
-    /^(retry|timeout)\/([\d.]+)\/(run|compensate)\/(\d+)$|^(sleep|deadline)\/([\d.]+)$|^(revoke|terminate)\/([\d.]+)\/([\da-f-]{36})$|^(hand-out)\/(\d+)\/(\d+)$|^(fill)\/(\d+)$|^(limit)\/(\d+)\/(.+)$/
+    /^(retry|timeout)\/([\d.]+)\/(run|compensate)\/(\d+)$|^(sleep|deadline)\/([\d.]+)$|^(revoke|terminate)\/([\d.]+)\/([\da-f-]{36})$|^(hand-out)\/(\d+)\/(\d+)$|^(part)\/(\d+)$|^(limit)\/(\d+)\/(.+)$/
       .exec(timerId)
       ?.filter((part) => part !== undefined) ?? [];
   switch (kind) {
@@ -61,7 +61,7 @@ export function timerOf(timerId: string): Timer | undefined {
       return { kind, path: path as string, next: purpose as string };
     case 'hand-out':
       return { kind, arrival: Number(path), left: Number(purpose) };
-    case 'fill':
+    case 'part':
       return { kind, number: Number(path) };
     case 'limit':
       return { kind, number: Number(path), limit: purpose as string };

@@ -55,8 +55,8 @@ interface Fate {
   readonly state: string;
   /** Ids of the requests that are made, whatever their order. */
   readonly requests: readonly string[];
-  /** Ids of those that undo, in order. */
-  readonly undone: readonly string[];
+  /** Ids of those that undo: those of a step of the chain after those of the steps behind it, in any order among themselves. */
+  readonly undone: readonly ReadonlySet<string>[];
 }
 
 /** What must become of a workflow: the model. */
@@ -74,8 +74,9 @@ function fateOf(workflowId: string, succeeds: (requestId: string) => boolean): F
   };
   const completed = run('0.0', 3) && [run('0.1.0'), run('0.1.1')].every((succeeded) => succeeded) && run('0.2', 2);
   if (completed) return { state: 'completed', requests, undone: [] };
-  const undone = begun.toReversed().map((path) => requestIdOf(workflowId, path, 'compensate', 1));
-  return { state: 'failed', requests: [...requests, ...undone], undone };
+  const undo = (path: string) => requestIdOf(workflowId, path, 'compensate', 1);
+  const undone = ['0.2', '0.1', '0.0'].map((step) => new Set(begun.filter((path) => path.startsWith(step)).map(undo)));
+  return { state: 'failed', requests: [...requests, ...begun.map(undo)], undone };
 }
 
 let database: TestDataSource;
@@ -195,7 +196,8 @@ async function simulate(seed: number): Promise<void> {
       const own = new Set(requests);
       const seen = firstAsked.filter(({ id }) => own.has(id));
       expect(seen.map(({ id }) => id).sort()).toEqual([...requests].sort());
-      expect(seen.filter(({ type }) => type === Undo.type).map(({ id }) => id)).toEqual(undone);
+      const undoing = seen.filter(({ type }) => type === Undo.type).map(({ id }) => id);
+      for (const step of undone) expect(new Set(undoing.splice(0, step.size))).toEqual(step);
     }
     expect(firstAsked).toHaveLength([...fates.values()].flatMap(({ requests }) => requests).length);
     expect(broker.messages(deadLetterQueue('orchestrator.commands'))).toEqual([]);

@@ -12,6 +12,7 @@ import {
   WorkflowCompleted,
   WorkflowFailed,
   WorkflowStarted,
+  WorkflowStuck,
   workflowReplies,
   type DataOf,
 } from '@starter/contracts';
@@ -35,14 +36,14 @@ import { defaultLimits, type WorkflowLimits } from '../definition/limits.js';
 import { sizeOf } from '../definition/json-size.js';
 import { membersProblem } from '../definition/members.js';
 import { rootPath } from '../definition/node-path.js';
-import { attemptsOf, isUndone, nextToUndo } from './compensations.js';
+import { isHeldUp, isUndone } from './compensations.js';
 import { derivedId } from './derived-id.js';
 import { evolution } from './evolution.js';
-import { fillGroups } from './fill-groups.js';
 import { work } from './nodes.js';
+import { beginMore, hasMore } from './next-part.js';
 import { nextPortion } from './rate-limits.js';
-import { fail, request, retry, send, succeed, timedOut } from './requests.js';
-import { hold, resolveRequest, unstick } from './resolutions.js';
+import { fail, retry, send, succeed, timedOut } from './requests.js';
+import { hold, resolveRequest, unstick, whyStuck } from './resolutions.js';
 import { revokeOpen } from './revocations.js';
 import { Run } from './run.js';
 import { timerOf } from './timers.js';
@@ -150,8 +151,8 @@ function fire(run: Run, timerId: string): string | void {
     case 'terminate':
       run.terminates = timer.kind === 'terminate';
       return revokeOpen(run, timer.path, `${nameOf(run.state, timer.path)} has failed`);
-    case 'fill':
-      run.fills = timerId === run.state.fillTimer;
+    case 'part':
+      run.goesOn = timerId === run.state.partTimer;
   }
 }
 
@@ -170,19 +171,20 @@ function cancel(
 /** Does all that follows, up to what has to be waited for. */
 function finish(run: Run): Decision {
   work(run);
-  // A timer goes on with groups that are being filled already; without any, this is the first part.
-  if (run.fills || run.before.unfilled.isEmpty()) fillGroups(run);
-  for (let path = nextToUndo(run.state.compensations); path !== undefined; path = nextToUndo(run.state.compensations)) {
-    request(run, path, 'compensate', attemptsOf(run.state.compensations, path).all + 1);
-  }
+  // A timer goes on with what did not fit before; when all did, this is the first part.
+  if (run.goesOn || !hasMore(run.before)) beginMore(run);
   end(run);
   return run.events;
 }
 
-/** It is over when its root node has ended and nothing is left to be undone. */
+/** It is over when its root node has ended and nothing is left to be undone; stuck when something is, and nothing more is under way. */
 function end(run: Run): void {
   const { workflowId, status, ended, compensations, reason = 'unknown' } = run.state;
-  if (!isUndone(compensations)) return;
+  if (!isUndone(compensations)) {
+    if (status !== 'stuck' && isHeldUp(compensations))
+      run.emit(WorkflowStuck.of({ workflowId, ...whyStuck(run.state) }));
+    return;
+  }
   const outcome = ended.get(rootPath) ?? (run.rootLeft ? 'succeeded' : undefined);
   if (outcome === 'failed' && status === 'compensating') run.emit(WorkflowFailed.of({ workflowId, reason }));
   if (outcome === 'succeeded' && status === 'running') {

@@ -12,7 +12,7 @@ const fromOutside = new globalThis.Set(['definition', 'input', 'inputs', 'result
  * group takes one after 500 events, 750, 1,125 and so on.
  */
 export const workflowSnapshots: SnapshotPolicy<WorkflowState> = {
-  version: 1,
+  version: 2,
   every: 500,
   growth: 0.5,
   // What is large takes its time, from a snapshot as well.
@@ -49,14 +49,6 @@ function withGroups(state: WorkflowState): WorkflowState {
   );
 }
 
-/** A cell of a singly linked list. */
-interface Cell {
-  readonly first: unknown;
-  readonly rest?: Cell;
-}
-
-const isCell = (value: object): value is Cell => 'first' in value;
-
 /** Collections become objects with one field that says what they are; fields of the state begin with no `$`. */
 function toJson(value: unknown, outside = false): unknown {
   const inside = outside ? (it: unknown) => it : toJson;
@@ -69,8 +61,6 @@ function toJson(value: unknown, outside = false): unknown {
   if (outside) return { $json: value };
   if (Array.isArray(value)) return value.map((it) => toJson(it));
   if (typeof value !== 'object' || value === null) return value;
-  // Recursion would be as deep as the list is long.
-  if (isCell(value)) return { $cells: [...eachOf(value)] };
   return Object.fromEntries(Object.entries(value).map(([key, it]) => [key, toJson(it, fromOutside.has(key))]));
 }
 
@@ -86,12 +76,5 @@ function fromJson(json: unknown): unknown {
   if (tagged['$set']) return Set(tagged['$set']);
   if (tagged['$list']) return List(tagged['$list']);
   if ('$json' in tagged) return tagged['$json'];
-  if (tagged['$cells']) {
-    return (tagged['$cells'] as unknown[]).reduceRight((rest: unknown, first) => ({ first, rest }), undefined);
-  }
   return Object.fromEntries(Object.entries(json).map(([key, it]) => [key, fromJson(it)]));
-}
-
-function* eachOf(list: Cell): Generator {
-  for (let left: Cell | undefined = list; left; left = left.rest) yield left.first;
 }

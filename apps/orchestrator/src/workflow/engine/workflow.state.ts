@@ -14,7 +14,7 @@ import type {
 import { Map, OrderedSet, Set, type List } from 'immutable';
 import type { Json, WorkflowNode } from '../definition/definition.js';
 import { nodesDownTo, placeIn, rootPath } from '../definition/node-path.js';
-import { noCompensations, register, requestedAgain, undo, type Compensations } from './compensations.js';
+import { noCompensations, register, undo, type Compensations } from './compensations.js';
 import { openRequests, type OpenRequests } from './open-requests.js';
 import type { LimitInUse } from './rate-limits.js';
 import { nothingSpent, type Spent } from './spent.js';
@@ -94,8 +94,8 @@ export interface StartedWorkflow {
   readonly inputs: Map<string, Readonly<Record<string, Json>>>;
   /** Paths of groups with members that have not begun; the last one goes on first. */
   readonly unfilled: OrderedSet<string>;
-  /** Id of the timer that goes on with them; none is needed while there are none. */
-  readonly fillTimer?: string;
+  /** Id of the timer that goes on with them, and with compensations; none is needed while there are none. */
+  readonly partTimer?: string;
   /** Paths of the nodes that wait for an event, or for the end of a sleep. */
   readonly waiting: Set<string>;
   /** Types of the events that are delivered, by correlation. */
@@ -171,7 +171,8 @@ export function taskRequested(state: StartedWorkflow, data: DataOf<typeof TaskRe
   } as const;
   const open = openRequests.sent(state.open, at);
   const next = { ...state, open, requests: state.requests.set(requestId, request) };
-  if (purpose === 'compensate') return { ...next, compensations: requestedAgain(state.compensations, path, attempt) };
+  if (purpose === 'compensate')
+    return freed({ ...next, compensations: undo.requested(state.compensations, path, attempt) });
   return attempt > 1 ? next : begun(registered(next, path), path);
 }
 
@@ -189,30 +190,24 @@ export function taskSucceeded(state: StartedWorkflow, data: DataOf<typeof TaskSu
   const counts = purpose === 'run' && !late;
   const outcome = { state: 'succeeded', ...(counts ? {} : { result }), ...(resolved ? { resolved } : {}) } as const;
   const next = settled(state, requestId, outcome);
-  if (purpose === 'compensate') return late ? next : { ...next, compensations: undo.done(next.compensations, path) };
+  if (purpose === 'compensate')
+    return late ? next : freed({ ...next, compensations: undo.done(next.compensations, path) });
   if (late) return undoneAgain(next, path);
   return counted({ ...next, results: next.results.set(path, result) }, path, 'succeeded');
 }
 
 /** What may have been undone before it happened is undone again; what is still going to be undone is not. */
 function undoneAgain(state: StartedWorkflow, path: string): StartedWorkflow {
-  const nodes = nodesDownTo(state.definition, path);
-  const failed = nodes.findIndex((node) => state.ended.has(node.path));
-  const inside = failed < 0 ? [] : nodes.slice(failed).filter(({ node }) => node.compensateWith);
-  return {
-    ...state,
-    compensations: undo.again(
-      state.compensations,
-      inside.map((node) => node.path),
-    ),
-  };
+  const paths = nodesDownTo(state.definition, path).map((node) => node.path);
+  return { ...state, compensations: undo.again(state.compensations, paths) };
 }
 
 export function taskFailed(state: StartedWorkflow, data: DataOf<typeof TaskFailed>): StartedWorkflow {
   const { requestId, path, purpose, reason, timedOut, retried, late, resolved } = data;
   const outcome = { state: timedOut ? 'timedOut' : 'failed', reason, ...(resolved ? { resolved } : {}) } as const;
   const next = settled(state, requestId, outcome);
-  if (late || retried || purpose === 'compensate') return next;
+  if (late || retried) return next;
+  if (purpose === 'compensate') return { ...next, compensations: undo.stuck(next.compensations, path, reason) };
   return failed(begun(next, path), path, `${nameOf(state, path)} failed: ${reason}`);
 }
 
@@ -226,13 +221,11 @@ export const taskHeld = (
   { requestId, service, status, reason, since }: DataOf<typeof TaskHeld>,
 ): StartedWorkflow => settled(state, requestId, { held: { service, status, reason, since } });
 
-/** Timers are kept as rows; the state knows only of the one that fills groups. */
+/** Timers are kept as rows; the state knows only of the one that goes on with the next part. */
 export function timerSet(state: StartedWorkflow, { path, timerId }: DataOf<typeof TimerSet>): StartedWorkflow {
-  if (isFillTimer(timerId)) return { ...state, fillTimer: timerId };
+  if (timerId.startsWith('part/')) return { ...state, partTimer: timerId };
   return begun(timerId.startsWith('sleep/') ? { ...state, waiting: state.waiting.add(path) } : state, path);
 }
-
-export const isFillTimer = (timerId: string): boolean => timerId.startsWith('fill/');
 
 export const forked = (state: StartedWorkflow, { fork, from }: DataOf<typeof WorkflowForked>): StartedWorkflow => ({
   ...state,
@@ -254,23 +247,20 @@ export const workflowFailed = (state: StartedWorkflow, at: number): StartedWorkf
 
 export const stuck = (
   { endedAt: _, ...state }: StartedWorkflow,
-  { path, reason }: DataOf<typeof WorkflowStuck>,
-): StartedWorkflow => ({
-  ...state,
-  status: 'stuck',
-  stuckBecause: reason,
-  compensations: undo.stuck(state.compensations, path),
-});
+  { reason }: DataOf<typeof WorkflowStuck>,
+): StartedWorkflow => ({ ...state, status: 'stuck', stuckBecause: reason });
 
-export const unstuck = (
-  state: StartedWorkflow,
-  path: string,
-  remedy: 'retry' | 'skip' | 'resume',
-): StartedWorkflow => ({
-  ...state,
-  status: state.ended.get(rootPath) === 'failed' ? 'compensating' : 'running',
-  compensations: remedy === 'retry' ? undo.retried(state.compensations, path) : undo.done(state.compensations, path),
-});
+export const unstuck = (state: StartedWorkflow, path: string, remedy: 'retry' | 'skip' | 'resume'): StartedWorkflow =>
+  freed({
+    ...state,
+    compensations: remedy === 'retry' ? undo.retried(state.compensations, path) : undo.done(state.compensations, path),
+  });
+
+/** Something moves again: whether it is still stuck shows when nothing more does. */
+const freed = (state: StartedWorkflow): StartedWorkflow => {
+  if (state.status !== 'stuck') return state;
+  return { ...state, status: state.ended.get(rootPath) === 'failed' ? 'compensating' : 'running' };
+};
 
 /** Whether what happens to this node still matters: neither it nor one above it has ended. */
 export function isActive(state: StartedWorkflow, path: string): boolean {
@@ -314,8 +304,7 @@ export function failed(state: StartedWorkflow, path: string, reason: string): St
   );
   const undone = { ...next, compensations: undo.scope(next.compensations, path) };
   if (path !== rootPath) return undone;
-  // Stuck at the undoing of a part, it stays so until an operator has looked.
-  return { ...undone, status: state.status === 'stuck' ? 'stuck' : 'compensating', reason };
+  return { ...undone, status: 'compensating', reason };
 }
 
 /** A group counts the ends of its members. */
