@@ -27,6 +27,16 @@ export interface EventFilter {
   readonly since?: Date | undefined;
   /** Recorded before. */
   readonly until?: Date | undefined;
+  /** Committed before this snapshot ({@link snapshotOfLog}) was taken. */
+  readonly seenBy?: string | undefined;
+  /** Not committed yet when this snapshot was taken. */
+  readonly unseenBy?: string | undefined;
+}
+
+/** The present, for `seenBy` and `unseenBy`: of two snapshots, each event that was committed between them is seen by the second only. */
+export async function snapshotOfLog(dataSource: DataSource): Promise<string> {
+  const [{ now }] = await dataSource.query<[{ now: string }]>('SELECT pg_current_snapshot()::text AS now');
+  return now;
 }
 
 const logged = eventColumns.split(', ').map((column) => `event.${column}`);
@@ -88,7 +98,7 @@ const lookBacksMs = [60_000, 3_600_000, 86_400_000, 30 * 86_400_000];
 export async function lastEventLines(
   dataSource: DataSource,
   limit: number,
-  filter: Pick<EventFilter, 'stream' | 'type'> = {},
+  filter: Pick<EventFilter, 'stream' | 'type' | 'seenBy'> = {},
 ): Promise<string[]> {
   // A step further back at a time: the index over the times finds a span, but cannot sort.
   const spans = filter.stream === undefined ? lookBacksMs.map((span) => new Date(Date.now() - span)) : [];
@@ -101,13 +111,24 @@ export async function lastEventLines(
   return [];
 }
 
-function conditions({ stream, type, since, until }: EventFilter): { where: string; values: unknown[] } {
-  const wanted = [
-    ['stream_id =', stream],
-    ['type =', type],
-    ['recorded_at >=', since],
-    ['recorded_at <', until],
-  ].filter(([, value]) => value !== undefined);
-  const terms = wanted.map(([term], index) => `${String(term)} $${index + 1}`);
-  return { where: terms.length > 0 ? `WHERE ${terms.join(' AND ')}` : '', values: wanted.map(([, value]) => value) };
+function conditions({ stream, type, since, until, seenBy, unseenBy }: EventFilter): {
+  where: string;
+  values: unknown[];
+} {
+  const wanted: [value: unknown, term: (parameter: string) => string][] = [
+    [stream, (p) => `stream_id = ${p}`],
+    [type, (p) => `type = ${p}`],
+    [since, (p) => `recorded_at >= ${p}`],
+    [until, (p) => `recorded_at < ${p}`],
+    [seenBy, (p) => `pg_visible_in_snapshot(transaction_id, ${p}::pg_snapshot)`],
+    // What has begun since then, or was under way.
+    [
+      unseenBy,
+      (p) => `(transaction_id >= pg_snapshot_xmax(${p}::pg_snapshot)
+               OR transaction_id = ANY (ARRAY(SELECT pg_snapshot_xip(${p}::pg_snapshot))))`,
+    ],
+  ];
+  const given = wanted.filter(([value]) => value !== undefined);
+  const terms = given.map(([, term], index) => term(`$${index + 1}`));
+  return { where: terms.length > 0 ? `WHERE ${terms.join(' AND ')}` : '', values: given.map(([value]) => value) };
 }

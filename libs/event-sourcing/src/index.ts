@@ -23,7 +23,7 @@ export { archivedStreams, ArchivedStreamError } from './archived-stream.js';
 export { CreateEventStore1760000000002 } from './create-event-store.migration.js';
 export { decide, evolve } from './decide.js';
 export { appendEvents, appendToStream, ConcurrencyError, type NewEvent } from './event-store.js';
-export { eventLines, lastEventLines, type EventFilter, type LoggedEvent } from './event-lines.js';
+export { eventLines, lastEventLines, snapshotOfLog, type EventFilter, type LoggedEvent } from './event-lines.js';
 export type { Execution } from './execution.js';
 export { stateAt, type Moment, type PastState } from './history.js';
 export { CorruptStreamError } from './load-actors.js';
