@@ -93,7 +93,7 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
     const settings = readSettings(definition.settings, {
       PORT: '0',
       LOG_LEVEL: 'silent',
-      DATABASE_URL: await backends.databaseFor(definition.name),
+      ...(await backends.databaseFor(definition.name)),
       SMTP_URL: smtpUrl,
       PERSONAL_DATA_KEY: testPersonalDataKey,
     });

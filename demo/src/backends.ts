@@ -8,22 +8,33 @@ import {
 import {
   connectKafka,
   connectRabbitMq,
+  databaseOptions,
   MemoryCommandBroker,
   MemoryCommandTransport,
   MemoryEventLog,
   MemoryEventTransport,
 } from '@starter/messaging';
-import { connectionsOf, connectionSettings, readSettings, type Connections, type Transports } from '@starter/service';
+import {
+  connectionsOf,
+  connectionSettings,
+  databaseOf,
+  readSettings,
+  type Connections,
+  type Transports,
+} from '@starter/service';
 import { DataSource } from 'typeorm';
 import type { DemoOptions } from './options.js';
+
+/** What a service reads to reach its database: DATABASE_URL and, with --brokers env, every other DATABASE_… variable. */
+type DatabaseVariables = Readonly<Record<string, string | undefined>> & { readonly DATABASE_URL: string };
 
 export interface Backends {
   /** Of the real brokers, for clients of one's own. */
   readonly urls?: { readonly rabbitMq: string; readonly kafka: string };
   /** The brokers, when they are in this process. */
   readonly memory?: { readonly broker: MemoryCommandBroker; readonly log: MemoryEventLog };
-  /** URL of the service's own database, created when it is not there. */
-  databaseFor(service: string): Promise<string>;
+  /** Creates the service's own database when it is not there. */
+  databaseFor(service: string): Promise<DatabaseVariables>;
   transportsFor(service: string): Promise<Transports>;
   stop(): Promise<void>;
 }
@@ -45,7 +56,9 @@ export async function startBackends(options: DemoOptions, report: Report): Promi
   };
   try {
     const [server, transport] = await Promise.all([
-      options.brokers === 'env' ? fromEnvironment('DATABASE_URL') : begin('PostgreSQL', startPostgres),
+      options.brokers === 'env'
+        ? databaseFromEnvironment()
+        : begin('PostgreSQL', startPostgres).then((DATABASE_URL) => ({ DATABASE_URL })),
       transports(options, begin, report),
     ]);
     return { ...transport, databaseFor: (service) => createDatabase(server, service), stop };
@@ -99,18 +112,24 @@ function fromEnvironment(name: string): string {
   return value;
 }
 
-async function createDatabase(serverUrl: string, service: string): Promise<string> {
+const databaseFromEnvironment = (): DatabaseVariables => ({
+  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('DATABASE_'))),
+  DATABASE_URL: fromEnvironment('DATABASE_URL'),
+});
+
+async function createDatabase(variables: DatabaseVariables, service: string): Promise<DatabaseVariables> {
   const database = service.replaceAll('-', '_');
-  const server = await new DataSource({ type: 'postgres', url: serverUrl }).initialize();
+  const connection = databaseOf(readSettings(connectionSettings, variables));
+  const server = await new DataSource(databaseOptions(connection)).initialize();
   try {
     const existing = await server.query<unknown[]>('SELECT FROM pg_database WHERE datname = $1', [database]);
     if (existing.length === 0) await server.query(`CREATE DATABASE "${database}"`);
   } finally {
     await server.destroy();
   }
-  const url = new URL(serverUrl);
+  const url = new URL(variables.DATABASE_URL);
   url.pathname = `/${database}`;
-  return url.href;
+  return { ...variables, DATABASE_URL: url.href };
 }
 
 function withoutPassword(url: string): string {

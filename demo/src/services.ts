@@ -30,7 +30,7 @@ async function start(backends: Backends, smtpUrl: string, tokensFile: string, to
   const stops: (() => Promise<void>)[] = [];
   const startOne = async <S extends BaseSettings>(definition: ServiceDefinition<S>): Promise<RunningService> => {
     const portVariable = `${definition.name.replaceAll('-', '_').toUpperCase()}_PORT`;
-    const [DATABASE_URL, transports] = await Promise.all([
+    const [database, transports] = await Promise.all([
       backends.databaseFor(definition.name),
       backends.transportsFor(definition.name),
     ]);
@@ -39,7 +39,7 @@ async function start(backends: Backends, smtpUrl: string, tokensFile: string, to
       LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'error',
       HOST: '127.0.0.1',
       PORT: process.env[portVariable],
-      DATABASE_URL,
+      ...database,
       SMTP_URL: smtpUrl,
       // No secret, so that `--data-dir` can be read again by the next run.
       PERSONAL_DATA_KEY: process.env['PERSONAL_DATA_KEY'] ?? demoKey,
