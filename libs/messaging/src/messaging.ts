@@ -326,7 +326,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
           `${inFlight} deliveries are in hand and none has ended for ${Math.round(unsettledMs / 1_000)} s: ` +
           'look what their handlers wait for; a restart gives them back to the broker',
       }));
-    const consumers = [this.commands, ...this.eventConsumers.map(({ consumer }) => consumer)];
+    const consumers = [...this.commandConsumers, ...this.eventConsumers.map(({ consumer }) => consumer)];
     for (const { place, forMs, why } of consumers.flatMap((consumer) => consumer.standStills(stalledMs))) {
       const problem = `it has stood still for ${Math.round(forMs / 1_000)} s (${why}): look for it in the log`;
       problems.push({ part: place, problem });

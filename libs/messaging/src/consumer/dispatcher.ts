@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import type { Fence } from '../database/transaction.js';
+import { outageOf } from '../database/unavailable.js';
 import type { MessageDefinition } from '../definition.js';
 import { TransientError } from '../errors.js';
 import { failpoint } from '../failpoint.js';
@@ -8,7 +9,7 @@ import { checkInboxRetention, defaultInboxRetentionMs, retryHorizonMs } from '..
 import { keptOf, type Discarded } from '../inbox/discarded.js';
 import { errorText } from '../logger.js';
 import type { Message } from '../message.js';
-import { done, retryBlameless, type Outcome } from '../outcome.js';
+import { deadLetter, done, retryBlameless, type Outcome } from '../outcome.js';
 import { Attempt } from './attempt.js';
 import { resolveOptions, type HandlerOptions, type ResolvedHandlerOptions } from './handler-options.js';
 import { Handlers } from './handlers.js';
@@ -145,7 +146,10 @@ export class Dispatcher {
       await this.options.discarded(keptOf(message, outcome.reason, (kept) => this.handlers.redact(kept)));
       return outcome;
     } catch (recordError) {
-      return retryBlameless(outageRetryMs, `the refusal could not be recorded: ${errorText(recordError)}`);
+      const what = `it could not be recorded as discarded: ${errorText(recordError)}`;
+      if (outageOf(recordError)) return retryBlameless(outageRetryMs, what);
+      // It would be no other the next time; its dead letter keeps the bytes.
+      return deadLetter(`${what}; it was to be discarded because of: ${outcome.reason}`, 'Unrecordable');
     }
   }
 }

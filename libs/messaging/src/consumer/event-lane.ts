@@ -7,6 +7,7 @@ import type { ParkingRoom } from '../inbox/parking-room.js';
 import { SuspectList } from '../inbox/suspect-list.js';
 import { errorText } from '../logger.js';
 import type { Watchdog } from '../monitor/watchdog.js';
+import { StandStills, type StandStill } from '../stand-stills.js';
 import { deadLetter, doneAs, retryBlameless, type Effect, type Outcome } from '../outcome.js';
 import { handleBatch, type BatchResult, type Fate, type NewKeys, type OrderedEvent } from './event-batch.js';
 import type { Predecessors } from './predecessors.js';
@@ -43,9 +44,16 @@ export class EventLane {
   private readonly followed = new Set<string>();
   private running: Promise<void> | undefined;
   private readonly suspects: SuspectList;
+  /** Parked events that cannot even be held. */
+  private readonly unheld = new StandStills();
 
   constructor(private readonly options: EventLaneOptions) {
     this.suspects = new SuspectList(options.dataSource, options.consumer);
+  }
+
+  /** Parked events whose outcome could not be recorded, for so long. */
+  standStills(ms: number): StandStill[] {
+    return this.unheld.longerThan(ms);
   }
 
   add(event: OrderedEvent): void {
@@ -203,17 +211,28 @@ export class EventLane {
 
   private async holdParked({ message }: OrderedEvent): Promise<void> {
     const { dataSource, consumer, logger } = this.options;
-    await holdParked(dataSource, consumer, message).catch((error: unknown) =>
-      logger.error('a parked event could not be held; it is tried again', { consumer, error: errorText(error) }),
-    );
+    const place = this.placeOf(message);
+    try {
+      await holdParked(dataSource, consumer, message);
+      this.unheld.end(place);
+    } catch (error) {
+      const why = errorText(error);
+      this.unheld.begin(place, `what became of it cannot be recorded: ${why}`);
+      logger.error('a parked event could not be held; it is tried again', { consumer, place, error: why });
+    }
+  }
+
+  private placeOf({ subject, sequence }: OrderedEvent['message']): string {
+    return `${this.options.consumer}, event ${sequence} of ${subject}`;
   }
 
   private clear(batch: readonly OrderedEvent[]): Promise<void> {
     return this.suspects.clear(batch.filter(({ suspect }) => suspect).map(idOf));
   }
 
-  private settle({ message, refusal, settle }: OrderedEvent, fate: Fate): void {
+  private settle({ message, refusal, settle, fromParking }: OrderedEvent, fate: Fate): void {
     const { room, consumer } = this.options;
+    if (fromParking) this.unheld.end(this.placeOf(message));
     if (fate === 'refused') {
       room.refused += 1;
       return settle(retryBlameless(room.retryMs, `too many messages of ${consumer} are parked already`));

@@ -115,7 +115,8 @@ export class EventReactor {
 
   /** What has kept its place for longer than so many milliseconds. */
   standStills(ms: number): StandStill[] {
-    return this.consumer?.standStills(ms) ?? [];
+    const parts = [this.consumer, this.deadLetters, this.scheduled];
+    return parts.flatMap((part) => part?.standStills(ms) ?? []);
   }
 
   get attached(): boolean {

@@ -3,6 +3,7 @@ import { inTransaction } from '../database/transaction.js';
 import { ScheduledEvents, takeOut } from '../dead-letters/scheduled-events.js';
 import type { MessageDefinition } from '../definition.js';
 import { recordDiscarded } from '../inbox/discarded.js';
+import type { StandStill } from '../stand-stills.js';
 import { Dispatcher, type Received } from './dispatcher.js';
 import type { OrderedHandler } from './event-batch.js';
 import type { EventConsumerOptions } from './event-reactor.js';
@@ -41,6 +42,10 @@ export class LateEvents {
 
   start(): void {
     this.scheduled.start();
+  }
+
+  standStills(ms: number): StandStill[] {
+    return this.scheduled.standStills(ms);
   }
 
   async stop(drainMs?: number): Promise<void> {

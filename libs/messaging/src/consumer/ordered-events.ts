@@ -151,7 +151,8 @@ export class OrderedEvents {
 
   /** What has kept its place for longer than so many milliseconds. */
   standStills(ms: number): StandStill[] {
-    return this.consumer?.standStills(ms) ?? [];
+    const parts = [this.consumer, this.lane, this.deadLetters, this.late];
+    return parts.flatMap((part) => part?.standStills(ms) ?? []);
   }
 
   get attached(): boolean {

@@ -49,6 +49,10 @@ export interface DeadLetterTableOptions {
 export class DeadLetterTable {
   private readonly writes = new Batches<DeadLetterRow, undefined>((rows) => this.write(rows));
   private readonly stopped = new AbortController();
+  /** The last resort. Also in batches, so that however many there are they wait for the database as one. */
+  private readonly bytes = new Batches<DeadLetterRow, undefined>((rows) =>
+    this.insert(rows, rows.length > 1 ? 1 : Infinity).then(() => []),
+  );
   private readonly waiting = new StandStills();
 
   constructor(private readonly options: DeadLetterTableOptions) {}
@@ -59,11 +63,11 @@ export class DeadLetterTable {
    */
   readonly take = async (letter: DeadLetterDelivery): Promise<void> => {
     const place = letter.message ? `${letter.origin}, message ${letter.message.id}` : letter.origin;
-    const stored = this.waiting.begin(place, 'its dead letter cannot be stored');
+    this.waiting.begin(place, 'its dead letter cannot be stored');
     try {
       await this.storeAsItIs(letter).catch((error: unknown) => this.storeBytes(letter, error));
     } finally {
-      stored();
+      this.waiting.end(place);
     }
   };
 
@@ -88,7 +92,7 @@ export class DeadLetterTable {
     const row = asBytes(letter, error);
     const what = 'a dead letter could not be stored as it is; its bytes are kept';
     logger.error(what, { consumer, id: row.id, origin: letter.origin, error: errorText(error) });
-    await this.insert([row], Infinity);
+    await this.bytes.call(row);
   }
 
   private async write(rows: readonly DeadLetterRow[]): Promise<readonly undefined[]> {

@@ -4,6 +4,7 @@ import { runStatement, type Statement, type Transaction } from '../database/tran
 import { errorText, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
 import { nextAttempt, type Outcome } from '../outcome.js';
+import { StandStills, type StandStill } from '../stand-stills.js';
 import { Wakeable } from '../wakeable.js';
 import { longestReason } from '../transport/dead-letter.js';
 import type { Delivery, DeliveryHandler } from '../transport/delivery.js';
@@ -106,6 +107,7 @@ const tryAgainMs = 1_000;
 export class ScheduledEvents {
   private readonly inFlight = new Map<string, Promise<void>>();
   private readonly pause = new Wakeable();
+  private readonly unsettled = new StandStills();
   private running: Promise<void> | undefined;
   private stopped = false;
 
@@ -122,6 +124,11 @@ export class ScheduledEvents {
 
   start(): void {
     this.running = this.run();
+  }
+
+  /** What has come to an outcome that could not be recorded, for so long. */
+  standStills(ms: number): StandStill[] {
+    return this.unsettled.longerThan(ms);
   }
 
   /** Waits at most `drainMs` (default 10 000) for those under way; the others are tried again when their claims run out. */
@@ -175,6 +182,7 @@ export class ScheduledEvents {
   private async handle({ id, message, attempts, redrives }: Scheduled): Promise<void> {
     const { dataSource, consumer, handler, logger } = this.options;
     const attempt = attempts + 1;
+    const place = `${consumer}, scheduled event ${id}`;
     try {
       const outcome = await handler({ message, attempt, redelivered: true, origin: consumer });
       const row = [consumer, id, redrives];
@@ -192,13 +200,12 @@ export class ScheduledEvents {
       } else {
         await removeRedriven(dataSource, consumer, { id, redrives });
       }
+      this.unsettled.end(place);
     } catch (error) {
       // Its claim runs out, and it is handed over again.
-      logger.warn('a scheduled event could not be settled; it is tried again', {
-        consumer,
-        id,
-        error: errorText(error),
-      });
+      const why = errorText(error);
+      this.unsettled.begin(place, `what became of it cannot be recorded: ${why}`);
+      logger.warn('a scheduled event could not be settled; it is tried again', { consumer, id, error: why });
     }
   }
 }
