@@ -49,6 +49,8 @@ export interface MessagingOptions extends HandlerOptions, TopicOptions {
   readonly flow?: FlowOptions;
   /** Master key of personal data: 32 bytes in base64, the same in all services. Default: none can be sealed or opened. */
   readonly personalDataKey?: string;
+  /** How long the service may be away and lose no event, in milliseconds: a topic that it reads and that keeps less is a problem. Default: any. */
+  readonly longestOutageMs?: number;
   /** How long the ids of messages are known, so that a second copy has no effect. Default 30 days. */
   readonly inboxRetentionMs?: number;
   /** How long refused messages are kept. Default 90 days. */

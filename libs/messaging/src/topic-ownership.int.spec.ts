@@ -165,6 +165,50 @@ describe.each(logs)('topics and their owners: %s', (_, open) => {
   });
 });
 
+// The log in memory keeps everything.
+(brokers ? it : it.skip)(
+  'names a topic of another service that keeps its events for less than its reader may be away',
+  async () => {
+    const hour = 3_600_000;
+    const list = (brokers ?? '').split(',');
+    const name = uniqueName('owner');
+    const database = await openTestDataSource([CreateMessagingTables1760000000001]);
+    const commands = new MemoryCommandTransport();
+    const events = await connectKafka({ brokers: list, clientId: 'spec', lookMs: 50 });
+    const admin = new kafkajs.Kafka({ brokers: list, logLevel: kafkajs.logLevel.NOTHING }).admin();
+    await admin.connect();
+    await events.declare([
+      { name, partitions: 1, retentionMs: hour },
+      { name: `${name}.keys`, partitions: 1, compacted: true, retentionMs: hour },
+    ]);
+    const reader = new Messaging({
+      ...{ service: uniqueName('reader'), dataSource: database.dataSource, commands, events, logger: silentLogger },
+      ...{ partitions: 1, longestOutageMs: 2 * hour },
+    });
+    const ignore = () => Promise.resolve();
+    reader.inSequence(name, `${reader.service}.ordered`).on(Happened, ignore);
+    reader.reactTo(name, `${reader.service}.reactor`).on(Happened, ignore);
+    reader.reactTo(`${name}.keys`, `${reader.service}.keys`).on(Happened, ignore);
+    try {
+      await reader.onApplicationBootstrap();
+      const problem = expect.stringMatching(
+        `topic "${name}" keeps its records for 0.04 days.*retention.ms=${2 * hour}`,
+      ) as string;
+      const parts = ['ordered', 'reactor'].map((part) => ({ part: `${reader.service}.${part}`, problem }));
+      await eventually(() => expect(reader.problems()).toEqual(parts));
+      const configEntries = [{ name: 'retention.ms', value: String(3 * hour) }];
+      const type = kafkajs.ConfigResourceTypes.TOPIC;
+      await admin.alterConfigs({ validateOnly: false, resources: [{ type, name, configEntries }] });
+      await eventually(() => expect(reader.problems()).toEqual([]));
+    } finally {
+      await reader.beforeApplicationShutdown();
+      await Promise.all([commands.close(), events.close()]);
+      await admin.deleteTopics({ topics: [name, `${name}.keys`, reader.topic] });
+      await Promise.all([admin.disconnect(), database.close()]);
+    }
+  },
+);
+
 it('refuses a number of partitions for a topic that the service does not own', () => {
   const build = () =>
     new Messaging({

@@ -59,6 +59,8 @@ export const baseSettings = z.object({
     .max(3_650)
     .refine((days) => days === -1 || days > 0, 'must be more than 0, or -1 for ever')
     .default(30),
+  /** How long the service may be away and lose no event; a topic that it reads and that keeps less is a problem. 0: any. */
+  LONGEST_OUTAGE_DAYS: z.coerce.number().min(0).max(3_650).default(30),
   /** Most commands of a service instance handled at the same time. */
   COMMAND_PREFETCH: z.coerce.number().int().min(1).max(10_000).default(100),
   /** Tasks performed at the same time. */

@@ -18,6 +18,7 @@ it('fills in defaults and takes an empty variable for one that is not set', () =
     EVENT_PARTITIONS: 4,
     TOPIC_PARTITIONS: {},
     EVENT_RETENTION_DAYS: 30,
+    LONGEST_OUTAGE_DAYS: 30,
     COMMAND_PREFETCH: 100,
     TASK_CONCURRENCY: 10,
     INBOX_RETENTION_DAYS: 30,

@@ -173,6 +173,7 @@ async function createApp<Settings extends BaseSettings>(
         partitions: settings.EVENT_PARTITIONS,
         topicPartitions: settings.TOPIC_PARTITIONS,
         eventRetentionMs: settings.EVENT_RETENTION_DAYS < 0 ? -1 : settings.EVENT_RETENTION_DAYS * day,
+        longestOutageMs: settings.LONGEST_OUTAGE_DAYS * day,
         prefetch: settings.COMMAND_PREFETCH,
         taskConcurrency: settings.TASK_CONCURRENCY,
         ...retentionOf(settings, definition.retained),

@@ -31,6 +31,8 @@ export interface EventConsumerOptions extends HandlerOptions {
   readonly logger: Logger;
   readonly monitor: ConsumerMonitor;
   readonly concurrency?: number;
+  /** How long it may be away, in milliseconds: a topic that keeps its events for less is a problem. Default: any. */
+  readonly longestOutageMs?: number;
   /** What bounds the events in hand besides. Default: 32 MiB, and fewer while many wait for a database connection. */
   readonly flow?: FlowOptions;
   /** Of all consumers of the process. Default: its own. */
@@ -88,7 +90,7 @@ export class EventReactor {
   }
 
   async start(): Promise<void> {
-    const { topic, consumer, transport, concurrency, dataSource, monitor } = this.options;
+    const { topic, consumer, transport, concurrency, longestOutageMs, dataSource, monitor } = this.options;
     const flow = withPoolPressure(dataSource, this.options.flow);
     await this.predecessors.enter();
     const handle = this.suspects.guard((delivery) => this.deliver(delivery));
@@ -96,6 +98,7 @@ export class EventReactor {
       {
         ...{ topic, group: consumer, flow, deadLetters: this.deadLetters.take },
         ...(concurrency === undefined ? {} : { concurrency }),
+        ...(longestOutageMs === undefined ? {} : { longestOutageMs }),
       },
       monitor.watch((delivery) => (this.dispatcher.handles(delivery.message.type) ? handle(delivery) : passed)),
     );

@@ -123,13 +123,16 @@ export class OrderedEvents {
   }
 
   async start(): Promise<void> {
-    const { topic, consumer, transport, dataSource, sweepMs, monitor } = this.options;
+    const { topic, consumer, transport, longestOutageMs, dataSource, sweepMs, monitor } = this.options;
     await Promise.all([this.room.look(), this.predecessors.enter()]);
     // One batch under way and one that gathers meanwhile.
     const concurrency = 2 * this.maxBatch;
     const flow = withPoolPressure(dataSource, this.options.flow);
     this.consumer = await transport.subscribe(
-      { topic, group: consumer, concurrency, flow, deadLetters: this.deadLetters.take },
+      {
+        ...{ topic, group: consumer, concurrency, flow, deadLetters: this.deadLetters.take },
+        ...(longestOutageMs === undefined ? {} : { longestOutageMs }),
+      },
       monitor.watch((delivery) => this.deliver(delivery)),
     );
     monitor.follow(this.consumer);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Flow } from '../flow/flow-gate.js';
-import type { Logger } from '../logger.js';
+import { errorText, type Logger } from '../logger.js';
 import type { StandStill } from '../stand-stills.js';
 import type { Consumer } from '../transport/delivery.js';
 import { absentTopic } from '../transport/topic-problems.js';
@@ -13,9 +13,13 @@ export interface KafkaConsumerOptions extends ConsumerTiming, Omit<GroupMemberOp
   readonly logger: Logger;
   /** Resolves when the topic exists, or when the signal aborts; tells when it has found that it does not. */
   readonly topicIsThere: (signal: AbortSignal, onMissing: () => void) => Promise<void>;
+  /** Why events of the topic may be lost in an outage; asked now and then, and may fail. */
+  readonly outageProblem: () => Promise<string | undefined>;
 }
 
 const longestDelayMs = 5_000;
+/** How many looks at the partitions come to one at the retention. */
+const retentionLooks = 30;
 /** A session that lasted for so long has got on, though nothing may have come. */
 const lastingMs = 60_000;
 
@@ -30,6 +34,8 @@ export class KafkaConsumer implements Consumer {
   private readonly running: Promise<void>;
   private delayMs = 0;
   private waitsForTopic = false;
+  private keptTooShort: string | undefined;
+  private readonly retentionTimer: NodeJS.Timeout;
   private markJoined!: () => void;
 
   constructor(private readonly options: KafkaConsumerOptions) {
@@ -38,6 +44,7 @@ export class KafkaConsumer implements Consumer {
       ...options,
       onSettled: (partition, position) => this.session?.settled(partition, position),
     });
+    this.retentionTimer = setInterval(() => void this.lookAtRetention(), retentionLooks * options.lookMs).unref();
     this.running = this.keepRunning();
   }
 
@@ -46,7 +53,8 @@ export class KafkaConsumer implements Consumer {
   }
 
   get problem(): string | undefined {
-    return this.waitsForTopic ? absentTopic(this.options.topic) : this.session?.problem;
+    if (this.waitsForTopic) return absentTopic(this.options.topic);
+    return this.session?.problem ?? this.keptTooShort;
   }
 
   standStills(ms: number): StandStill[] {
@@ -75,6 +83,7 @@ export class KafkaConsumer implements Consumer {
   }
 
   private async drainAndLeave(drainMs: number): Promise<void> {
+    clearInterval(this.retentionTimer);
     await this.member.stop(drainMs);
     await this.session?.flush(2_000);
     this.closed.abort();
@@ -87,6 +96,7 @@ export class KafkaConsumer implements Consumer {
     while (!this.closed.signal.aborted) {
       await this.untilTopicIsThere();
       if (this.closed.signal.aborted) return;
+      void this.lookAtRetention();
       this.session = new ConsumerSession({
         ...this.options,
         member: this.member,
@@ -102,6 +112,20 @@ export class KafkaConsumer implements Consumer {
       logger.warn(`the consumer of ${topic} as ${group} ended, building it anew`, { why, inMs: this.delayMs });
       await sleep(this.delayMs, undefined, { signal: this.closed.signal }).catch(() => undefined);
       this.delayMs = Math.min(longestDelayMs, 2 * this.delayMs + 100);
+    }
+  }
+
+  /** Not at the start alone: the owner of a topic may keep its records for less at any time. */
+  private async lookAtRetention(): Promise<void> {
+    const { topic, group, outageProblem, logger } = this.options;
+    if (this.waitsForTopic) return;
+    try {
+      const before = this.keptTooShort;
+      this.keptTooShort = await outageProblem();
+      if (this.keptTooShort && !before) logger.warn(this.keptTooShort, { group });
+    } catch (error) {
+      const what = `it is not known how long topic ${topic} keeps its records; it is asked again`;
+      logger.debug(what, { group, error: errorText(error) });
     }
   }
 

@@ -119,7 +119,7 @@ class KafkaEventTransport implements EventTransport {
   }
 
   async subscribe(options: SubscribeOptions, handler: DeliveryHandler): Promise<Consumer> {
-    const { topic, group, concurrency = 100, flow = {} } = options;
+    const { topic, group, concurrency = 100, flow = {}, longestOutageMs } = options;
     const isThere = await this.topics.exists(topic);
     const keepDeadLetter = options.deadLetters ?? (await this.deadLetterTopic(topic, group));
     const { sessionTimeoutMs = 6_000 } = this.options;
@@ -129,6 +129,8 @@ class KafkaEventTransport implements EventTransport {
       rebalanceDrainMs: sessionTimeoutMs / 2,
       lookMs: this.lookMs,
       topicIsThere: (signal, onMissing) => this.topics.untilThere(topic, signal, onMissing),
+      outageProblem: async () =>
+        longestOutageMs === undefined ? undefined : this.topics.outageProblem(topic, longestOutageMs),
       logger: this.logger,
     });
     this.consumers.add(consumer);

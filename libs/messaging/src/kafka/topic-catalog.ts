@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import kafkajs, { type Admin, type ITopicConfig } from 'kafkajs';
 import { TerminalError } from '../errors.js';
 import { errorText, type Logger } from '../logger.js';
-import { missingTopic, tooFewPartitions, tooShortRetention } from '../transport/topic-problems.js';
+import { missingTopic, shorterThanOutage, tooFewPartitions, tooShortRetention } from '../transport/topic-problems.js';
 import type { TopicDeclaration } from '../transport/event-transport.js';
 import type { SharedAdmin } from './shared-admin.js';
 
@@ -27,6 +27,9 @@ const configOf = ({ compacted, retentionMs }: TopicDeclaration) => [
   ...(compacted ? compactedConfig : []),
   ...(retentionMs === undefined ? [] : [{ name: 'retention.ms', value: String(retentionMs) }]),
 ];
+
+const retentionOf = (entries: readonly { readonly configName: string; readonly configValue: string }[]): number =>
+  Number(entries.find(({ configName }) => configName === 'retention.ms')?.configValue ?? -1);
 
 const isForbidden = (error: unknown): boolean =>
   ['TOPIC_AUTHORIZATION_FAILED', 'CLUSTER_AUTHORIZATION_FAILED'].includes(
@@ -161,11 +164,23 @@ export class TopicCatalog {
       return { resources: [] };
     });
     for (const { resourceName, configEntries } of described.resources) {
-      const existing = Number(configEntries.find(({ configName }) => configName === 'retention.ms')?.configValue ?? -1);
+      const existing = retentionOf(configEntries);
       const declaredMs = wanted.find(({ name }) => name === resourceName)?.retentionMs ?? 0;
       const tooShort = existing >= 0 && (declaredMs < 0 || existing < declaredMs);
       if (tooShort) throw new TerminalError(tooShortRetention(resourceName, existing, declaredMs));
     }
+  }
+
+  /** Why a reader that may be away for so long, in milliseconds, can lose events of the topic; undefined when it cannot, or nobody may know. */
+  async outageProblem(name: string, outageMs: number): Promise<string | undefined> {
+    const configNames = ['retention.ms', 'cleanup.policy'];
+    const resources = [{ type: kafkajs.ConfigResourceTypes.TOPIC, name, configNames }];
+    const described = await this.admin.use((admin) => admin.describeConfigs({ includeSynonyms: false, resources }));
+    const entries = described.resources[0]?.configEntries ?? [];
+    const kept = retentionOf(entries);
+    // Of a compacted one the latest record of each key is kept.
+    const deletes = entries.some((entry) => entry.configName === 'cleanup.policy' && /delete/.test(entry.configValue));
+    return deletes && kept >= 0 && kept < outageMs ? shorterThanOutage(name, kept, outageMs) : undefined;
   }
 
   private async create(admin: Admin, topics: ITopicConfig[]): Promise<void> {

@@ -34,6 +34,11 @@ export interface SubscribeOptions {
   readonly concurrency?: number;
   /** What bounds the deliveries in hand besides: their bytes, those that wait for a retry included, and the load. */
   readonly flow?: FlowOptions;
+  /**
+   * How long this reader may be away, in milliseconds: a topic that keeps its records for less is its `problem`, whoever owns it.
+   * Default: any.
+   */
+  readonly longestOutageMs?: number;
   /** Takes the dead letters. Default: they are written to `<topic>.<group>.dead-letter`, with reason headers. */
   readonly deadLetters?: DeadLetterHandler;
 }

@@ -14,6 +14,12 @@ export const tooShortRetention = (name: string, existingMs: number, declaredMs: 
   'it and is away for longer would lose events without knowing. Raise it ' +
   `(kafka-configs.sh --alter --entity-type topics --entity-name ${name} --add-config retention.ms=${declaredMs}), or declare less`;
 
+/** What a reader says of a topic, whoever owns it. */
+export const shorterThanOutage = (name: string, existingMs: number, outageMs: number): string =>
+  `topic "${name}" keeps its records ${days(existingMs)}, and this consumer may be away ${days(outageMs)} (LONGEST_OUTAGE_DAYS): ` +
+  'after an outage of that length it would have lost events without knowing. Have its owner raise it (EVENT_RETENTION_DAYS, and ' +
+  `kafka-configs.sh --alter --entity-type topics --entity-name ${name} --add-config retention.ms=${outageMs}), or promise less`;
+
 /** What both adapters say about a topic that is smaller than declared; a larger one is taken as it is. */
 export const tooFewPartitions = (name: string, existing: number, declared: number): string =>
   `topic "${name}" has ${existing} partitions, fewer than the ${declared} that are declared. Raise it first ` +
