@@ -11,7 +11,7 @@ import { withPoolPressure } from '../flow/pool-pressure.js';
 import { errorText, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
 import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
-import { done, retryBlameless, type Outcome } from '../outcome.js';
+import { done, nextAttempt, retryBlameless, type Outcome } from '../outcome.js';
 import type { Outbox } from '../outbox/outbox.js';
 import type { RateLimiter } from '../rate-limit/rate-limiter.js';
 import { replyEntry } from '../reply.js';
@@ -153,13 +153,21 @@ export class CommandConsumer {
   }
 
   /** What has to wait for its turn is stored, so that the broker has done its part. */
-  private async dispatchLimited(limiter: RateLimiter, message: Message, attempt: number): Promise<Outcome> {
+  private async dispatchLimited(limiter: RateLimiter, message: Message, claimed: number): Promise<Outcome> {
+    let attempt: number | undefined;
     try {
-      if (!(await limiter.admits(message, attempt, this.queue))) return done;
+      attempt = await limiter.admits(message, claimed, this.queue);
     } catch (error) {
       return retryBlameless(outageRetryMs, `the rate limit of ${message.type} could not be asked: ${errorText(error)}`);
     }
-    return this.dispatch(message, attempt);
+    if (attempt === undefined) return done;
+    const outcome = await this.dispatch(message, attempt);
+    if (outcome.kind !== 'retry') return outcome;
+    await limiter.expectRetry(message, nextAttempt(outcome, attempt), this.queue).catch((error: unknown) => {
+      const details = { id: message.id, type: message.type, error: errorText(error) };
+      this.options.logger.debug('a retry could not be noted; it waits for its turn again', details);
+    });
+    return outcome;
   }
 
   private dispatch(message: Message, attempt: number): Promise<Outcome> {

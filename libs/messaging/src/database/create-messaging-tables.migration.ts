@@ -167,15 +167,20 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         burst integer NOT NULL DEFAULT 1
       ) WITH (fillfactor = 50);
 
-      -- Commands over their limit, until they are handled.
+      -- Commands over their limit, until they are handled, and retries that may pass when they come.
       CREATE TABLE rate_limit_waiting (
         position bigint GENERATED ALWAYS AS IDENTITY,
         type text NOT NULL,
         message_id text NOT NULL,
         address text NOT NULL,
-        message json NOT NULL,
+        -- The one that is to be made: this counts, and not what stands in the message.
+        attempt integer NOT NULL DEFAULT 1,
+        -- NULL of a retry: the broker has it.
+        message json CHECK (message IS NOT NULL OR admitted_at IS NOT NULL),
         -- Sent to the queue again, which it may pass now.
         admitted_at timestamptz,
+        -- It takes a slot when it passes, and has not asked for it.
+        owes boolean NOT NULL DEFAULT false,
         PRIMARY KEY (type, message_id)
       );
       CREATE INDEX rate_limit_waiting_next ON rate_limit_waiting (type, position) WHERE admitted_at IS NULL;

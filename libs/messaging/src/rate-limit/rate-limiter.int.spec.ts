@@ -42,12 +42,14 @@ describe.each(brokers)('rate limits on %s', (_, newBroker) => {
   let handled: number[];
   let others: number;
   let failures: number;
+  let attempts: number[];
+  let forged: number;
 
   beforeEach(async () => {
     database = await openTestDataSource([CreateMessagingTables1760000000001]);
     connect = newBroker();
     service = `spec-${process.pid}-${Date.now()}-${(count += 1)}`;
-    [running, handled, others, failures] = [[], [], 0, 0];
+    [running, handled, others, failures, attempts, forged] = [[], [], 0, 0, [], 1];
   });
   afterEach(async () => {
     await stop();
@@ -57,6 +59,7 @@ describe.each(brokers)('rate limits on %s', (_, newBroker) => {
   /** One process of the service. */
   async function start(rateLimit?: string): Promise<Messaging> {
     const transport = await connect();
+    transport.consume = consumeForged(transport);
     const messaging = new Messaging({
       ...{ service, dataSource: database.dataSource, commands: transport, logger: silentLogger, partitions: 1 },
       events: new MemoryEventTransport(),
@@ -64,7 +67,8 @@ describe.each(brokers)('rate limits on %s', (_, newBroker) => {
     });
     messaging.commands.handle(
       DoIt,
-      async ({ data }) => {
+      async ({ data, attempt }) => {
+        attempts.push(attempt);
         if (failures-- > 0) throw new TransientError('busy');
         handled.push(data.n);
       },
@@ -74,6 +78,13 @@ describe.each(brokers)('rate limits on %s', (_, newBroker) => {
     await messaging.onApplicationBootstrap();
     running.push({ messaging, transport });
     return messaging;
+  }
+
+  /** What comes without a header that says its attempt has one here, as a foreign sender could write it. */
+  function consumeForged(transport: CommandTransport): CommandTransport['consume'] {
+    const consume = transport.consume.bind(transport);
+    return (queue, handler, options) =>
+      consume(queue, (delivery) => handler({ ...delivery, attempt: Math.max(delivery.attempt, forged) }), options);
   }
 
   async function stop(): Promise<void> {
@@ -154,7 +165,52 @@ describe.each(brokers)('rate limits on %s', (_, newBroker) => {
     failures = 2;
     await send([0, 1]);
     await eventually(() => expect(handled).toHaveLength(1));
+    expect(attempts).toEqual([1, 2, 3]);
     expect(await waiting(messaging)).toBe(1);
+  });
+
+  it('believes no header that says that a command has been tried before', async () => {
+    const messaging = await start('1/h');
+    forged = 2;
+    await send(numbersTo(3));
+    await eventually(async () => expect(await waiting(messaging)).toBe(2));
+    expect(handled).toEqual([0]);
+  });
+
+  it('counts on for a retry that has to wait for its turn', async () => {
+    const messaging = await start('1/h');
+    await send([0]);
+    await eventually(() => expect(handled).toEqual([0]));
+    forged = 3;
+    await send([1]);
+    await eventually(async () => expect(await waiting(messaging)).toBe(1));
+    forged = 1;
+    await messaging.rateLimits.set(DoIt.type, '1000/s');
+    await eventually(() => expect(handled).toEqual([0, 1]));
+    expect(attempts).toEqual([1, 3]);
+  });
+
+  it('a copy that comes with the id of a retry, or under another type, passes nothing in its place', async () => {
+    await start('1/h');
+    const mark = `INSERT INTO rate_limit_waiting (type, message_id, address, attempt, admitted_at, owes) VALUES ($1, $2, '', 2, now(), true)`;
+    const message = createMessage({ type: DoIt.type, version: 1, source: 'spec', data: { n: 1 } });
+    await database.dataSource.query(mark, [DoIt.type, message.id]);
+    await database.dataSource.query(mark, [Other.type, message.id]);
+    const copy = () => running[0]?.transport.send(message, { routingKey: `${service}.do-it` });
+    await copy();
+    await eventually(() => expect(attempts).toEqual([2]));
+    await Promise.all([copy(), copy()]);
+    // The mark was for one, and the slot of the hour has gone with it.
+    await eventually(async () => {
+      const rows = await database.dataSource.query<{ type: string; waits: boolean }[]>(
+        `SELECT type, admitted_at IS NULL AS waits FROM rate_limit_waiting ORDER BY type`,
+      );
+      expect(rows).toEqual([
+        { type: DoIt.type, waits: true },
+        { type: Other.type, waits: false },
+      ]);
+    });
+    expect(attempts).toEqual([2]);
   });
 
   it('handles what is redriven and over its limit, in its turn', async () => {
@@ -181,6 +237,8 @@ describe.each(brokers)('rate limits on %s', (_, newBroker) => {
   it('refuses what is no limit, and shows what is right', async () => {
     const messaging = await start();
     await expect(messaging.rateLimits.set(DoIt.type, '100/fortnight')).rejects.toThrow('such as "5/s"');
-    await expect(start('0/s')).rejects.toThrow('"0/s" is no rate limit');
+    expect(() =>
+      messaging.commands.handle({ ...DoIt, type: 'test.more' }, async () => undefined, { rateLimit: '0/s' }),
+    ).toThrow('"0/s" is no rate limit');
   });
 });

@@ -11,24 +11,20 @@ import { RateLimits } from './rate-limits.js';
 import {
   admitWaiting,
   ensureSlots,
+  expectRetries,
   forgetAdmitted,
   keepWaiting,
-  passAdmitted,
   slotsForNew,
+  takePasses,
   waitingTypes,
+  type Pass,
+  type Pending,
 } from './slots.js';
 
 export interface RateLimiterOptions {
   readonly dataSource: DataSource;
   readonly outbox: Outbox;
   readonly logger: Logger;
-}
-
-interface Request {
-  readonly message: Message;
-  readonly attempt: number;
-  /** The consumer's own queue. */
-  readonly address: string;
 }
 
 /** Most messages of a type that are let go at once. */
@@ -50,7 +46,8 @@ export class RateLimiter {
   private rates = new Map<string, Rate>();
   private readonly ensured = new Set<string>();
   private readonly limits: RateLimits;
-  private readonly requests = new Batches<Request, boolean>((batch) => this.decide(batch));
+  private readonly requests = new Batches<Pending, number | undefined>((batch) => this.decide(batch));
+  private readonly retries = new Batches<Pending, void>((batch) => this.expect(batch));
   private readonly alarm = new Wakeable();
   private running: Promise<void> | undefined;
   private stopped = false;
@@ -82,44 +79,71 @@ export class RateLimiter {
   }
 
   /**
-   * True when the message may be handled now. Otherwise it is stored, and will be sent to the queue `address` again.
-   * A retry always may: it takes a slot from those to come.
+   * The number of the attempt when the message may be handled now. Otherwise it is stored, and will be sent to the queue
+   * `address` again. That it has been let go is only known from the database: anybody can write a header.
    * @throws DatabaseUnavailableError
    */
-  admits(message: Message, attempt: number, address: string): Promise<boolean> {
+  admits(message: Message, attempt: number, address: string): Promise<number | undefined> {
     return this.requests.call({ message, attempt, address });
   }
 
-  private async decide(batch: readonly Request[]): Promise<boolean[]> {
+  /**
+   * Before a message that was let go is given back to the broker for this attempt: it passes when it comes, and takes a slot
+   * from those to come. Without it the message asks again.
+   * @throws DatabaseUnavailableError
+   */
+  expectRetry(message: Message, attempt: number, address: string): Promise<void> {
+    return this.retries.call({ message, attempt, address });
+  }
+
+  private async expect(batch: readonly Pending[]): Promise<void[]> {
+    await expectRetries(this.options.dataSource, batch);
+    return batch.map(() => undefined);
+  }
+
+  private async decide(batch: readonly Pending[]): Promise<(number | undefined)[]> {
     const { dataSource } = this.options;
-    const admitted = await passAdmitted(
-      dataSource,
-      batch.map(({ message }) => message),
+    const messages = batch.map(({ message }) => message);
+    const passes = new Map((await takePasses(dataSource, messages)).map((pass) => [nameOf(pass), pass]));
+    const owing = [...passes.values()].filter(({ owes }) => owes);
+    // A pass is for one copy.
+    const passed = messages.map((message) => {
+      const pass = passes.get(nameOf(message));
+      passes.delete(nameOf(message));
+      return pass;
+    });
+    const slots = await this.takeSlots(
+      messages.filter((_, at) => !passed[at]),
+      owing,
     );
-    const asking = batch.filter(({ message }) => !admitted.has(message.id));
-    const slots = await this.takeSlots(asking);
-    const waiting: Request[] = [];
-    for (const request of asking) {
+    const waiting: Pending[] = [];
+    const attempts = batch.map((request, at) => {
+      const pass = passed[at];
+      if (pass) return pass.attempt;
       const { type } = request.message;
       const left = slots.get(type) ?? Infinity;
-      if (request.attempt > 1) continue;
-      if (left === 0) waiting.push(request);
-      else slots.set(type, left - 1);
-    }
+      if (left > 0) {
+        slots.set(type, left - 1);
+        return request.attempt;
+      }
+      waiting.push(request);
+      return undefined;
+    });
     if (waiting.length > 0) {
       await keepWaiting(dataSource, waiting);
       this.alarm.wake();
     }
-    const kept = new Set(waiting);
-    return batch.map((request) => !kept.has(request));
+    return attempts;
   }
 
-  /** By type: how many of the first attempts may go. */
-  private async takeSlots(requests: readonly Request[]): Promise<Map<string, number>> {
-    const asked = [...groupBy(requests, ({ message }) => message.type)].flatMap(([type, ofType]) => {
+  /** By type: how many of those that ask may go. */
+  private async takeSlots(asking: readonly Message[], owing: readonly Pass[]): Promise<Map<string, number>> {
+    const wanted = groupBy(asking, ({ type }) => type);
+    const owed = groupBy(owing, ({ type }) => type);
+    const asked = [...new Set([...wanted.keys(), ...owed.keys()])].flatMap((type) => {
       const rate = this.rates.get(type);
-      const wanted = ofType.filter(({ attempt }) => attempt === 1).length;
-      return rate ? [{ type, rate, wanted, owed: ofType.length - wanted }] : [];
+      const counts = { wanted: wanted.get(type)?.length ?? 0, owed: owed.get(type)?.length ?? 0 };
+      return rate ? [{ type, rate, ...counts }] : [];
     });
     if (asked.length === 0) return new Map();
     await this.ensure(asked.map(({ type }) => type));
@@ -192,3 +216,5 @@ export class RateLimiter {
     );
   }
 }
+
+const nameOf = ({ type, id }: { readonly type: string; readonly id: string }): string => `${type} ${id}`;

@@ -89,7 +89,7 @@ const admit: Statement = {
 };
 
 export interface Waiting {
-  /** Routing key under which it came. */
+  /** The queue in which it came. */
   readonly address: string;
   readonly message: Message;
 }
@@ -118,40 +118,70 @@ export async function waitingTypes(dataSource: DataSource): Promise<string[]> {
   return (await runStatement<{ type: string }>(dataSource, selectTypes)).map(({ type }) => type);
 }
 
+/** A message with the number of the attempt that is to be made. */
+export interface Pending extends Waiting {
+  readonly attempt: number;
+}
+
 const wait: Statement = {
   name: 'rate-limit-wait',
-  text: `INSERT INTO rate_limit_waiting (type, message_id, address, message)
-         SELECT * FROM ROWS FROM (unnest($1::text[], $2::text[], $3::text[]), json_array_elements($4))
+  text: `INSERT INTO rate_limit_waiting (type, message_id, address, attempt, message)
+         SELECT * FROM ROWS FROM (unnest($1::text[], $2::text[], $3::text[], $4::int[]), json_array_elements($5))
          ON CONFLICT DO NOTHING`,
 };
 
 /** Keeps messages until there is a slot for them; a second copy of one that waits leaves it where it is. */
-export async function keepWaiting(dataSource: DataSource, waiting: readonly Waiting[]): Promise<void> {
-  await runStatement(dataSource, wait, [
-    waiting.map(({ message }) => message.type),
-    waiting.map(({ message }) => message.id),
-    waiting.map(({ address }) => address),
-    JSON.stringify(waiting.map(({ message }) => message)),
-  ]);
+export async function keepWaiting(dataSource: DataSource, waiting: readonly Pending[]): Promise<void> {
+  await runStatement(dataSource, wait, [...columnsOf(waiting), JSON.stringify(waiting.map(({ message }) => message))]);
+}
+
+const columnsOf = (pending: readonly Pending[]): unknown[] => [
+  pending.map(({ message }) => message.type),
+  pending.map(({ message }) => message.id),
+  pending.map(({ address }) => address),
+  pending.map(({ attempt }) => attempt),
+];
+
+// A copy that waits goes with it: the message is with the broker.
+const expectRetry: Statement = {
+  name: 'rate-limit-expect-retry',
+  text: `INSERT INTO rate_limit_waiting AS known (type, message_id, address, attempt, admitted_at, owes)
+         SELECT DISTINCT ON (type, message_id) type, message_id, address, attempt, clock_timestamp(), true
+           FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) AS retry (type, message_id, address, attempt)
+          ORDER BY type, message_id
+         ON CONFLICT (type, message_id)
+         DO UPDATE SET attempt = excluded.attempt, admitted_at = excluded.admitted_at, owes = excluded.owes`,
+};
+
+/** They were let go before and come again from the broker. */
+export async function expectRetries(dataSource: DataSource, retries: readonly Pending[]): Promise<void> {
+  await runStatement(dataSource, expectRetry, columnsOf(retries));
 }
 
 const pass: Statement = {
   name: 'rate-limit-pass',
   text: `DELETE FROM rate_limit_waiting waiting USING unnest($1::text[], $2::text[]) AS come (type, message_id)
           WHERE waiting.type = come.type AND waiting.message_id = come.message_id AND admitted_at IS NOT NULL
-         RETURNING waiting.message_id AS id`,
+         RETURNING waiting.type, waiting.message_id AS id, attempt, owes`,
 };
 
-/** Those of these messages that have waited for their slot and have got it. */
-export async function passAdmitted(dataSource: DataSource, messages: readonly Message[]): Promise<Set<string>> {
-  const rows = await runStatement<{ id: string }>(dataSource, pass, [
-    messages.map(({ type }) => type),
-    messages.map(({ id }) => id),
-  ]);
-  return new Set(rows.map(({ id }) => id));
+export interface Pass {
+  readonly type: string;
+  /** Of the message. */
+  readonly id: string;
+  readonly attempt: number;
+  /** It has not asked for the slot that it takes. */
+  readonly owes: boolean;
 }
 
-// Their messages came while the type had no limit, so that nobody asked for them; without its row a message just asks again.
+/** What was let go of these messages, which have come again. */
+export const takePasses = (
+  dataSource: DataSource,
+  messages: readonly Message[],
+): Promise<(Pass & Record<string, unknown>)[]> =>
+  runStatement(dataSource, pass, [messages.map(({ type }) => type), messages.map(({ id }) => id)]);
+
+// Their messages came while the type had no limit, so that nobody asked for them. A message without its row just asks again.
 const forget: Statement = {
   name: 'rate-limit-forget',
   text: `DELETE FROM rate_limit_waiting WHERE admitted_at < clock_timestamp() - interval '1 day'`,
