@@ -2,13 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { IllegalOperationError, type ConfirmChannel, type Message as AmqpReturn, type Options } from 'amqplib';
 import { LinkedQueue } from '../linked-queue.js';
 import type { AmqpMessage } from './amqp-envelope.js';
+import { Destination, OpenPublications, Publication, PublicationQueue } from './publication.js';
 import {
   blamesMessage,
   notConfirmed,
   refusedBy,
   unencodable,
   unroutable,
-  type Addressed,
   type ChannelException,
 } from './publication-errors.js';
 
@@ -19,27 +19,6 @@ export interface ConfirmedPublisherOptions {
   readonly sendTimeoutMs: number;
   /** Asks for another channel: this one keeps account of messages that the broker does not confirm. */
   readonly replaceChannel: () => void;
-}
-
-interface Publication extends Addressed {
-  readonly destination: Destination;
-  readonly since: number;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
-  returned: boolean;
-  /** Another one in the window with the same message id. */
-  twin: Publication | undefined;
-}
-
-/** An exchange and a routing key. One without a majority must not take the window of the others. */
-interface Destination {
-  readonly name: string;
-  readonly waiting: LinkedQueue<Publication>;
-  inFlight: number;
-  /** It let a message pass its time: until it confirms one, it gets one at a time. */
-  silent: boolean;
-  /** It stands among those that may send. */
-  listed: boolean;
 }
 
 /** One life of the channel. */
@@ -68,15 +47,14 @@ const longestRetirementMs = 1_000;
  * where the broker closed the channel because of one of them: then they are sent again one by one, to learn which.
  */
 export class ConfirmedPublisher {
-  private readonly destinations = new Map<string, Destination>();
+  /** By exchange and routing key. */
+  private readonly destinations = new Map<string, Map<string, Destination>>();
   private readonly sendable = new LinkedQueue<Destination>();
-  private readonly suspects = new LinkedQueue<Publication>();
+  private readonly suspects = new PublicationQueue();
   /** The suspect that is in the window, and nothing beside it. */
   private examined: Publication | undefined;
-  /** What was written and is not confirmed, by message id. */
-  private readonly window = new Map<string | undefined, Publication>();
+  private readonly open = new OpenPublications();
   private inFlight = 0;
-  private pending = 0;
   private session: Session | undefined;
   /** The socket's buffer is full. Belongs to the channel: `drain` never comes on one that dies. */
   private saturated = false;
@@ -99,18 +77,17 @@ export class ConfirmedPublisher {
    */
   publish(exchange: string, routingKey: string, message: AmqpMessage): Promise<void> {
     return new Promise((resolve, reject) => {
-      const addressed = { exchange, routingKey, message };
-      if (this.closed) return reject(notConfirmed(addressed, 'the transport is closed', 'open a new one'));
+      if (this.closed) {
+        const addressed = { exchange, routingKey, message };
+        return reject(notConfirmed(addressed, 'the transport is closed', 'open a new one'));
+      }
       const destination = this.destination(exchange, routingKey);
-      const since = performance.now();
-      destination.waiting.push({
-        ...{ exchange, routingKey, message, destination, since, resolve, reject },
-        returned: false,
-        twin: undefined,
-      });
-      this.pending += 1;
+      const publication = new Publication(exchange, routingKey, message, destination, resolve, reject);
+      this.open.add(publication);
+      destination.usedAt = publication.since;
+      this.watchdog ??= setInterval(() => this.look(), Math.max(1, this.options.sendTimeoutMs / 10)).unref();
+      destination.waiting.push(publication);
       this.list(destination);
-      this.watchdog ??= setInterval(() => this.failOverdue(), Math.max(1, this.options.sendTimeoutMs / 10)).unref();
       this.pump();
     });
   }
@@ -147,25 +124,24 @@ export class ConfirmedPublisher {
   /** Fails what comes later and waits for what is on its way, but not longer than a send may take. */
   async close(): Promise<void> {
     this.closed = true;
-    if (this.pending === 0) return;
-    const idle = new Promise<void>((resolve) => this.idle.add(resolve));
-    await Promise.race([idle, sleep(this.options.sendTimeoutMs, undefined, { ref: false })]);
+    if (this.open.size > 0) {
+      const idle = new Promise<void>((resolve) => this.idle.add(resolve));
+      await Promise.race([idle, sleep(this.options.sendTimeoutMs, undefined, { ref: false })]);
+    }
     clearInterval(this.watchdog);
   }
 
   private destination(exchange: string, routingKey: string): Destination {
-    const name = `${exchange}\0${routingKey}`;
-    let destination = this.destinations.get(name);
-    if (!destination) {
-      destination = { name, waiting: new LinkedQueue(), inFlight: 0, silent: false, listed: false };
-      this.destinations.set(name, destination);
-    }
+    let ofExchange = this.destinations.get(exchange);
+    if (!ofExchange) this.destinations.set(exchange, (ofExchange = new Map<string, Destination>()));
+    let destination = ofExchange.get(routingKey);
+    if (!destination) ofExchange.set(routingKey, (destination = new Destination()));
     return destination;
   }
 
   private list(destination: Destination): void {
     const { waiting, inFlight, silent, listed } = destination;
-    if (listed || waiting.size === 0 || inFlight >= (silent ? 1 : this.options.confirmWindow)) return;
+    if (listed || !waiting.first || inFlight >= (silent ? 1 : this.options.confirmWindow)) return;
     destination.listed = true;
     this.sendable.push(destination);
   }
@@ -187,7 +163,8 @@ export class ConfirmedPublisher {
   /** Destinations take turns. */
   private pump(): void {
     while (this.session && this.writable) {
-      if (this.suspects.size > 0) {
+      while (this.suspects.first?.state === 'ended') this.suspects.shift();
+      if (this.suspects.first) {
         const suspect = this.inFlight === 0 ? this.suspects.shift() : undefined;
         if (!suspect) break;
         this.examined = suspect;
@@ -221,9 +198,7 @@ export class ConfirmedPublisher {
       this.end(publication, unencodable(publication, error));
       return true;
     }
-    const id = message.properties.messageId;
-    publication.twin = this.window.get(id);
-    this.window.set(id, publication);
+    publication.state = 'written';
     this.inFlight += 1;
     destination.inFlight += 1;
     if (session.abandoned > 0) session.writtenSince += 1;
@@ -243,6 +218,7 @@ export class ConfirmedPublisher {
       this.end(publication, refusedBy(session.exception, publication));
     } else {
       publication.returned = false;
+      publication.suspect = true;
       this.suspects.push(publication);
     }
     this.list(publication.destination);
@@ -252,14 +228,8 @@ export class ConfirmedPublisher {
 
   /** @returns false when it was not in it any more. */
   private leaveWindow(publication: Publication): boolean {
-    const id = publication.message.properties.messageId;
-    let before: Publication | undefined;
-    let found = this.window.get(id);
-    while (found && found !== publication) [before, found] = [found, found.twin];
-    if (!found) return false;
-    if (before) before.twin = found.twin;
-    else if (found.twin) this.window.set(id, found.twin);
-    else this.window.delete(id);
+    if (publication.state !== 'written') return false;
+    publication.state = 'waiting';
     if (this.examined === publication) this.examined = undefined;
     this.inFlight -= 1;
     publication.destination.inFlight -= 1;
@@ -267,57 +237,61 @@ export class ConfirmedPublisher {
   }
 
   private end(publication: Publication, error?: Error): void {
-    this.pending -= 1;
-    const { destination } = publication;
-    const { name, waiting, inFlight, silent } = destination;
-    if (waiting.size === 0 && inFlight === 0 && !silent && !destination.listed) this.destinations.delete(name);
+    publication.state = 'ended';
+    this.open.remove(publication);
     if (error) publication.reject(error);
     else publication.resolve();
-    if (this.pending > 0) return;
-    clearInterval(this.watchdog);
-    this.watchdog = undefined;
+    if (this.open.size > 0) return;
     for (const resolve of this.idle) resolve();
     this.idle.clear();
   }
 
-  /** The broker returns a message just before it confirms it. Twins of one message share their fate, so any will do. */
+  /**
+   * The broker returns a message just before it confirms it, and it confirms in order: it is among the oldest. Twins of one
+   * message share their fate, so any will do.
+   */
   private markReturned({ fields, properties }: AmqpReturn): void {
     const { messageId } = properties as { readonly messageId?: string };
-    for (let found = this.window.get(messageId); found; found = found.twin) {
-      const { exchange, routingKey, returned } = found;
-      if (returned || exchange !== fields.exchange || routingKey !== fields.routingKey) continue;
+    for (let found = this.open.oldest; found; found = found.newer) {
+      const { state, message, exchange, routingKey, returned } = found;
+      if (state !== 'written' || returned || message.properties.messageId !== messageId) continue;
+      if (exchange !== fields.exchange || routingKey !== fields.routingKey) continue;
       found.returned = true;
       return;
     }
   }
 
-  private failOverdue(): void {
+  /** Ends what has passed its time, and forgets destinations that nobody uses. */
+  private look(): void {
     const limit = performance.now() - this.options.sendTimeoutMs;
-    for (const first of [...this.window.values()]) {
-      for (let found: Publication | undefined = first; found; found = found.twin) {
-        if (found.since <= limit) this.abandon(found);
-      }
-    }
-    for (const { waiting } of [...this.destinations.values()]) this.failWaiting(waiting, limit);
-    this.failWaiting(this.suspects, limit);
+    while (this.open.oldest && this.open.oldest.since <= limit) this.fail(this.open.oldest);
     if (this.session) this.replaceWhenDue(this.session);
     this.pump();
+    this.forget(limit);
   }
 
-  /** Its confirmation may still come; nobody waits for it. */
-  private abandon(publication: Publication): void {
-    if (!this.leaveWindow(publication)) return;
-    publication.destination.silent = true;
-    if (this.session) this.session.abandoned += 1;
+  private fail(publication: Publication): void {
+    const { destination, suspect } = publication;
+    if (this.leaveWindow(publication)) {
+      // Its confirmation may still come; nobody waits for it.
+      destination.silent = true;
+      if (this.session) this.session.abandoned += 1;
+    } else if (!suspect) destination.waiting.shift();
     this.end(publication, this.overdue(publication));
-    this.list(publication.destination);
+    this.list(destination);
   }
 
-  private failWaiting(waiting: LinkedQueue<Publication>, limit: number): void {
-    while (waiting.first && waiting.first.since <= limit) {
-      const publication = waiting.shift();
-      if (publication) this.end(publication, this.overdue(publication));
+  private forget(limit: number): void {
+    for (const [exchange, ofExchange] of this.destinations) {
+      for (const [routingKey, { waiting, inFlight, silent, listed, usedAt }] of ofExchange) {
+        const inUse = waiting.first !== undefined || inFlight > 0 || silent || listed || usedAt > limit;
+        if (!inUse) ofExchange.delete(routingKey);
+      }
+      if (ofExchange.size === 0) this.destinations.delete(exchange);
     }
+    if (this.destinations.size > 0 || this.open.size > 0) return;
+    clearInterval(this.watchdog);
+    this.watchdog = undefined;
   }
 
   /** amqplib keeps account of every message from the first unconfirmed one on. */
@@ -334,7 +308,9 @@ export class ConfirmedPublisher {
 
   private silentInFlight(): number {
     let count = 0;
-    for (const { silent, inFlight } of this.destinations.values()) if (silent) count += inFlight;
+    for (const ofExchange of this.destinations.values()) {
+      for (const { silent, inFlight } of ofExchange.values()) if (silent) count += inFlight;
+    }
     return count;
   }
 
