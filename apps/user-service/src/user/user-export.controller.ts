@@ -1,10 +1,10 @@
-import { Body, Controller, Get, Header, HttpCode, Inject, Param, Post, StreamableFile } from '@nestjs/common';
-import { ApiBody, ApiParam, ApiResponse, ApiTags } from '@nestjs/swagger';
+import { Body, Controller, Get, Header, Headers, HttpCode, Inject, Param, Post, StreamableFile } from '@nestjs/common';
+import { ApiBody, ApiHeader, ApiParam, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { ExportUsers } from '@starter/contracts';
-import { Access, openApi, SchemaPipe } from '@starter/service';
+import { Access, idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
 import { Readable } from 'node:stream';
 import { z } from 'zod';
-import { UserExport } from './user-export.task.js';
+import { UserExport, type AcceptedExport } from './user-export.task.js';
 
 const exportId = z.object({ id: z.uuid() });
 const accepted = z.object({ taskId: z.uuid() });
@@ -19,12 +19,15 @@ export class UserExportController {
   @Access('operator')
   @HttpCode(202)
   @ApiBody({ schema: openApi(ExportUsers.schema) })
+  @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'The same key gets the same answer.' })
   @ApiResponse({ status: 202, schema: openApi(accepted) })
   @ApiResponse({ status: 400, description: 'The request does not fit.' })
-  async start(
+  @ApiResponse({ status: 422, description: 'The Idempotency-Key was used for another request.' })
+  start(
     @Body(new SchemaPipe(ExportUsers.schema)) body: z.output<typeof ExportUsers.schema>,
-  ): Promise<z.output<typeof accepted>> {
-    return { taskId: await this.exports.request(body) };
+    @Headers('idempotency-key') header?: string,
+  ): Promise<AcceptedExport> {
+    return this.exports.request(body, idempotencyKeyOf(header));
   }
 
   /** The export as CSV, for 7 days. */

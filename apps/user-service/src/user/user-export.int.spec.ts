@@ -26,8 +26,10 @@ afterAll(async () => {
 const headers = { 'content-type': 'application/json' };
 const get = (path: string, url = service.url) => fetch(url + path);
 const json = async (response: Response) => (await response.json()) as Record<string, unknown>;
-const post = async (path: string, body: object) =>
-  json(await fetch(service.url + path, { method: 'POST', headers, body: JSON.stringify(body) }));
+const post = async (path: string, body: object, more: Record<string, string> = {}) =>
+  json(
+    await fetch(service.url + path, { method: 'POST', headers: { ...headers, ...more }, body: JSON.stringify(body) }),
+  );
 
 it('exports the directory as CSV, and goes on where an attempt has ended', async () => {
   const { userId } = await post('/users', { email: 'ada@example.com', name: '=Ada "L"' });
@@ -51,4 +53,20 @@ it('exports the directory as CSV, and goes on where an attempt has ended', async
 it('tells what is no export, or is none yet', async () => {
   expect((await get('/users/exports/0198c5f0-0000-7000-8000-000000000000')).status).toBe(404);
   expect(await post('/users/exports', { status: 'lost' })).toMatchObject({ status: 400 });
+});
+
+it('is started once for an Idempotency-Key, also by requests at the same time', async () => {
+  const key = { 'idempotency-key': 'export-1' };
+  const ask = (body: object) => post('/users/exports', body, key);
+  const [first, ...others] = await Promise.all(Array.from({ length: 5 }, () => ask({ status: 'active' })));
+  expect(others).toEqual(others.map(() => first));
+  expect(await ask({ status: 'active' })).toEqual(first);
+  expect(await ask({})).toMatchObject({ status: 422 });
+  expect(await post('/users/exports', {}, { 'idempotency-key': '' })).toMatchObject({ status: 400 });
+  const ended = await get(`/tasks/${String(first?.['taskId'])}/result?timeout=60s`, service.managementUrl);
+  expect(await json(ended)).toMatchObject({ state: 'SUCCESS' });
+  const sql = `SELECT count(*)::int AS count FROM task WHERE message -> 'data' ->> 'status' = 'active'`;
+  expect(await service.messaging.dataSource.query(sql)).toEqual([{ count: 1 }]);
+  // Each without a key is another one.
+  expect((await post('/users/exports', {}))['taskId']).not.toBe((await post('/users/exports', {}))['taskId']);
 });

@@ -9,9 +9,13 @@ import {
   type Statement,
   type TaskContext,
 } from '@starter/messaging';
-import { ProblemException } from '@starter/service';
+import { IdempotencyKeys, ProblemException } from '@starter/service';
 
 type Row = readonly [id: string, email: string, name: string, status: string, registeredAt: string];
+
+export interface AcceptedExport {
+  readonly taskId: string;
+}
 
 /** Where an attempt has come to; the next one goes on behind it. */
 interface Reached {
@@ -47,18 +51,28 @@ const selectPart: Statement = {
  */
 @Injectable()
 export class UserExport implements OnModuleInit {
-  constructor(@Inject(Messaging) private readonly messaging: Messaging) {}
+  constructor(
+    @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(IdempotencyKeys) private readonly keys: IdempotencyKeys,
+  ) {}
 
   onModuleInit(): void {
     this.messaging.tasks.handle(ExportUsers, (context) => this.export(context));
   }
 
-  /** @returns id of the task */
-  async request(data: DataOf<typeof ExportUsers>): Promise<string> {
+  /** @throws ProblemException 422 when the Idempotency-Key was used for another request */
+  request(data: DataOf<typeof ExportUsers>, idempotencyKey?: string): Promise<AcceptedExport> {
     const { dataSource, service: source, outbox } = this.messaging;
     const message = toMessage(ExportUsers.of(data), { source });
-    await inTransaction(dataSource, (tx) => outbox.add(tx, [{ channel: 'command', address: message.type, message }]));
-    return message.id;
+    const accepted: AcceptedExport = { taskId: message.id };
+    return inTransaction(dataSource, async (tx) => {
+      const asked = ['export', data];
+      const earlier =
+        idempotencyKey === undefined ? undefined : await this.keys.earlierAnswer(tx, idempotencyKey, asked, accepted);
+      if (earlier) return earlier;
+      await outbox.add(tx, [{ channel: 'command', address: message.type, message }]);
+      return accepted;
+    });
   }
 
   /**
