@@ -13,7 +13,7 @@ import {
 import { resolve } from 'node:path';
 import type { DataSource } from 'typeorm';
 import { operatorCommand, toInstant, toWholeNumber, withDatabase, type OperatorOptions } from './operator.js';
-import { newTable, print, writeFileOf } from './output.js';
+import { newTable, print, printExactly, writeFileOf } from './output.js';
 import { run } from './run.js';
 
 const deadLetters = operatorCommand(
@@ -132,7 +132,7 @@ filtered('export', 'as lines of JSON, with their messages and their history')
     const { to, status, ...options } = command.optsWithGlobals();
     return withDeadLetters(options, async (letters) => {
       const lines = letters.lines({ ...filterOf(options), status });
-      if (to === '-') return print(lines);
+      if (to === '-') return printExactly(lines);
       const count = await writeFileOf(lines, resolve(to));
       await print([options.json ? toLine({ count, file: resolve(to) }) : `${count} dead letters in ${to}`]);
     });

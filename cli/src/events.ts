@@ -20,7 +20,7 @@ import {
   withDatabase,
   type OperatorOptions,
 } from './operator.js';
-import { eachOf, feedRow, print, showProgress, tableHead, tableRow, writeFileOf } from './output.js';
+import { eachOf, feedRow, print, printExactly, showProgress, tableHead, tableRow, writeFileOf } from './output.js';
 import { run } from './run.js';
 
 const events = operatorCommand(
@@ -72,7 +72,7 @@ events
     const { to, type, stream, since, until, ...options } = command.optsWithGlobals();
     return withDatabase(options, async (dataSource) => {
       const lines = eventLines(dataSource, { type, stream, since, until });
-      if (to === '-') return print(lines);
+      if (to === '-') return printExactly(lines);
       const count = await writeFileOf(lines, resolve(to));
       await print([options.json ? JSON.stringify({ events: count, file: resolve(to) }) : `${count} events in ${to}`]);
     });

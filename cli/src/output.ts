@@ -3,10 +3,14 @@ import { rename } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { LoggedEvent } from '@starter/event-sourcing';
+import { maskSealed } from '@starter/messaging';
 import Table from 'cli-table3';
 
-/** Whoever reads what is printed (`| head`) may have enough of it: not an error. */
-export async function print(lines: AsyncIterable<string> | Iterable<string>): Promise<void> {
+/** For whoever looks: sealed texts are masked. */
+export const print = (lines: AsyncIterable<string> | Iterable<string>): Promise<void> => printExactly(masked(lines));
+
+/** For what is to be read in again. Whoever reads what is printed (`| head`) may have enough of it: not an error. */
+export async function printExactly(lines: AsyncIterable<string> | Iterable<string>): Promise<void> {
   try {
     await pipeline(Readable.from(withNewlines(lines)), process.stdout, { end: false });
   } catch (error) {
@@ -25,6 +29,10 @@ export async function writeFileOf(lines: AsyncIterable<string>, file: string): P
   await pipeline(withNewlines(counted), createWriteStream(part, { flush: true }));
   await rename(part, file);
   return count;
+}
+
+async function* masked(lines: AsyncIterable<string> | Iterable<string>) {
+  for await (const line of lines) yield maskSealed(line);
 }
 
 async function* withNewlines(lines: AsyncIterable<string> | Iterable<string>) {

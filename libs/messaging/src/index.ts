@@ -80,6 +80,7 @@ export { CreatePersonalKeys1760000000004 } from './personal/create-personal-keys
 export { keyTopic } from './personal/key-messages.js';
 export * from './personal/personal-data.js';
 export { redact } from './personal/personal-fields.js';
+export { maskSealed } from './personal/sealed-text.js';
 export { deadLetterQueue, retryQueue } from './rabbitmq/queue-names.js';
 export { connectRabbitMq, type RabbitMqOptions } from './rabbitmq/rabbitmq-command-transport.js';
 export { parseRate } from './rate-limit/rate.js';

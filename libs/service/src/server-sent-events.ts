@@ -1,3 +1,4 @@
+import { maskSealed } from '@starter/messaging';
 import {
   concat,
   distinctUntilKeyChanged,
@@ -25,7 +26,7 @@ export interface ServerSentEvent {
 
 /**
  * Server-sent events of one type: what `read` gives now, and again whenever that has changed, at most twice a second, until it
- * is the last, or the wait ends.
+ * is the last, or the wait ends. Sealed texts are masked.
  * @throws what the first `read` throws, while the request can still be answered with it
  */
 export async function changes<T>(
@@ -41,7 +42,7 @@ export async function changes<T>(
   const next = merge(timer(everyMs), fromEvent(signal, 'abort')).pipe(take(1));
   return concat(of(first), next.pipe(switchMap(read), repeat())).pipe(
     takeWhile((value) => !isLast(value) && !signal.aborted, true),
-    map((value) => ({ type, data: JSON.stringify(value) })),
+    map((value) => ({ type, data: maskSealed(JSON.stringify(value)) })),
     distinctUntilKeyChanged('data'),
     finalize(end),
   );

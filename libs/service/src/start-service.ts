@@ -28,6 +28,7 @@ import { acceptOnlyJson } from './json-only.js';
 import { IdempotencyKeys } from './idempotency-key.js';
 import { createPino, messagingLogger } from './logging.js';
 import { refuseWhileOutboxIsHigh } from './outbox-edge.js';
+import { maskSealedTexts } from './mask-sealed-texts.js';
 import { openDatabase } from './open-database.js';
 import { MetricsController } from './metrics.controller.js';
 import { ProblemFilter } from './problem.filter.js';
@@ -201,6 +202,7 @@ async function createApp<Settings extends BaseSettings>(
   guard.install(fastify);
   acceptOnlyJson(fastify);
   refuseUnstorable(fastify);
+  maskSealedTexts(fastify);
   limitWrites(fastify, { perSecond: settings.CLIENT_WRITES_PER_SECOND, burst: settings.CLIENT_WRITES_BURST });
   const app = await NestFactory.create<NestFastifyApplication>(root, adapter, {
     bufferLogs: true,

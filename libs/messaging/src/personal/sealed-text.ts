@@ -19,6 +19,15 @@ export function subjectOfText(text: string): Subject | undefined {
   return owner === undefined || subject === undefined ? undefined : { owner, subject };
 }
 
+const anywhere = /sealed:v1:([\w.-]+\/[\w.-]+\/[\w.]+):[\w-]+(?::[\w-]*)?/g;
+
+/**
+ * For views: in place of every sealed text in it, whole or cut off, whose it is and what: `[sealed user-service/0190…/email]`.
+ * `text` may be JSON, and is JSON then afterwards.
+ */
+export const maskSealed = (text: string): string =>
+  text.includes('sealed:v1:') ? text.replace(anywhere, '[sealed $1]') : text;
+
 /**
  * `sealed:v1:<owner>/<subject>/<field>:<iv>:<ciphertext and tag>`, the last two in base64url. The field says what it is, such as
  * `email`: a text opens only as that, so that no secret can be passed off as a name, and be sent to somebody.

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { MasterKey } from './master-key.js';
-import { openText, sealText, subjectOfText } from './sealed-text.js';
+import { maskSealed, openText, sealText, subjectOfText } from './sealed-text.js';
 
 const ada = { owner: 'user-service', subject: 'ada-1' };
 const key = randomBytes(32);
@@ -18,6 +18,19 @@ describe('a sealed text', () => {
     expect(one).toMatch(/^sealed:v1:user-service\/ada-1\/name:[\w-]{16}:[\w-]+$/);
     expect(one).not.toBe(other);
     expect(one).not.toContain('Ada');
+  });
+
+  it('is masked wherever it stands in a view, whole or cut off, and what is around it stays JSON', () => {
+    const sealed = sealText(key, ada, 'data.email', 'ada@example.com');
+    const view = {
+      [sealed]: `no such user ${sealed}, ${sealed}`,
+      list: [sealed.slice(0, -30), 'sealed:v1: is a form'],
+    };
+    const masked = '[sealed user-service/ada-1/data.email]';
+    expect(JSON.parse(maskSealed(JSON.stringify(view)))).toEqual({
+      [masked]: `no such user ${masked}, ${masked}`,
+      list: [masked, 'sealed:v1: is a form'],
+    });
   });
 
   it('does not open when any character of it was changed, or when it was cut', () => {
