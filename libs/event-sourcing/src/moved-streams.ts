@@ -17,7 +17,8 @@ export type NextMoved = (tx: Transaction, limit: number) => Promise<readonly Mov
 const takeSnapshot: Statement = { name: 'rebuild-snapshot', text: 'SELECT pg_current_snapshot()::text AS now' };
 
 // What a snapshot did not see: whatever has begun since, and what was under way then. The upper bound leaves out events that
-// came with a dump from another database, whose numbers mean nothing here.
+// came with a dump from another database, whose numbers mean nothing here. A range, though it is one transaction: after an import
+// all events may have the same number, and the planner would take any other one for as large and read the whole log.
 export const listMoved: Statement = {
   name: 'rebuild-list-moved',
   text: `WITH listed AS (
@@ -28,7 +29,8 @@ export const listMoved: Statement = {
                       AND transaction_id < pg_snapshot_xmax(pg_current_snapshot())
                    UNION ALL
                    SELECT late.* FROM pg_snapshot_xip($2::pg_snapshot) AS under_way CROSS JOIN LATERAL (
-                     SELECT stream_id, sequence FROM event WHERE transaction_id = under_way OFFSET 0) late) moved
+                     SELECT stream_id, sequence FROM event
+                      WHERE transaction_id >= under_way AND transaction_id <= under_way OFFSET 0) late) moved
             GROUP BY stream_id RETURNING 1)
          SELECT pg_current_snapshot()::text AS now, (SELECT count(*) FROM listed)::int AS streams`,
 };
@@ -98,11 +100,7 @@ export class MovedStreams {
   /** A new pass: the streams to which something was appended that the one before has not seen. */
   async list(tx: Transaction): Promise<MovedList> {
     const pass = (this.lastPass += 1);
-    // The planner knows the log of some time ago. After a dump or an import, all of it may come from one transaction, and it
-    // would take any other one for as large.
-    await tx.manager.query('SET LOCAL enable_seqscan TO off');
     const [row] = await tx.query<{ now: string; streams: number }>(listMoved, [pass, this.seen]);
-    await tx.manager.query('SET LOCAL enable_seqscan TO DEFAULT');
     tx.afterCommit(() => (this.seen = row?.now ?? this.seen));
     return { pass, streams: row?.streams ?? 0 };
   }
