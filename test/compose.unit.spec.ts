@@ -111,6 +111,14 @@ const promises: {
     breakIt: ['/health/ready', '/health/live'],
   },
   {
+    promise: 'a health check, run every few seconds, starts no runtime: not Node, a JVM or Erlang',
+    brokenBy: (it) =>
+      services(it).flatMap(([name, { healthcheck }]) =>
+        /\bnode |\bkafka-[a-z-]+\.sh|\brabbitmq/.test(healthcheck?.test.join(' ') ?? '') ? [name] : [],
+      ),
+    breakIt: ["[CMD, bash, -c, 'exec 3<>/dev/tcp/127.0.0.1/5672']", '[CMD, rabbitmq-diagnostics, ping]'],
+  },
+  {
     promise: 'a service starts after what it depends on is healthy',
     brokenBy: (it) =>
       services(it).flatMap(([name, { depends_on = {} }]) =>
