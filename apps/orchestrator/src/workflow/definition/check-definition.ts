@@ -6,9 +6,9 @@ import { defaultLimits, type WorkflowLimits } from './limits.js';
 import {
   anyItem,
   childPath,
-  childrenOf,
   nodeAt,
   nodesDownTo,
+  nodesInScope,
   nodesOf,
   rootPath,
   type PlacedNode,
@@ -85,14 +85,6 @@ function problemsInScope(scope: WorkflowNode, base: string, limits: WorkflowLimi
       ...(node.kind === 'subWorkflow' ? problemsInScope(node.definition, childPath(at, 0), limits) : []),
     ];
   });
-}
-
-function* nodesInScope(node: WorkflowNode, path = rootPath): Generator<PlacedNode> {
-  yield { path, node };
-  if (node.kind === 'subWorkflow') return;
-  for (const [index, child] of childrenOf(node).entries()) {
-    yield* nodesInScope(child, childPath(path, node.kind === 'forEach' ? anyItem : index));
-  }
 }
 
 function problemsOfCommand(place: string, { key, input, retry }: CompensationNode, limits: WorkflowLimits): string[] {

@@ -71,10 +71,23 @@ export const childAt = (node: WorkflowNode, index: string): WorkflowNode | undef
   node.kind === 'forEach' ? node.body : childrenOf(node)[Number(index)];
 
 /** Every node with its path, parents before their children. */
-export function* nodesOf(node: WorkflowNode, path = rootPath): Generator<PlacedNode> {
-  yield { path, node };
-  const children = childrenOf(node);
-  for (const [index, child] of children.entries()) {
-    yield* nodesOf(child, childPath(path, node.kind === 'forEach' ? anyItem : index));
+export const nodesOf = (node: WorkflowNode): Generator<PlacedNode> => walked(node, () => true);
+
+/** Those of the same scope: not what is inside sub-workflows. */
+export const nodesInScope = (node: WorkflowNode): Generator<PlacedNode> =>
+  walked(node, ({ kind }) => kind !== 'subWorkflow');
+
+/** Without recursion, which would cost each node as many steps as it is deep. */
+function* walked(root: WorkflowNode, goesInto: (node: WorkflowNode) => boolean): Generator<PlacedNode> {
+  const left: PlacedNode[] = [{ path: rootPath, node: root }];
+  for (let placed = left.pop(); placed; placed = left.pop()) {
+    yield placed;
+    const { path, node } = placed;
+    if (!goesInto(node)) continue;
+    const children = childrenOf(node);
+    for (let index = children.length - 1; index >= 0; index -= 1) {
+      const child = children[index] as WorkflowNode;
+      left.push({ path: childPath(path, node.kind === 'forEach' ? anyItem : index), node: child });
+    }
   }
 }

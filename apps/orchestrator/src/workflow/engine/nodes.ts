@@ -24,6 +24,7 @@ export function work(run: Run): void {
 
 function enter(run: Run, path: string): void {
   const node = nodeAt(run.state.definition, path);
+  if (run.isFull && beginsWithEvent(node)) return setTimer(run, { kind: 'enter', path }, 0);
   try {
     refuseOverBudget(run, path);
     begin(run, path, node);
@@ -32,6 +33,10 @@ function enter(run: Run, path: string): void {
     run.agenda.push({ do: 'fail', path, reason: error.message });
   }
 }
+
+/** Others cost no event of their own: it is the nodes in them that may have to wait for another transaction. */
+const beginsWithEvent = (node: WorkflowNode): boolean =>
+  (node.kind !== 'chain' && node.kind !== 'fallback') || node.timeout !== undefined;
 
 function begin(run: Run, path: string, node: WorkflowNode): void {
   const { state, agenda, limits } = run;

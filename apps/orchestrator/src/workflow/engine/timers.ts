@@ -13,6 +13,8 @@ export type Timer =
       readonly attempt: number;
     }
   | { readonly kind: 'sleep' | 'deadline'; readonly path: string }
+  /** Begins a node that did not fit in one transaction. */
+  | { readonly kind: 'enter'; readonly path: string }
   /** Goes on with the revocations in a node that did not fit in one transaction; the request that is next. */
   | { readonly kind: 'revoke' | 'terminate'; readonly path: string; readonly next: string }
   /** Goes on with an event for many nodes that did not fit in one transaction; so many have not received it. */
@@ -30,6 +32,7 @@ export function timerIdOf(timer: Timer): string {
       return [timer.kind, timer.path, timer.purpose, timer.attempt].join('/');
     case 'sleep':
     case 'deadline':
+    case 'enter':
       return [timer.kind, timer.path].join('/');
     case 'revoke':
     case 'terminate':
@@ -46,7 +49,7 @@ export function timerIdOf(timer: Timer): string {
 /** undefined for what is no id of a timer. */
 export function timerOf(timerId: string): Timer | undefined {
   const [, kind, path, purpose, attempt] =
-    /^(retry|timeout)\/([\d.]+)\/(run|compensate)\/(\d+)$|^(sleep|deadline)\/([\d.]+)$|^(revoke|terminate)\/([\d.]+)\/([\da-f-]{36})$|^(hand-out)\/(\d+)\/(\d+)$|^(part)\/(\d+)$|^(limit)\/(\d+)\/(.+)$/
+    /^(retry|timeout)\/([\d.]+)\/(run|compensate)\/(\d+)$|^(sleep|deadline|enter)\/([\d.]+)$|^(revoke|terminate)\/([\d.]+)\/([\da-f-]{36})$|^(hand-out)\/(\d+)\/(\d+)$|^(part)\/(\d+)$|^(limit)\/(\d+)\/(.+)$/
       .exec(timerId)
       ?.filter((part) => part !== undefined) ?? [];
   switch (kind) {
@@ -55,6 +58,7 @@ export function timerOf(timerId: string): Timer | undefined {
       return { kind, path: path as string, purpose: purpose as Request['purpose'], attempt: Number(attempt) };
     case 'sleep':
     case 'deadline':
+    case 'enter':
       return { kind, path: path as string };
     case 'revoke':
     case 'terminate':

@@ -13,17 +13,29 @@ export type InputsAhead = Map<string, Json | undefined>;
  * @param ahead looks into sub-workflows that have not begun
  */
 export function valuesAt(state: StartedWorkflow, path: string, mostBytes: number, ahead?: InputsAhead): Values {
+  let found: Values | undefined;
+  // Most templates refer to nothing, and need none of it.
+  const values = () => (found ??= scopeOf(state, path, mostBytes, scopeAt(state, path, mostBytes, ahead)));
+  return {
+    mostBytes,
+    get definition() {
+      return values().definition;
+    },
+    start: (target) => values().start(target),
+  };
+}
+
+function scopeAt(state: StartedWorkflow, path: string, mostBytes: number, ahead?: InputsAhead): Scope {
   const above = nodesDownTo(state.definition, path).slice(0, -1);
   const host = above.findLast(({ node }) => node.kind === 'subWorkflow');
-  const scope =
-    host?.node.kind === 'subWorkflow'
-      ? {
-          definition: host.node.definition,
-          base: childPath(host.path, 0),
-          input: () => state.inputs.get(host.path) ?? (ahead && inputAhead(state, host.path, mostBytes, ahead)),
-        }
-      : { definition: state.definition, base: rootPath, input: () => state.input };
-  return scopeOf(state, path, mostBytes, scope);
+  if (host?.node.kind !== 'subWorkflow') {
+    return { definition: state.definition, base: rootPath, input: () => state.input };
+  }
+  return {
+    definition: host.node.definition,
+    base: childPath(host.path, 0),
+    input: () => state.inputs.get(host.path) ?? (ahead && inputAhead(state, host.path, mostBytes, ahead)),
+  };
 }
 
 function inputAhead(state: StartedWorkflow, path: string, mostBytes: number, ahead: InputsAhead): Json | undefined {

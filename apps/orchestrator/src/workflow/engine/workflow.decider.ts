@@ -142,6 +142,12 @@ function fire(run: Run, timerId: string): string | void {
       if (isActive(run.state, path)) run.agenda.push({ do: 'fail', path, reason });
       return;
     }
+    case 'enter':
+      // One that has begun meanwhile is begun no more.
+      if (run.state.postponed.has(timer.path) && isActive(run.state, timer.path)) {
+        run.agenda.push({ do: 'enter', path: timer.path });
+      }
+      return;
     case 'hand-out':
       return handOut(run, timer.arrival, work);
     case 'limit':

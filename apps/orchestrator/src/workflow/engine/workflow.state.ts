@@ -96,6 +96,8 @@ export interface StartedWorkflow {
   readonly unfilled: OrderedSet<string>;
   /** Id of the timer that goes on with them, and with compensations; none is needed while there are none. */
   readonly partTimer?: string;
+  /** Paths of the nodes that begin in another transaction, because this one was full. */
+  readonly postponed: Set<string>;
   /** Paths of the nodes that wait for an event, or for the end of a sleep. */
   readonly waiting: Set<string>;
   /** Types of the events that are delivered, by correlation. */
@@ -144,6 +146,7 @@ export const started = (
   branches: Map(Object.entries(fork?.branches ?? {})),
   inputs: Map(),
   unfilled: OrderedSet(),
+  postponed: Set(),
   waiting: Set(),
   expected: Map(),
   awaited: Map(),
@@ -224,6 +227,10 @@ export const taskHeld = (
 /** Timers are kept as rows; the state knows only of the one that goes on with the next part. */
 export function timerSet(state: StartedWorkflow, { path, timerId }: DataOf<typeof TimerSet>): StartedWorkflow {
   if (timerId.startsWith('part/')) return { ...state, partTimer: timerId };
+  if (timerId.startsWith('enter/')) {
+    const next = begun(state, path);
+    return { ...next, postponed: next.postponed.add(path) };
+  }
   return begun(timerId.startsWith('sleep/') ? { ...state, waiting: state.waiting.add(path) } : state, path);
 }
 
@@ -265,6 +272,7 @@ const freed = (state: StartedWorkflow): StartedWorkflow => {
 /** Whether what happens to this node still matters: neither it nor one above it has ended. */
 export function isActive(state: StartedWorkflow, path: string): boolean {
   if (state.status === 'completed' || state.status === 'failed') return false;
+  if (state.ended.isEmpty()) return true;
   for (let end = path.length; end > 0; end = path.lastIndexOf('.', end - 1)) {
     if (state.ended.has(path.slice(0, end))) return false;
   }
@@ -277,7 +285,7 @@ export function nameOf({ definition }: Pick<StartedWorkflow, 'definition'>, path
   return `${path} ${node?.kind === 'task' ? node.command : node?.kind}`;
 }
 
-/** The first event inside a member of a group says that it has begun. */
+/** The first event of a node says that it has begun, and the first one inside a member of a group that this has. */
 export function begun(state: StartedWorkflow, path: string): StartedWorkflow {
   let { groups, unfilled } = state;
   for (let place = placeIn(path); place; place = placeIn(place.parent)) {
@@ -287,7 +295,9 @@ export function begun(state: StartedWorkflow, path: string): StartedWorkflow {
     groups = groups.set(parent, { ...group, begun: index + 1 });
     if (index + 1 === group.size) unfilled = unfilled.delete(parent);
   }
-  return groups === state.groups ? state : { ...state, groups, unfilled };
+  const postponed = state.postponed.delete(path);
+  if (groups === state.groups && postponed === state.postponed) return state;
+  return { ...state, groups, unfilled, postponed };
 }
 
 export function failed(state: StartedWorkflow, path: string, reason: string): StartedWorkflow {
