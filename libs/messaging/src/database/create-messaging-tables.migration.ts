@@ -31,8 +31,9 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
       CREATE TABLE outbox_relay (
         holder uuid PRIMARY KEY,
         alive_until timestamptz NOT NULL,
-        -- It has seen no other, and may rely on that: whoever joins waits until it has taken this back, or has run out.
-        alone boolean NOT NULL DEFAULT false,
+        -- The session of its connection: when it has ended, so has the process. NULL behind a pooler.
+        backend integer,
+        backend_start timestamptz,
         -- It has found nothing and sleeps: whoever writes and is another process wakes it.
         resting boolean NOT NULL DEFAULT false
       ) WITH (fillfactor = 50);

@@ -248,12 +248,12 @@ function sharedBroker() {
 /** A pool, and the clients that are made with its options, which answer nothing while frozen. */
 function freezable(state: { readonly thawed: Promise<void> }) {
   const { master } = database.dataSource.driver as unknown as { readonly master: Pool };
-  type AnyClient = new (options: object) => { query: (...request: unknown[]) => void };
+  type AnyClient = new (options: object) => { query: (...request: unknown[]) => unknown };
   class FreezableClient extends (master.options as unknown as { readonly Client: AnyClient }).Client {
     constructor(options: object) {
       super(options);
       const query = this.query.bind(this);
-      this.query = (...request) => void state.thawed.then(() => query(...request));
+      this.query = (...request) => state.thawed.then(() => query(...request));
     }
   }
   const query = (statement: QueryConfig) => state.thawed.then(() => master.query(statement));
@@ -498,17 +498,57 @@ describe('hand-over', () => {
     expect(sequencesOf(broker).slice(before[1])).toEqual(Array.from({ length: 20 }, (_, n) => n + 1));
   });
 
-  it('has ended before another instance begins', async () => {
-    const relay = startRelay(recordingBroker(), new Outbox(), 2_000);
-    await relay.join();
-    const alone = async () =>
-      (await database.dataSource.query<{ n: number }[]>('SELECT count(*)::int AS n FROM outbox_relay WHERE alone'))[0]
-        ?.n;
-    await eventually(async () => expect(await alone()).toBe(1));
-    const joining = startRelay(recordingBroker(), new Outbox(), 2_000);
-    await joining.join();
-    expect(await alone()).toBe(0);
+  it('ends with the first write of another instance, which waits for nobody', async () => {
+    const { counted, dataSource } = reads();
+    const [broker, outbox, other] = [{ ...recordingBroker(), dataSource }, new Outbox(), randomUUID()];
+    startRelay(broker, outbox, 60_000, { pollMs: 60_000 });
+    await eventually(async () => {
+      const { reads: already } = counted;
+      await write(outbox, event('first', 1));
+      await eventually(async () => expect(await rowsLeft()).toBe(0));
+      expect(counted.reads).toBe(already);
+    });
+    const before = broker.received.length;
+    // The relay hears nothing of the other instance, and reads nothing.
+    await database.dataSource.query(`INSERT INTO outbox_relay (holder, alive_until) VALUES ($1, 'infinity')`, [other]);
+    await write(new Outbox(), event('k', 1));
+    await write(outbox, event('k', 2));
+    await eventually(() => expect(sequencesOf(broker).slice(before)).toEqual([1, 2]));
+    // It leaves more behind, and is gone when the relay looks.
+    await write(new Outbox(), event('k', 3));
+    await database.dataSource.query(`UPDATE outbox_relay SET alive_until = '-infinity' WHERE holder = $1`, [other]);
+    await eventually(async () => expect(await othersOf(other)).toBe(0));
+    await write(outbox, event('k', 4));
+    await eventually(() => expect(sequencesOf(broker).slice(before)).toEqual([1, 2, 3, 4]));
   });
+
+  const othersOf = async (holder: string) =>
+    (await database.dataSource.query<unknown[]>('SELECT FROM outbox_relay WHERE holder = $1', [holder])).length;
+});
+
+it('goes on in order when the session of its lease is ended, and does not wait for its lease', async () => {
+  const [first, second] = [recordingBroker(), recordingBroker()];
+  const outbox = new Outbox();
+  startRelay(first, outbox, 60_000);
+  startRelay(second, outbox, 60_000);
+  await eventually(() => expect(relays.map(({ metrics }) => metrics.shards)).toEqual([8, 8]));
+  for (let sequence = 1; sequence <= 30; sequence += 1) {
+    await write(outbox, ...['a', 'b', 'c', 'd'].map((key) => event(key, sequence)));
+    if (sequence % 10 !== 0) continue;
+    await database.dataSource.query(
+      'SELECT pg_terminate_backend(backend) FROM outbox_relay WHERE alive_until > clock_timestamp()',
+    );
+  }
+  await eventually(async () => expect(await rowsLeft()).toBe(0));
+  for (const { received } of [first, second]) {
+    for (const key of ['a', 'b', 'c', 'd']) {
+      const sequences = received.filter(({ subject }) => subject === key).map(({ sequence = 0 }) => sequence);
+      const news = sequences.filter((sequence, at) => !sequences.slice(0, at).includes(sequence));
+      expect(news).toEqual(news.toSorted((one, other) => one - other));
+    }
+  }
+  const all = [...first.received, ...second.received].map(({ subject, sequence }) => `${subject} ${sequence}`);
+  expect(new Set(all).size).toBe(120);
 });
 
 it('refuses to start with a lease that a send may outlast', () => {

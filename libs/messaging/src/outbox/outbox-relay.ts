@@ -25,7 +25,7 @@ export interface OutboxRelayOptions {
   readonly window?: number;
   /** Looks this often even when nobody wakes it, and five times less often the longer nothing comes. Default 200 ms. */
   readonly pollMs?: number;
-  /** An instance that died is succeeded after this long; longer than a send may take. Default 8 000 ms. */
+  /** An instance that does not answer is succeeded after this long; longer than a send may take. Default 8 000 ms. */
   readonly leaseMs?: number;
   /** Rows go from their commit to the broker without being read, while no other instance is alive. Default true. */
   readonly handOver?: boolean;
@@ -80,8 +80,8 @@ const forgetMs = 60_000;
  *    dead letter after a few attempts; the events behind it in its key wait for an operator, commands have no successors.
  * 6. An instance that is alone hands rows from their commit to their destination without reading them ({@link Outbox}, which
  *    leaves out a key that two transactions write at once). A destination takes them only while it has read all that was there
- *    before; whatever it does not take, or lets go of, is read before anything else is taken again. Nobody else writes before
- *    every instance has stopped to rely on that ({@link OutboxLease.join}).
+ *    before; whatever it does not take, or lets go of, is read before anything else is taken again. Whether it is alone is found
+ *    out by the statement that writes: nobody else writes before it stands in the table ({@link OutboxLease.join}).
  * 7. Rows are taken as a queue, never behind a high-water mark: a transaction that commits late is found, however low its
  *    positions are ({@link ScanFloors}).
  */
@@ -126,14 +126,14 @@ export class OutboxRelay {
     this.lease = new OutboxLease({
       ...{ dataSource, logger, sendMs, durationMs: leaseMs },
       busy: (shard) => [...this.destinations.values()].some((destination) => destination.has(shard)),
-      onGain: () => this.startOver(),
+      startOver: () => this.startOver(),
     });
     this.bell = new OutboxBell(dataSource, this.lease.holder, logger, () => this.signal.wake());
     this.backlog = new OutboxBacklog(dataSource, options.outboxMarks, { held: () => this.held });
     const { lease } = this;
     outbox.onWritten({
-      get takesRows() {
-        return handOver && lease.alone;
+      get takesRowsAs() {
+        return handOver && lease.alone ? lease.holder : undefined;
       },
       written: (addresses, rows) => this.written(addresses, rows),
     });
@@ -156,7 +156,7 @@ export class OutboxRelay {
     return [...this.destinations.values()].flatMap((destination) => destination.problem() ?? []);
   }
 
-  /** Resolves once no other instance believes to be the only one: before that nothing may be written to the outbox. */
+  /** Resolves once this instance stands in the table: before that nothing may be written to the outbox. */
   join(): Promise<void> {
     return this.lease.join();
   }
@@ -252,8 +252,7 @@ export class OutboxRelay {
   private written(addresses: readonly Address[], rows: readonly OutboxRow[] | undefined): void {
     for (const { channel, address } of addresses) {
       const destination = this.destination(channel, address);
-      // Asked again: another instance may have come since it was written.
-      if (!rows || !this.lease.alone) destination.wake();
+      if (!rows) destination.wake();
       else destination.take(rows.filter((row) => row.channel === channel && row.address === address));
     }
     if (this.lease.members > 1) this.bell.ring();

@@ -23,8 +23,12 @@ const insert: Statement = {
          SELECT * FROM ROWS FROM (unnest($1::text[], $2::text[], $3::text[], $4::text[]), json_array_elements($5))`,
 };
 
-// The rows come back in the order of their positions, which is that of the entries.
-const insertAndTell: Statement = { name: 'outbox-insert-and-tell', text: `${insert.text} RETURNING position, shard` };
+// The rows come back in the order of their positions, which is that of the entries. Whoever has written before is found in the
+// table of the relays: it stood there before it wrote.
+const insertAndTell: Statement = {
+  name: 'outbox-insert-and-tell',
+  text: `${insert.text} RETURNING position, shard, NOT EXISTS (SELECT FROM outbox_relay WHERE holder <> $6) AS alone`,
+};
 
 // Each gets its old place back: of the events of a key it goes first.
 const insertAgain: Statement = {
@@ -37,6 +41,7 @@ const insertAgain: Statement = {
 };
 
 type RowPlace = Pick<OutboxRow, 'position' | 'shard'>;
+type Written = RowPlace & { readonly alone: boolean };
 
 /** Where something goes. */
 export type Address = Pick<OutboxEntry, 'channel' | 'address'>;
@@ -51,8 +56,8 @@ export interface Prepared {
 
 /** Relays what is written. */
 export interface OutboxReader {
-  /** Nobody else writes: rows may go from their commit to the broker without being read. */
-  readonly takesRows: boolean;
+  /** Its holder in the table of the relays, when it knows of no other: rows may go from their commit to the broker without being read. */
+  readonly takesRowsAs: string | undefined;
   /** After a commit: rows to send, or addresses that have rows to be read. */
   written(addresses: readonly Address[], rows: readonly OutboxRow[] | undefined): void;
 }
@@ -112,12 +117,17 @@ export class Outbox {
   async write(tx: Transaction, prepared: Prepared | undefined): Promise<void> {
     if (!prepared) return;
     const { addresses, columns, keys } = prepared;
-    const takers = this.readers.filter(({ takesRows }) => takesRows);
+    const taker = this.readers.find(({ takesRowsAs }) => takesRowsAs !== undefined);
+    const holder = taker?.takesRowsAs;
     this.begin(tx, new Set(keys));
-    const places = await tx.query<RowPlace>(takers.length > 0 ? insertAndTell : insert, columns);
+    const written = await (holder === undefined
+      ? tx.query<Written>(insert, columns)
+      : tx.query<Written>(insertAndTell, [...columns, holder]));
     tx.afterCommit(() => {
-      const rows = takers.length > 0 ? this.rowsOf(prepared, places) : undefined;
-      for (const reader of this.readers) reader.written(addresses, takers.includes(reader) ? rows : undefined);
+      // Asked again: it may have seen another instance since then, and what that one has left is not read yet.
+      const handedOver =
+        written[0]?.alone && taker?.takesRowsAs === holder ? this.rowsOf(prepared, written) : undefined;
+      for (const reader of this.readers) reader.written(addresses, reader === taker ? handedOver : undefined);
     });
   }
 
@@ -144,7 +154,7 @@ export class Outbox {
     if (keys.some((key) => (this.writing.get(key) ?? 0) > 1)) return undefined;
     const now = new Date();
     return entries.map(({ channel, exchange = commandsExchange, address, message }, at) => ({
-      ...(places[at] as RowPlace),
+      ...placeOf(places[at] as RowPlace),
       ...{ channel, exchange: channel === 'command' ? exchange : null, address, message },
       ...{ ordering_key: keys[at] as string, redrives: 0, written_at: now },
     }));
@@ -178,3 +188,5 @@ export class Outbox {
     throw new TerminalError(`${what}; make it smaller, or raise EVENT_MAX_BYTES and Kafka's message.max.bytes`);
   }
 }
+
+const placeOf = ({ position, shard }: RowPlace): RowPlace => ({ position, shard });

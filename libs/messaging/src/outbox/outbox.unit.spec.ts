@@ -38,7 +38,7 @@ it('counts at least what the record of an event takes with its headers', () => {
 function transaction(position: number) {
   const afterCommit: (() => void)[] = [];
   const afterEnd: (() => void)[] = [];
-  const query = () => Promise.resolve([{ position: String(position), shard: 0 }]);
+  const query = () => Promise.resolve([{ position: String(position), shard: 0, alone: true }]);
   const push = (actions: (() => void)[]) => (action: () => void) => void actions.push(action);
   const tx = { query, afterCommit: push(afterCommit), afterEnd: push(afterEnd) } as unknown as Transaction;
   const end = ({ committed = true } = {}) => {
@@ -53,7 +53,7 @@ it('hands over no key that two transactions write at once, or that one may have 
   const outbox = new Outbox();
   const handed: (string | undefined)[] = [];
   outbox.onWritten({
-    takesRows: true,
+    takesRowsAs: 'spec',
     written: (_, rows) => void handed.push(rows?.map(({ position }) => position).join()),
   });
   const ofKey = (orderingKey: string) => [{ ...entry('event', 'x'), orderingKey }];
