@@ -119,6 +119,47 @@ describe.each(Object.keys(definitions) as (keyof typeof definitions)[])('the rou
     }
   });
 
+  it('never fail because of what no id, query or body can be', async () => {
+    const ids = ['%00', '%ED%A0%80', '%FF', 'a%0Ab', '__proto__', 'x'.repeat(10_000), '%E2%80%AE', '..%2F..%2Fetc'];
+    const queries = ['%00', '%ED%A0%80', '1e400', '-1', 'x'.repeat(10_000), '__proto__'];
+    const names = ['limit', 'after', 'type', 'state', 'timeout', 'atLeastVersion', '__proto__', 'a[b]', '%00'];
+    const bodies = [
+      String.raw`{"__proto__":{"a":1},"reason":"\ud800"}`,
+      `{"a":${'['.repeat(10_000)}${']'.repeat(10_000)}}`,
+      '{"reason":1e400,"reason":-1e400}',
+      'null',
+      '',
+    ];
+    const statusOf = async ({ method, management, audience }: Route, path: string, body?: string) => {
+      const { token } = tokens[audience === 'public' ? 'client' : audience];
+      const response = await fetch((management ? service.managementUrl : service.url) + path, {
+        method,
+        headers: {
+          authorization: `Bearer ${token}`,
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(body === undefined ? {} : { body }),
+      });
+      await response.body?.cancel();
+      return response.status;
+    };
+    const failed: unknown[] = [];
+    for (const route of routes.filter(({ url }) => !/health|docs/.test(url))) {
+      const at = (id: string) => route.url.replace(/:\w+/g, id).replace('*', '');
+      const tries: [path: string, body?: string][] = [
+        ...(route.url.includes(':') ? ids.map((id): [string] => [at(id)]) : []),
+        ...(route.method === 'GET'
+          ? names.flatMap((name) => queries.map((value): [string] => [`${at(randomUUID())}?${name}=${value}`]))
+          : bodies.map((body): [string, string] => [at(randomUUID()), body])),
+      ];
+      for (const [path, body] of tries) {
+        const status = await statusOf(route, path, route.method === 'HEAD' ? undefined : body);
+        if (status >= 500) failed.push([route.method, path.slice(0, 100), body?.slice(0, 100), status]);
+      }
+    }
+    expect(failed).toEqual([]);
+  });
+
   it('answer at their own port only', async () => {
     for (const route of routes) {
       const { status } = await call({ ...route, management: !route.management }, tokens.operator.token);
