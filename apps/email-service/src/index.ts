@@ -1,3 +1,4 @@
+import * as contracts from '@starter/contracts';
 import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
 import { CreatePersonalKeys1760000000004 } from '@starter/messaging';
 import { personalDataSettings, type ServiceDefinition } from '@starter/service';
@@ -24,5 +25,6 @@ export const emailService: ServiceDefinition<z.output<typeof settings>> = {
   settings,
   entities: [],
   migrations: [CreateEventStore1760000000002, CreatePersonalKeys1760000000004],
+  contracts,
   module: ({ SMTP_URL, MAIL_FROM }) => EmailModule.forRoot({ url: SMTP_URL, from: MAIL_FROM }),
 };

@@ -1,3 +1,4 @@
+import * as contracts from '@starter/contracts';
 import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
 import { baseSettings, type ServiceDefinition } from '@starter/service';
 import { OrchestratorModule, projections } from './orchestrator.module.js';
@@ -25,5 +26,6 @@ export const orchestrator: ServiceDefinition = {
     CreateWorkflowTimers1760000000201,
     CreateWorkflowWaits1760000000202,
   ],
+  contracts,
   module: () => OrchestratorModule,
 };

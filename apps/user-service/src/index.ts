@@ -1,3 +1,4 @@
+import * as contracts from '@starter/contracts';
 import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
 import { CreatePersonalKeys1760000000004 } from '@starter/messaging';
 import { personalDataSettings, type ServiceDefinition } from '@starter/service';
@@ -19,5 +20,6 @@ export const userService: ServiceDefinition = {
     { table: 'user_export', column: 'written_at', retentionMs: 7 * 86_400_000 },
     { table: 'email_reservation', column: 'claimed_until', retentionMs: 0 },
   ],
+  contracts,
   module: () => UserModule,
 };

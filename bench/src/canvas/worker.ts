@@ -43,5 +43,6 @@ export const worker: ServiceDefinition = {
   settings: baseSettings,
   entities: [],
   migrations: [CreateEventStore1760000000002],
+  contracts: { Append, Total },
   module: () => ActorModule.forFeature({ actors: [calculation] }),
 };

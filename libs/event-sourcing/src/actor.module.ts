@@ -78,6 +78,7 @@ export class ActorModule implements OnModuleInit {
           );
         },
         {
+          name: `the actor ${actor.name}`,
           routingKey: this.feature.addresses?.[definition.type] ?? definition.type,
           // Deciders have a time limit of their own, and the transaction is not the handler's.
           timeLimit: 'none',

@@ -29,6 +29,9 @@ export interface Draft<Data = unknown> {
 /** `Data` of a definition, decoded. */
 export type DataOf<D> = D extends { readonly schema: z.ZodType<infer Data> } ? Data : never;
 
+/** `Data` of a definition, decoded, or the data itself where only that is known. */
+export type PayloadOf<Of> = Of extends { readonly schema: z.ZodType<infer Data> } ? Data : Of;
+
 /**
  * Checks the data and gives it an envelope.
  * @throws ValidationError naming every field that does not fit

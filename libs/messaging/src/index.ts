@@ -64,13 +64,17 @@ export { Messaging, type MessagingOptions, type Problem } from './messaging.js';
 export { ConsumerMonitor, type Counts } from './monitor/consumer-monitor.js';
 export { metricFamilies, type MetricFamily, type MetricSample } from './monitor/metric-families.js';
 export { QueueMonitor, type QueueSnapshot } from './monitor/queue-monitor.js';
-export { EventClient, type EventClientOptions, type EventPayload } from './nest/event-client.js';
-export { EventServer, eventServerId, type EventServerOptions } from './nest/event-server.js';
-export { CommandClient, type CommandClientOptions, type CommandPayload } from './nest/command-client.js';
-export { CommandServer, commandServerId, type CommandServerOptions } from './nest/command-server.js';
-export { DeliveryContext } from './nest/delivery-context.js';
-export { KeepErrors } from './nest/keep-errors.filter.js';
+export { connectMessaging } from './nest/connect-messaging.js';
 export { MessagingModule } from './nest/messaging.module.js';
+export { OnCommand } from './nest/on-command.js';
+export {
+  OnEvent,
+  type ReactionOptions,
+  type ReceivedInSequence,
+  type ReceivedTogether,
+  type SequenceOptions,
+} from './nest/on-event.js';
+export { OnTask } from './nest/on-task.js';
 export * from './outcome.js';
 export type { OutgoingProblem } from './outbox/destination.js';
 export { Outbox, type OutboxEntry } from './outbox/outbox.js';

@@ -23,6 +23,7 @@ import { Watchdog } from './monitor/watchdog.js';
 import { Outbox } from './outbox/outbox.js';
 import type { OutboxMarks } from './outbox/outbox-backlog.js';
 import { OutboxRelay } from './outbox/outbox-relay.js';
+import { checkCommands } from './owned-commands.js';
 import { ownedTopics, type TopicOptions } from './owned-topics.js';
 import { KeyCreated, KeyErased, keyTopic } from './personal/key-messages.js';
 import { PersonalData } from './personal/personal-data.js';
@@ -41,6 +42,8 @@ export interface MessagingOptions extends HandlerOptions, TopicOptions {
   readonly commands: CommandTransport;
   readonly events: EventTransport;
   readonly logger: Logger;
+  /** Modules of contracts: each command among them that this service owns must have a handler when it starts. Default: none. */
+  readonly contracts?: Readonly<Record<string, unknown>>;
   /** Most commands of the service handled at the same time, its tasks not counted. Default 100. */
   readonly prefetch?: number;
   /** Most tasks performed at the same time, those in workers of their own not counted. Default 10. */
@@ -238,7 +241,9 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     }));
   }
 
+  /** @throws Error when a command has two handlers, or one of the service's contracts none */
   async onApplicationBootstrap(): Promise<void> {
+    checkCommands(this.service, this.options.contracts ?? {}, this.commandConsumers);
     if (this.personalData.enabled) await this.personalData.keys.check();
     // Until the others know of this instance no handler of it may write.
     await Promise.all([

@@ -18,6 +18,8 @@ export class ProblemFilter implements ExceptionFilter {
   ) {}
 
   catch(thrown: unknown, host: ArgumentsHost): void {
+    // Of a message: what becomes of it its failure policy says.
+    if (host.getType() !== 'http') throw thrown;
     const error = this.outageProblem(thrown) ?? thrown;
     const problem = this.toProblem(error);
     const reply = host.switchToHttp().getResponse<FastifyReply>();

@@ -21,5 +21,7 @@ export interface ServiceDefinition<Settings extends BaseSettings = BaseSettings>
   readonly migrations: Extract<NonNullable<DataSourceOptions['migrations']>, readonly unknown[]>;
   /** Tables of its own whose old rows nobody needs. */
   readonly retained?: readonly RetainedTable[];
+  /** The modules of its contracts: a command that it owns and does not handle is an error at the start. */
+  readonly contracts: Readonly<Record<string, unknown>>;
   readonly module: (settings: Settings) => DynamicModule | Type;
 }

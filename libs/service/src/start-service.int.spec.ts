@@ -82,6 +82,7 @@ const start = async (
       defaultPort: 0,
       settings: baseSettings,
       entities: [],
+      contracts: {},
       migrations: [],
       module: () => moduleWith(handle),
     },

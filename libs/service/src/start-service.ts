@@ -5,6 +5,7 @@ import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
 import { TerminusModule } from '@nestjs/terminus';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import {
+  connectMessaging,
   CreateMessagingTables1760000000001,
   databaseOptions,
   Messaging,
@@ -106,6 +107,7 @@ export async function startService<Settings extends BaseSettings>(
     });
     const fastify = app.getHttpAdapter().getInstance();
     try {
+      await connectMessaging(app);
       await app.init();
       await fastify.ready();
       app.get(RouteGuard).check();
@@ -171,6 +173,7 @@ async function createApp<Settings extends BaseSettings>(
         service: definition.name,
         ...transports,
         logger,
+        contracts: definition.contracts,
         partitions: settings.EVENT_PARTITIONS,
         topicPartitions: settings.TOPIC_PARTITIONS,
         eventRetentionMs: settings.EVENT_RETENTION_DAYS < 0 ? -1 : settings.EVENT_RETENTION_DAYS * day,

@@ -42,7 +42,7 @@ beforeAll(async () => {
   service = await startService(
     {
       ...{ name: 'spec', description: 'A service of a spec.', defaultPort: 0, settings: baseSettings },
-      ...{ entities: [], migrations: [], module: () => SpecModule, bodyLimit: 1_000_000 },
+      ...{ entities: [], contracts: {}, migrations: [], module: () => SpecModule, bodyLimit: 1_000_000 },
     },
     { settings: readSettings(baseSettings, environment), transports },
   );

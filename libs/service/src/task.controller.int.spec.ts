@@ -48,7 +48,7 @@ beforeAll(async () => {
   service = await startService(
     {
       ...{ name: 'spec', description: 'A service of a spec.', defaultPort: 0, settings: baseSettings },
-      ...{ entities: [], migrations: [], module: () => SpecModule },
+      ...{ entities: [], contracts: {}, migrations: [], module: () => SpecModule },
     },
     { settings: readSettings(baseSettings, environment), transports: { commands, events: new MemoryEventTransport() } },
   );

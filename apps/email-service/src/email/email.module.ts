@@ -1,9 +1,10 @@
 import { type DynamicModule, Module } from '@nestjs/common';
-import { ActorModule, ActorRuntime, ActorRuntimeModule } from '@starter/event-sourcing';
+import { ActorModule, ActorRuntimeModule } from '@starter/event-sourcing';
 import { Messaging } from '@starter/messaging';
 import { campaign } from '../campaign/campaign.decider.js';
 import { EmailController } from './email.controller.js';
-import { EmailTask } from './email.task.js';
+import { EmailSender } from './email-sender.controller.js';
+import { MailServerState } from './mail-server-state.js';
 import { Mailer, type MailerOptions } from './mailer.js';
 
 @Module({})
@@ -13,14 +14,13 @@ export class EmailModule {
       module: EmailModule,
       // Not the commands of e-mails: they would be handled in one transaction, and sending an e-mail cannot be in it.
       imports: [ActorRuntimeModule, ActorModule.forFeature({ actors: [campaign] })],
-      controllers: [EmailController],
+      controllers: [EmailController, EmailSender],
       providers: [
         { provide: Mailer, useFactory: () => new Mailer(options) },
         {
-          provide: EmailTask,
-          inject: [Messaging, ActorRuntime, Mailer],
-          useFactory: (messaging: Messaging, runtime: ActorRuntime, mailer: Mailer) =>
-            new EmailTask(messaging, runtime, mailer),
+          provide: MailServerState,
+          inject: [Messaging],
+          useFactory: (messaging: Messaging) => new MailServerState(messaging),
         },
       ],
     };

@@ -21,11 +21,15 @@ export class WorkflowStarter implements OnModuleInit {
     for (const workflow of this.registry.workflows) {
       if (workflow.startsOn?.kind !== 'command') continue;
       // It keeps the id of the command, which whoever waits for a reply knows.
-      this.messaging.commands.handle(workflow.startsOn, async ({ data, message }) => {
-        const { id, replyTo } = message;
-        const started = await this.start(workflow, data, message, { id, ...(replyTo ? { replyTo } : {}) });
-        return outcomeOfExecution(started);
-      });
+      this.messaging.commands.handle(
+        workflow.startsOn,
+        async ({ data, message }) => {
+          const { id, replyTo } = message;
+          const started = await this.start(workflow, data, message, { id, ...(replyTo ? { replyTo } : {}) });
+          return outcomeOfExecution(started);
+        },
+        { name: `the workflow ${workflow.name}` },
+      );
     }
   }
 

@@ -1,10 +1,11 @@
 import { Body, Controller, Get, Header, Headers, HttpCode, Inject, Param, Post, StreamableFile } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { ExportUsers } from '@starter/contracts';
+import { OnTask, type TaskContext } from '@starter/messaging';
 import { Access, idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
 import { Readable } from 'node:stream';
 import { z } from 'zod';
-import { UserExport, type AcceptedExport } from './user-export.task.js';
+import { UserExport, type AcceptedExport } from './user-export.js';
 
 const exportId = z.object({ id: z.uuid() });
 const accepted = z.object({ taskId: z.uuid() });
@@ -28,6 +29,11 @@ export class UserExportController {
     @Headers('idempotency-key') header?: string,
   ): Promise<AcceptedExport> {
     return this.exports.request(body, idempotencyKeyOf(header));
+  }
+
+  @OnTask(ExportUsers)
+  export(context: TaskContext<typeof ExportUsers>): Promise<{ users: number }> {
+    return this.exports.export(context);
   }
 
   /** The export as CSV, for 7 days. */

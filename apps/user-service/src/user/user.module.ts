@@ -8,7 +8,7 @@ import { erasure } from './erasure.js';
 import { Registration } from './registration.js';
 import { userDirectory } from './user-directory.js';
 import { UserExportController } from './user-export.controller.js';
-import { UserExport } from './user-export.task.js';
+import { UserExport } from './user-export.js';
 import { UserController } from './user.controller.js';
 import { user } from './user.decider.js';
 import { UserQueries } from './user.queries.js';

@@ -20,7 +20,7 @@ import { commandsExchange, type Binding, type CommandTransport } from '../transp
 import type { Consumer } from '../transport/delivery.js';
 import { revocationAddress } from '../tasks/revoke-task.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
-import type { HandlerOptions } from './handler-options.js';
+import { namedIn, type HandlerOptions } from './handler-options.js';
 import { Suspects } from './suspects.js';
 import { outageRetryMs } from './triage.js';
 import { Turns } from './turns.js';
@@ -91,7 +91,15 @@ export class CommandConsumer {
     if (routingKey === null) return;
     this.bind(routingKey);
     if (this.options.takesRevocations) this.bind(revocationAddress(routingKey));
-    this.options.logger.info('binding', { queue: this.queue, routingKey, command: definition.type });
+    this.options.logger.info('binding', {
+      ...{ queue: this.queue, routingKey, command: definition.type },
+      ...namedIn(options),
+    });
+  }
+
+  /** Names of the handlers by type. */
+  get names(): ReadonlyMap<string, string> {
+    return this.dispatcher.names;
   }
 
   /** What is sent under this key comes here as well. */

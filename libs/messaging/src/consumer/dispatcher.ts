@@ -1,7 +1,7 @@
 import type { z } from 'zod';
 import type { Fence } from '../database/transaction.js';
 import { outageOf } from '../database/unavailable.js';
-import type { MessageDefinition } from '../definition.js';
+import type { MessageDefinition, PayloadOf } from '../definition.js';
 import { TransientError } from '../errors.js';
 import { failpoint } from '../failpoint.js';
 import { outcomeOfOpening } from '../failure-policy.js';
@@ -15,8 +15,10 @@ import { resolveOptions, type HandlerOptions, type ResolvedHandlerOptions } from
 import { Handlers } from './handlers.js';
 import { outageRetryMs, report, triage, type TriageContext } from './triage.js';
 
-/** A message whose data has been checked and decoded. */
-export interface Received<Data = unknown> {
+/** A message whose data has been checked and decoded: `Received<typeof SendEmail>`, or `Received<Data>`. */
+export type Received<Of = unknown> = ReceivedMessage<PayloadOf<Of>>;
+
+export interface ReceivedMessage<Data> {
   readonly data: Data;
   readonly message: Message;
   /** 1 for the first. */
@@ -61,11 +63,12 @@ export class Dispatcher {
     const { inboxRetentionMs = defaultInboxRetentionMs } = this.options;
     const horizonMs = retryHorizonMs(resolved.failurePolicy, resolved.timeLimit?.hardMs);
     checkInboxRetention(inboxRetentionMs, horizonMs, definition.type);
-    this.handlers.register(definition, { ...resolved, handle: handle as MessageHandler<unknown> }, options.check);
+    this.handlers.register(definition, { ...resolved, handle: handle as MessageHandler<unknown> }, options);
   }
 
-  get types(): string[] {
-    return this.handlers.types;
+  /** Names of the handlers by type. */
+  get names(): ReadonlyMap<string, string> {
+    return this.handlers.names;
   }
 
   handles(type: string): boolean {

@@ -1,4 +1,5 @@
 import type { Transaction } from '../database/transaction.js';
+import type { PayloadOf } from '../definition.js';
 import { groupBy } from '../group-by.js';
 import { keptOf, recordDiscarded, type Discarded } from '../inbox/discarded.js';
 import { recordSkipped, type Skipped } from '../inbox/gaps.js';
@@ -16,10 +17,11 @@ import type { Message } from '../message.js';
 import type { Outcome } from '../outcome.js';
 import { waves } from '../waves.js';
 import { Attempt } from './attempt.js';
-import type { Received } from './dispatcher.js';
+import type { ReceivedMessage } from './dispatcher.js';
 import type { HandlerOptions, ResolvedHandlerOptions } from './handler-options.js';
 
-export type ReceivedEvent<Data = unknown> = Omit<Received<Data>, 'signal' | 'fence'>;
+export type ReceivedEvent<Of = unknown> = WithoutAttempt<PayloadOf<Of>>;
+type WithoutAttempt<Data> = Omit<ReceivedMessage<Data>, 'signal' | 'fence'>;
 
 /** Runs in the transaction that advances the sequences of the events' keys; the signal aborts at the soft time limit. */
 export type OrderedHandler<Data> = (

@@ -15,7 +15,7 @@ import type { StandStill } from '../stand-stills.js';
 import type { Consumer, Delivery } from '../transport/delivery.js';
 import type { EventTransport } from '../transport/event-transport.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
-import type { HandlerOptions } from './handler-options.js';
+import { namedIn, type HandlerOptions } from './handler-options.js';
 import { Predecessors } from './predecessors.js';
 import { Suspects } from './suspects.js';
 import { Turns } from './turns.js';
@@ -85,7 +85,7 @@ export class EventReactor {
     this.dispatcher.register(definition, handler, options);
     const { topic, consumer, logger, monitor } = this.options;
     monitor.expect(definition.type);
-    logger.info('binding', { topic, group: consumer, event: definition.type });
+    logger.info('binding', { topic, group: consumer, event: definition.type, ...namedIn(options) });
     return this;
   }
 

@@ -4,6 +4,8 @@ import { completeTimeLimit, type TimeLimit } from './attempt.js';
 
 /** How a handler is run; what is left out is as the service has it, and else the default. */
 export interface HandlerOptions {
+  /** Where its code is, for logs and errors: `EmailSender.send`. */
+  readonly name?: string;
   /** Fields that it lacks are taken from the service's policy. */
   readonly failurePolicy?: FailurePolicy;
   /** `'none'` for handlers that bound their time themselves: they have no timer and no fence. */
@@ -28,3 +30,7 @@ export function resolveOptions(handler: HandlerOptions, service: HandlerOptions)
     timeLimit: timeLimit === 'none' ? undefined : completeTimeLimit(timeLimit),
   };
 }
+
+/** For a line of the log. */
+export const namedIn = ({ name }: HandlerOptions): { readonly handler?: string } =>
+  name === undefined ? {} : { handler: name };

@@ -13,7 +13,11 @@ interface Registration<Handler> {
   readonly definition: MessageDefinition;
   readonly handler: Handler;
   readonly check: HandlerOptions['check'];
+  readonly name: string;
 }
+
+export const twoHandlers = (type: string, places: string): Error =>
+  new Error(`${type} has two handlers, ${places}; keep one of them`);
 
 /** Which handler takes the messages of which type. */
 export class Handlers<Handler> {
@@ -26,16 +30,20 @@ export class Handlers<Handler> {
   register(
     definition: MessageDefinition & { readonly schema: z.ZodType },
     handler: Handler,
-    check?: HandlerOptions['check'],
+    { check, name = 'one without a name' }: Pick<HandlerOptions, 'check' | 'name'> = {},
   ): void {
-    if (this.byType.has(definition.type)) {
-      throw new Error(`${this.consumer} already handles ${definition.type}; register each type once`);
-    }
-    this.byType.set(definition.type, { definition, handler, check });
+    const first = this.byType.get(definition.type);
+    if (first) throw twoHandlers(definition.type, `${first.name} and ${name} of ${this.consumer}`);
+    this.byType.set(definition.type, { definition, handler, check, name });
   }
 
   get types(): string[] {
     return [...this.byType.keys()];
+  }
+
+  /** Names of the handlers by type. */
+  get names(): ReadonlyMap<string, string> {
+    return new Map([...this.byType].map(([type, { name }]) => [type, name]));
   }
 
   has(type: string): boolean {

@@ -23,7 +23,7 @@ import {
 } from './event-batch.js';
 import { EventLane } from './event-lane.js';
 import type { EventConsumerOptions } from './event-reactor.js';
-import { resolveOptions } from './handler-options.js';
+import { namedIn, resolveOptions } from './handler-options.js';
 import { Handlers } from './handlers.js';
 import { LateEvents } from './late-events.js';
 import { Predecessors } from './predecessors.js';
@@ -108,11 +108,11 @@ export class OrderedEvents {
     options: OrderedHandlerOptions = {},
   ): this {
     const resolved = { ...options, ...resolveOptions(options, this.options) };
-    this.handlers.register(definition, { ...resolved, handle: handler as OrderedHandler<unknown> }, options.check);
+    this.handlers.register(definition, { ...resolved, handle: handler as OrderedHandler<unknown> }, options);
     this.late.on(definition, handler, options);
     const { topic, consumer, logger, monitor } = this.options;
     monitor.expect(definition.type);
-    logger.info('binding', { topic, group: consumer, event: definition.type, order: 'sequence' });
+    logger.info('binding', { topic, group: consumer, event: definition.type, order: 'sequence', ...namedIn(options) });
     return this;
   }
 

@@ -1,23 +1,26 @@
-import { Catch, type RpcExceptionFilter } from '@nestjs/common';
-import { RpcException } from '@nestjs/microservices';
+import { type ArgumentsHost, Catch } from '@nestjs/common';
+import { BaseRpcExceptionFilter, RpcException } from '@nestjs/microservices';
 import { throwError, type Observable } from 'rxjs';
+import { MessageStrategy } from './message-strategy.js';
 
 /**
- * Lets what a handler throws reach the server as it is. Nest's own filter puts "Internal server error" in its place, and
- * then every failure looks alike: a lost connection could not be retried, nor an invalid message discarded.
- *
- *     app.useGlobalFilters(new KeepErrors())                  // or
- *     { provide: APP_FILTER, useClass: KeepErrors }
+ * Lets what a handler throws reach the failure policy as it is, where no other filter takes it. Nest's own filter puts "Internal
+ * server error" in its place, and then every failure looks alike: a lost connection could not be retried.
  */
 @Catch()
-export class KeepErrors implements RpcExceptionFilter {
-  catch(exception: unknown): Observable<never> {
-    return throwError(() => (exception instanceof RpcException ? exception.getError() : exception));
+export class KeepErrors extends BaseRpcExceptionFilter {
+  override catch(exception: unknown, host: ArgumentsHost): Observable<never> {
+    const type = host.getType<string>();
+    if (type === 'rpc' && !(host.getArgByIndex<unknown>(2) instanceof MessageStrategy)) {
+      return super.catch(exception as RpcException, host) as Observable<never>;
+    }
+    // To Nest an unanswered request is one that no filter took, and elsewhere `undefined` says so.
+    if (type !== 'rpc' && type !== 'http') return undefined as never;
+    return throwError(() => causeOf(exception));
   }
 }
 
-/** What Nest's own exception filter leaves of an error. */
-export function isMasked(error: unknown): boolean {
-  const { status, message } = (error ?? {}) as { readonly status?: unknown; readonly message?: unknown };
-  return !(error instanceof Error) && status === 'error' && message === 'Internal server error';
+function causeOf(exception: unknown): unknown {
+  const cause = exception instanceof RpcException ? exception.getError() : undefined;
+  return cause instanceof Error ? cause : exception;
 }

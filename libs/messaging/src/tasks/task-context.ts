@@ -1,12 +1,15 @@
 import type { CommandHandlerOptions } from '../consumer/command-consumer.js';
 import type { TimeLimit } from '../consumer/attempt.js';
-import type { Received } from '../consumer/dispatcher.js';
+import type { ReceivedMessage } from '../consumer/dispatcher.js';
 import type { Fence, Transaction } from '../database/transaction.js';
+import type { PayloadOf } from '../definition.js';
 import { TerminalError } from '../errors.js';
 import { findUnstorable, storableValue } from '../storable.js';
 
-/** What a handler knows of its task, and what it can tell of it. */
-export interface TaskContext<Data = unknown> extends Required<Received<Data>> {
+/** What a handler knows of its task, and what it can tell of it: `TaskContext<typeof ExportUsers>`, or `TaskContext<Data>`. */
+export type TaskContext<Of = unknown> = ContextOfTask<PayloadOf<Of>>;
+
+export interface ContextOfTask<Data> extends Required<ReceivedMessage<Data>> {
   /** Aborts at the soft time limit, when the task is revoked, or when the service stops; its reason says which. */
   readonly signal: AbortSignal;
   /** For `runtime.execute`: nothing is committed after the hard time limit, or once a termination was noticed. */

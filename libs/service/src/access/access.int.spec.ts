@@ -79,6 +79,7 @@ const start = async (settings: Record<string, string> = {}, controllers: Type[] 
       defaultPort: 0,
       settings: baseSettings,
       entities: [],
+      contracts: {},
       migrations: [],
       module: () => SpecModule,
     },

@@ -33,7 +33,7 @@ import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { SMTPServer } from 'smtp-server';
 import { emailDelivery } from './email.decider.js';
-import { EmailTask, temporary } from './email.task.js';
+import { EmailSender, temporary } from './email-sender.controller.js';
 import { MailError } from './mail-error.js';
 import { MailServerState } from './mail-server-state.js';
 import { Mailer } from './mailer.js';
@@ -110,12 +110,12 @@ async function startSmtpServer(): Promise<SMTPServer> {
 interface Instance {
   readonly messaging: Messaging;
   readonly runtime: ActorRuntime;
-  readonly task: EmailTask;
+  readonly sender: EmailSender;
 }
 
 /** One process of the service. */
 async function startInstance(
-  sender: Pick<Mailer, 'send'> = mailer,
+  using: Pick<Mailer, 'send'> = mailer,
   options: Partial<MessagingOptions> = {},
 ): Promise<Instance> {
   const messaging = new Messaging({
@@ -130,11 +130,13 @@ async function startInstance(
   });
   const runtime = new ActorRuntime(messaging);
   const server = new MailServerState({ logger: silentLogger, probeMs: 20 });
-  const task = new EmailTask(messaging, runtime, sender, { maxRetries: 3, backoff: { baseMs: 10 } }, server);
-  task.onModuleInit();
+  const failurePolicy = { maxRetries: 3, backoff: { baseMs: 10 } };
+  const sender = new EmailSender(messaging, runtime, using, server, failurePolicy);
+  sender.onModuleInit();
+  messaging.commands.handle(SendEmail, (received) => sender.send(received), { failurePolicy });
   await messaging.onApplicationBootstrap();
   running.push(messaging);
-  return { messaging, runtime, task };
+  return { messaging, runtime, sender };
 }
 
 const sendEmail = (variables: Record<string, string> = { name: ada.name, code: ada.token }): Message =>

@@ -1,4 +1,4 @@
-import { HttpStatus, Inject, Injectable, type OnModuleInit } from '@nestjs/common';
+import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { ExportUsers } from '@starter/contracts';
 import {
   inTransaction,
@@ -50,15 +50,11 @@ const selectPart: Statement = {
  * is in it twice. Addresses and names stay sealed until somebody fetches them, so that it tells nothing of who is erased later.
  */
 @Injectable()
-export class UserExport implements OnModuleInit {
+export class UserExport {
   constructor(
     @Inject(Messaging) private readonly messaging: Messaging,
     @Inject(IdempotencyKeys) private readonly keys: IdempotencyKeys,
   ) {}
-
-  onModuleInit(): void {
-    this.messaging.tasks.handle(ExportUsers, (context) => this.export(context));
-  }
 
   /** @throws ProblemException 422 when the Idempotency-Key was used for another request */
   request(data: DataOf<typeof ExportUsers>, idempotencyKey?: string): Promise<AcceptedExport> {
@@ -93,7 +89,8 @@ export class UserExport implements OnModuleInit {
     return this.read(id);
   }
 
-  private async export(context: TaskContext<DataOf<typeof ExportUsers>>): Promise<{ users: number }> {
+  /** Goes on where the attempt before it has come to. */
+  async export(context: TaskContext<typeof ExportUsers>): Promise<{ users: number }> {
     const { data, message, signal } = context;
     const status = data.status ?? null;
     let reached = (context.savedState as Reached | null) ?? { after: '', users: 0 };

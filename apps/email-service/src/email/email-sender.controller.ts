@@ -1,6 +1,6 @@
-import type { OnModuleInit } from '@nestjs/common';
+import { Controller, Inject, type OnModuleInit, Optional } from '@nestjs/common';
 import { SendEmail } from '@starter/contracts';
-import { outcomeOfExecution, type ActorRuntime, type Command } from '@starter/event-sourcing';
+import { ActorRuntime, outcomeOfExecution, type Command } from '@starter/event-sourcing';
 import {
   backoffDelay,
   causedBy,
@@ -11,6 +11,8 @@ import {
   failpoint,
   KeyNotArrivedError,
   KeyedQueue,
+  Messaging,
+  OnCommand,
   retriesExhausted,
   retry,
   retryBlameless,
@@ -19,7 +21,6 @@ import {
   type Draft,
   type FailurePolicy,
   type Message,
-  type Messaging,
   type Outcome,
   type Received,
 } from '@starter/messaging';
@@ -28,7 +29,7 @@ import { RecordEmailFailed, RecordEmailSent } from './email-outcome.js';
 import { emailDelivery } from './email.decider.js';
 import { MailError } from './mail-error.js';
 import { MailServerState } from './mail-server-state.js';
-import type { Mailer } from './mailer.js';
+import { Mailer } from './mailer.js';
 import { render } from './templates.js';
 import { withhold } from './withhold.js';
 
@@ -40,6 +41,9 @@ const keyRetryMs = 500;
  * an e-mail is given to a human after two days, and never counts as failed for being late.
  */
 export const temporary: FailurePolicy = { maxRetries: 21, backoff: { baseMs: 30_000, maxMs: 14_400_000 } };
+
+/** Others than {@link temporary}, for specs. */
+const emailRetries = Symbol('EmailRetries');
 
 /** Who seals what is in a `SendEmail`. */
 const recipients = 'user-service';
@@ -61,15 +65,16 @@ type Email = DataOf<typeof SendEmail>;
  *
  * Address and variables come sealed and are opened here, right before they are sent; nothing else of the service sees them.
  */
-export class EmailTask implements OnModuleInit {
+@Controller()
+export class EmailSender implements OnModuleInit {
   private readonly deliveries = new KeyedQueue();
 
   constructor(
-    private readonly messaging: Messaging,
-    private readonly runtime: ActorRuntime,
-    private readonly mailer: Pick<Mailer, 'send'>,
-    private readonly retries: FailurePolicy = temporary,
-    private readonly server = new MailServerState(messaging),
+    @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
+    @Inject(Mailer) private readonly mailer: Pick<Mailer, 'send'>,
+    @Inject(MailServerState) private readonly server: MailServerState,
+    @Optional() @Inject(emailRetries) private readonly retries: FailurePolicy = temporary,
   ) {}
 
   onModuleInit(): void {
@@ -77,15 +82,15 @@ export class EmailTask implements OnModuleInit {
     this.messaging.reportProblems(() =>
       this.server.problem ? [{ part: 'mail server', problem: this.server.problem }] : [],
     );
-    // A duplicate that is delivered at the same time waits, and then finds the outcome.
-    this.messaging.commands.handle(
-      SendEmail,
-      (received) => this.deliveries.run(received.message.id, () => this.deliver(received)),
-      { failurePolicy: this.retries },
-    );
   }
 
-  private async deliver({ data, message, attempt: tries, signal }: Received<Email>): Promise<Outcome> {
+  @OnCommand(SendEmail, { failurePolicy: temporary })
+  send(received: Received<typeof SendEmail>): Promise<Outcome> {
+    // A duplicate that is delivered at the same time waits, and then finds the outcome.
+    return this.deliveries.run(received.message.id, () => this.deliver(received));
+  }
+
+  private async deliver({ data, message, attempt: tries, signal }: Received<typeof SendEmail>): Promise<Outcome> {
     // Before the attempt is recorded: that no e-mail goes through says nothing about this one.
     const waitMs = this.server.admit();
     if (waitMs > 0) return retryBlameless(waitMs, this.server.problem ?? 'no e-mail goes through');
