@@ -1,4 +1,4 @@
-import { Controller, Get, Module, type DynamicModule } from '@nestjs/common';
+import { Controller, Get, Inject, Module, type DynamicModule } from '@nestjs/common';
 import {
   createMessage,
   MemoryCommandBroker,
@@ -6,10 +6,13 @@ import {
   MemoryEventLog,
   MemoryEventTransport,
   Messaging,
+  OnCommand,
   toMessage,
+  TransientError,
   type CommandTransport,
   type Consumer,
   type Outcome,
+  type Received,
 } from '@starter/messaging';
 import { createTestDatabase, eventually, type TestDatabase } from '@starter/testing';
 import { DataSource } from 'typeorm';
@@ -42,17 +45,18 @@ class SlowController {
 class SpecModule {}
 
 /** A service that hands every command to `handle`. */
-const moduleWith = (handle: (n: number, messaging: Messaging) => Promise<void>): DynamicModule => ({
-  module: SpecModule,
-  providers: [
-    {
-      provide: 'handler',
-      inject: [Messaging],
-      useFactory: (messaging: Messaging) =>
-        messaging.commands.handle(DoIt, ({ data }) => handle(data.n, messaging)) ?? true,
-    },
-  ],
-});
+function moduleWith(handle: (n: number, messaging: Messaging) => Promise<void>): DynamicModule {
+  @Controller()
+  class CommandController {
+    constructor(@Inject(Messaging) private readonly messaging: Messaging) {}
+
+    @OnCommand(DoIt, { failurePolicy: { backoff: { baseMs: 1 } } })
+    doIt({ data }: Received<typeof DoIt>): Promise<void> {
+      return handle(data.n, this.messaging);
+    }
+  }
+  return { module: SpecModule, controllers: [CommandController] };
+}
 
 let database: TestDatabase;
 let broker: MemoryCommandBroker;
@@ -74,6 +78,7 @@ const start = async (
   handle: (n: number, messaging: Messaging) => Promise<void> = async () => undefined,
   settings: Record<string, string> = {},
   commands: CommandTransport = new MemoryCommandTransport(broker),
+  contracts: Record<string, unknown> = {},
 ): Promise<RunningService> =>
   (service = await startService(
     {
@@ -82,8 +87,8 @@ const start = async (
       defaultPort: 0,
       settings: baseSettings,
       entities: [],
-      contracts: {},
       migrations: [],
+      contracts: { DoIt, ...contracts },
       module: () => moduleWith(handle),
     },
     {
@@ -175,6 +180,23 @@ it('stops in order: not ready, takes nothing new, finishes and acknowledges what
     'relay stops',
     'database closes',
   ]);
+});
+
+it('retries what a method of a controller throws, which is no problem of HTTP', async () => {
+  let calls = 0;
+  const { messaging } = await start(async () => {
+    calls += 1;
+    if (calls < 3) throw new TransientError('busy');
+  });
+  await send(1);
+  await eventually(() => expect(messaging.monitor.totals).toMatchObject({ handled: 1, retried: 2, deadLettered: 0 }));
+});
+
+it('refuses to start when nothing handles a command that it owns', async () => {
+  const contracts = { Forgotten: { ...DoIt, type: 'spec.forgotten' } };
+  await expect(start(undefined, {}, new MemoryCommandTransport(broker), contracts)).rejects.toThrow(
+    'spec owns commands that nothing handles, so that they would become dead letters: Forgotten (spec.forgotten)',
+  );
 });
 
 it('gives back what is not finished in time, and ends all the same', async () => {
