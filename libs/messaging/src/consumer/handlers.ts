@@ -37,10 +37,6 @@ export class Handlers<Handler> {
     this.byType.set(definition.type, { definition, handler, check, name });
   }
 
-  get types(): string[] {
-    return [...this.byType.keys()];
-  }
-
   /** Names of the handlers by type. */
   get names(): ReadonlyMap<string, string> {
     return new Map([...this.byType].map(([type, { name }]) => [type, name]));
@@ -61,7 +57,7 @@ export class Handlers<Handler> {
   open(message: Message): { readonly handler: Handler; readonly data: unknown } {
     const registered = this.byType.get(message.type);
     if (!registered) {
-      const known = this.types.join(', ') || 'none';
+      const known = [...this.byType.keys()].join(', ') || 'none';
       const what = `${this.consumer} has no handler for ${message.type}; it handles: ${known}`;
       throw new UnknownTypeError(`${what}. Deploy a consumer that knows it, then redrive`);
     }

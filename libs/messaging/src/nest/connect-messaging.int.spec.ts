@@ -259,7 +259,7 @@ it('lets the compiler refuse methods that do not fit', () => {
   class Unfit {
     // @ts-expect-error -- the data of another contract
     @OnCommand(DoIt)
-    async other(_: Received<typeof Text>): Promise<void> {}
+    async other(_: Received<{ readonly text: string }>): Promise<void> {}
 
     // @ts-expect-error -- no Outcome
     @OnCommand(DoIt)
@@ -277,4 +277,3 @@ it('lets the compiler refuse methods that do not fit', () => {
   }
   expect(Unfit).toBeDefined();
 });
-const Text = { ...DoIt, schema: z.object({ text: z.string() }) };

@@ -12,7 +12,7 @@ export class KeepErrors extends BaseRpcExceptionFilter {
   override catch(exception: unknown, host: ArgumentsHost): Observable<never> {
     const type = host.getType<string>();
     if (type === 'rpc' && !(host.getArgByIndex<unknown>(2) instanceof MessageStrategy)) {
-      return super.catch(exception as RpcException, host) as Observable<never>;
+      return super.catch(exception, host) as Observable<never>;
     }
     // To Nest an unanswered request is one that no filter took, and elsewhere `undefined` says so.
     if (type !== 'rpc' && type !== 'http') return undefined as never;

@@ -51,20 +51,19 @@ export abstract class MessageStrategy<Target> extends Server {
 
   /** The result does not come back through the processing hooks: an instrumentation's hook need not return it. */
   private call(callback: MessageHandler, payload: unknown, context: object): Promise<unknown> {
-    // The third argument tells `KeepErrors` whose message it is.
-    const handle = callback as (...args: readonly unknown[]) => Promise<unknown>;
-    return new Promise((resolve, reject) => {
+    return new Promise((resolve) => {
       this.runWithProcessingHooks(context as never, async (runEndHook) => {
-        try {
-          const result = await handle(payload, context, this);
-          // An interceptor makes it one.
-          resolve(isObservable(result) ? await lastValueFrom(result, { defaultValue: undefined }) : result);
-        } catch (error) {
-          reject(error as Error);
-        } finally {
-          runEndHook();
-        }
+        const result = this.resultOf(callback, payload, context);
+        resolve(result);
+        await result.then(runEndHook, runEndHook);
       });
     });
+  }
+
+  private async resultOf(callback: MessageHandler, payload: unknown, context: object): Promise<unknown> {
+    // The third argument tells `KeepErrors` whose message it is.
+    const result = await (callback as (...args: readonly unknown[]) => Promise<unknown>)(payload, context, this);
+    // It is one when there is an interceptor.
+    return isObservable(result) ? lastValueFrom(result, { defaultValue: undefined }) : result;
   }
 }
