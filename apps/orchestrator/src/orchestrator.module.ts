@@ -9,6 +9,8 @@ import { workflowDirectory } from './workflow/workflow-directory.js';
 import { WorkflowCommands } from './workflow/workflow-commands.js';
 import { WorkflowControl } from './workflow/workflow-control.js';
 import { WorkflowEvents } from './workflow/workflow-events.js';
+import { StuckWorkflows } from './workflow/stuck-workflows.js';
+import { WorkflowMetrics } from './workflow/workflow-metrics.js';
 import { WorkflowRegistry } from './workflow/workflow-registry.js';
 import { WorkflowRequests } from './workflow/workflow-requests.js';
 import { WorkflowStarter } from './workflow/workflow-starter.js';
@@ -46,6 +48,8 @@ export const projections = { inline: [workflowDirectory, workflowTimers, workflo
     WorkflowRequests,
     WorkflowControl,
     FailedStarts,
+    StuckWorkflows,
+    WorkflowMetrics,
     WorkflowQueries,
   ],
 })

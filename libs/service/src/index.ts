@@ -8,6 +8,7 @@ export { readCursor, writeCursor } from './cursor.js';
 export { messagingLogger, createPino } from './logging.js';
 export { IdempotencyKeys, idempotencyKeyOf } from './idempotency-key.js';
 export { ProblemException, type Problem } from './problem.js';
+export { ServiceMetrics } from './prometheus.js';
 export { openApi, SchemaPipe } from './schema.pipe.js';
 export { changes, type ServerSentEvent } from './server-sent-events.js';
 export { runService } from './run-service.js';

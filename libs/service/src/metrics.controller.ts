@@ -1,6 +1,5 @@
 import { Controller, Get, Inject, Res } from '@nestjs/common';
 import { ApiExcludeController } from '@nestjs/swagger';
-import { Messaging } from '@starter/messaging';
 import type { FastifyReply } from 'fastify';
 import { Access } from './access/access.js';
 import { ServiceMetrics } from './prometheus.js';
@@ -8,11 +7,7 @@ import { ServiceMetrics } from './prometheus.js';
 @ApiExcludeController()
 @Controller('metrics')
 export class MetricsController {
-  private readonly metrics: ServiceMetrics;
-
-  constructor(@Inject(Messaging) messaging: Messaging) {
-    this.metrics = new ServiceMetrics(messaging);
-  }
+  constructor(@Inject(ServiceMetrics) private readonly metrics: ServiceMetrics) {}
 
   /** For Prometheus; `docs/metrics.md` says what there is. */
   @Get()

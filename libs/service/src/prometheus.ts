@@ -1,4 +1,4 @@
-import { metricFamilies, type Messaging } from '@starter/messaging';
+import { metricFamilies, type Messaging, type MetricFamily } from '@starter/messaging';
 import { collectDefaultMetrics, Registry, type Metric } from 'prom-client';
 
 /**
@@ -7,10 +7,16 @@ import { collectDefaultMetrics, Registry, type Metric } from 'prom-client';
  */
 export class ServiceMetrics {
   private readonly registry = new Registry();
+  private readonly others: (() => readonly MetricFamily[])[] = [];
 
   constructor(private readonly messaging: Messaging) {
     this.registry.setDefaultLabels({ service: messaging.service });
     collectDefaultMetrics({ register: this.registry });
+  }
+
+  /** Adds what a part of the service counts itself; it is read with each question, and must cost nothing. */
+  add(read: () => readonly MetricFamily[]): void {
+    this.others.push(read);
   }
 
   get contentType(): string {
@@ -19,15 +25,16 @@ export class ServiceMetrics {
 
   /** In the text format of Prometheus. */
   async text(): Promise<string> {
-    this.readMessaging();
+    this.readFamilies();
     return this.registry.metrics();
   }
 
   /** The families are read as a whole at the moment of the question, so each metric only hands over what was read. */
-  private readMessaging(): void {
+  private readFamilies(): void {
     const { monitor, backlog, relay } = this.messaging;
     const problems = this.messaging.problems().length;
-    for (const { name, help, type, samples } of metricFamilies(monitor, backlog.latest, relay.metrics, problems)) {
+    const own = metricFamilies(monitor, backlog.latest, relay.metrics, problems);
+    for (const { name, help, type, samples } of [...own, ...this.others.flatMap((read) => read())]) {
       const values = samples.map(({ name: metricName, ...sample }) => ({ ...sample, metricName }));
       const object = { name, help, type, aggregator: 'sum', values };
       this.registry.removeSingleMetric(name);

@@ -32,6 +32,7 @@ import { refuseWhileOutboxIsHigh } from './outbox-edge.js';
 import { maskSealedTexts } from './mask-sealed-texts.js';
 import { openDatabase } from './open-database.js';
 import { MetricsController } from './metrics.controller.js';
+import { ServiceMetrics } from './prometheus.js';
 import { ProblemFilter } from './problem.filter.js';
 import type { ServiceDefinition } from './service-definition.js';
 import { shutDown } from './shut-down.js';
@@ -158,8 +159,13 @@ async function createApp<Settings extends BaseSettings>(
     providers: [
       { provide: Waits, useValue: waits },
       { provide: IdempotencyKeys, useValue: keys },
+      {
+        provide: ServiceMetrics,
+        inject: [Messaging],
+        useFactory: (messaging: Messaging) => new ServiceMetrics(messaging),
+      },
     ],
-    exports: [Waits, IdempotencyKeys],
+    exports: [Waits, IdempotencyKeys, ServiceMetrics],
   };
   const root: DynamicModule = {
     module: ServiceModule,
