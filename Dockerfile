@@ -15,8 +15,11 @@ COPY --from=manifests /app ./
 ARG SERVICE
 RUN test -n "$SERVICE" && test -d "apps/$SERVICE" || \
     { echo "No service \"$SERVICE\": build with --build-arg SERVICE=$(ls apps | paste -sd '|')" >&2; exit 1; }
-# `optional` as well, because TypeScript is an optional peer of a production dependency.
-RUN npm ci --omit=dev --omit=optional --ignore-scripts --workspace "apps/$SERVICE" --include-workspace-root=false
+# Native parts, such as those of Kafka's codecs, are optional dependencies and stay. What is both an optional peer and a tool of
+# development, such as TypeScript, npm would install as well.
+RUN npm ci --omit=dev --ignore-scripts --workspace "apps/$SERVICE" --include-workspace-root=false \
+    && rm -rf $(node --print "Object.entries(require('./package-lock.json').packages) \
+        .filter(([, { devOptional }]) => devOptional).map(([path]) => path).join(' ')")
 # npm has linked exactly the workspace packages that the service uses; the others have no place in the image.
 RUN realpath --relative-to=. node_modules/@starter/* > /packages \
     && rm -r $(ls -d libs/* apps/* demo bench chaos cli | grep -vxFf /packages) package-lock.json .npmrc

@@ -153,6 +153,11 @@ const promises: {
     breakIt: (it) => (it.dockerfile = it.dockerfile.replace('USER node', 'USER root')),
   },
   {
+    promise: "images keep optional dependencies, which the native parts of Kafka's codecs are",
+    brokenBy: ({ dockerfile }) => dockerfile.match(/^RUN npm ci .*--omit[= ]optional.*$/gm) ?? [],
+    breakIt: (it) => (it.dockerfile = it.dockerfile.replace('--omit=dev', '--omit=dev --omit=optional')),
+  },
+  {
     promise: 'an image that would stay root is given a user',
     brokenBy: ({ compose }) =>
       Object.entries(compose.services).flatMap(([name, { image = '', user = 'root' }]) =>
