@@ -4,7 +4,7 @@ import { importX } from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
 
 const apps = ['user-service', 'email-service', 'orchestrator'];
-const libs = ['contracts', 'messaging', 'event-sourcing', 'service', 'local-backends'];
+const libs = ['contracts', 'messaging', 'event-sourcing', 'service', 'tasks', 'local-backends'];
 
 /** Which workspace packages each folder may import, and why no others. Everything else about imports follows from this table. */
 const boundaries = [
@@ -31,6 +31,12 @@ const boundaries = [
       'service is the frame of every service (HTTP, health, logs) and needs only @starter/messaging: it knows no domain.',
   },
   {
+    folder: 'libs/tasks',
+    may: ['messaging', 'service'],
+    because:
+      'tasks plug into the messages and the frame of any service: they know no domain, and neither library knows them.',
+  },
+  {
     folder: 'libs/local-backends',
     may: [],
     because: 'local-backends starts brokers and databases: it knows nothing of what will use them.',
@@ -42,7 +48,7 @@ const boundaries = [
   },
   {
     folder: 'apps',
-    may: ['contracts', 'messaging', 'event-sourcing', 'service'],
+    may: ['contracts', 'messaging', 'event-sourcing', 'service', 'tasks'],
     because:
       'services are deployed apart and meet only in messages: an app imports libs that run in production, never another app.',
   },
@@ -53,7 +59,7 @@ const boundaries = [
   },
   {
     folder: 'cli',
-    may: ['contracts', 'messaging', 'event-sourcing', 'service', ...apps],
+    may: ['contracts', 'messaging', 'event-sourcing', 'service', 'tasks', ...apps],
     because:
       'the command line serves the operators of every service: it reads their logs with the actors that wrote them.',
   },

@@ -52,7 +52,7 @@ const inOnlyOne = (a: string[], b: string[]) => [
   ...b.filter((it) => !a.includes(it)),
 ];
 
-const definitions: Record<string, ServiceDefinition | typeof emailService> = {
+const definitions: Record<string, Pick<ServiceDefinition, 'name' | 'settings' | 'defaultPort'>> = {
   'user-service': userService,
   'email-service': emailService,
   orchestrator,

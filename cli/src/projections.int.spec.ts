@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { MemoryCommandTransport, MemoryEventTransport } from '@starter/messaging';
-import { personalDataSettings, startService, type RunningService } from '@starter/service';
+import { startService, type RunningService } from '@starter/service';
 import { createTestDatabase, eventually, testPersonalDataKey, type TestDatabase } from '@starter/testing';
 import { userService } from '@starter/user-service';
 import { Client } from 'pg';
@@ -11,7 +11,7 @@ let service: RunningService;
 beforeAll(async () => {
   database = await createTestDatabase();
   service = await startService(userService, {
-    settings: personalDataSettings.parse({
+    settings: userService.settings.parse({
       PORT: '0',
       DATABASE_URL: database.url,
       LOG_LEVEL: 'silent',

@@ -1,12 +1,12 @@
-import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
 import { CreateMessagingTables1760000000001 } from '@starter/messaging';
+import { CreateTaskTable1760000000005 } from '@starter/tasks';
 import { openTestDataSource, type TestDataSource } from '@starter/testing';
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
 let database: TestDataSource;
 beforeAll(async () => {
-  database = await openTestDataSource([CreateMessagingTables1760000000001, CreateEventStore1760000000002]);
+  database = await openTestDataSource([CreateMessagingTables1760000000001, CreateTaskTable1760000000005]);
 });
 afterAll(() => database.close());
 

@@ -1,6 +1,7 @@
 import 'reflect-metadata';
 import { Option } from '@commander-js/extra-typings';
-import { Outbox, TaskControl, taskStates, type Task } from '@starter/messaging';
+import { Outbox } from '@starter/messaging';
+import { TaskControl, taskStates, type Task } from '@starter/tasks';
 import { operatorCommand, toWholeNumber, withDatabase, type OperatorOptions } from './operator.js';
 import { newTable, print } from './output.js';
 import { run } from './run.js';

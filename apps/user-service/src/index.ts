@@ -2,6 +2,8 @@ import * as contracts from '@starter/contracts';
 import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
 import { CreatePersonalKeys1760000000004 } from '@starter/messaging';
 import { personalDataSettings, type ServiceDefinition } from '@starter/service';
+import { CreateTaskTable1760000000005, taskSettings, TasksModule } from '@starter/tasks';
+import type { z } from 'zod';
 import { CreateUserTables1760000000100 } from './user/create-user-tables.migration.js';
 import { projections, UserModule } from './user/user.module.js';
 import { UserRow } from './user/user.row.js';
@@ -9,17 +11,27 @@ import { UserRow } from './user/user.row.js';
 export { user } from './user/user.decider.js';
 export { projections };
 
-export const userService: ServiceDefinition = {
+const settings = personalDataSettings.extend(taskSettings);
+
+export const userService: ServiceDefinition<z.output<typeof settings>> = {
   name: 'user-service',
   description: 'Registers users and tells who they are.',
   defaultPort: 3001,
-  settings: personalDataSettings,
+  settings,
   entities: [UserRow],
-  migrations: [CreateEventStore1760000000002, CreatePersonalKeys1760000000004, CreateUserTables1760000000100],
+  migrations: [
+    CreateEventStore1760000000002,
+    CreatePersonalKeys1760000000004,
+    CreateTaskTable1760000000005,
+    CreateUserTables1760000000100,
+  ],
   retained: [
     { table: 'user_export', column: 'written_at', retentionMs: 7 * 86_400_000 },
     { table: 'email_reservation', column: 'claimed_until', retentionMs: 0 },
   ],
   contracts,
-  module: () => UserModule,
+  module: ({ TASK_CONCURRENCY }) => ({
+    module: UserModule,
+    imports: [TasksModule.forRoot({ concurrency: TASK_CONCURRENCY })],
+  }),
 };

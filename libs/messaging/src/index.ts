@@ -1,6 +1,6 @@
-export { settleInHalves, type Call as BatchCall } from './batches.js';
+export { Batches, settleInHalves, type Call as BatchCall } from './batches.js';
 export { CommandConsumer, type CommandHandlerOptions } from './consumer/command-consumer.js';
-export type { TimeLimit } from './consumer/attempt.js';
+export { Attempt, completeTimeLimit, type TimeLimit } from './consumer/attempt.js';
 export { Dispatcher, type MessageHandler, type Received } from './consumer/dispatcher.js';
 export { EventReactor } from './consumer/event-reactor.js';
 export type { HandlerOptions } from './consumer/handler-options.js';
@@ -8,6 +8,7 @@ export { KeyedQueue } from './consumer/keyed-queue.js';
 export type { OrderedHandler, OrderedHandlerOptions, ReceivedEvent } from './consumer/event-batch.js';
 export { OrderedEvents, type OrderedEventsOptions } from './consumer/ordered-events.js';
 export type { WaitOptions } from './consumer/sequence-waiters.js';
+export { outageRetryMs, triage } from './consumer/triage.js';
 export { CreateMessagingTables1760000000001 } from './database/create-messaging-tables.migration.js';
 export {
   DeadLetters,
@@ -47,7 +48,7 @@ export { groupBy } from './group-by.js';
 export { admitOnce, type InboxKey } from './inbox/inbox.js';
 export { openGaps, skipGap, skipGaps, type Gap, type SkipGap, type SkipGaps } from './inbox/gaps.js';
 export type { ParkingLimits } from './inbox/parking-room.js';
-export { recordDiscarded, type Discarded } from './inbox/discarded.js';
+export { keptOf, recordDiscarded, type Discarded } from './inbox/discarded.js';
 export { checkInboxRetention, RetentionJob, retryHorizonMs, type RetainedTable } from './inbox/retention.js';
 export { holdConsumer } from './inbox/sequence.js';
 export { takeOverKeys } from './inbox/take-over.js';
@@ -60,7 +61,7 @@ export { MemoryCommandTransport } from './memory/memory-command-transport.js';
 export { MemoryEventLog } from './memory/memory-event-log.js';
 export { MemoryEventTransport } from './memory/memory-event-transport.js';
 export * from './message.js';
-export { Messaging, type MessagingOptions, type Problem } from './messaging.js';
+export { Messaging, type CommandQueue, type Extension, type MessagingOptions, type Problem } from './messaging.js';
 export { ConsumerMonitor, type Counts } from './monitor/consumer-monitor.js';
 export { metricFamilies, type MetricFamily, type MetricSample } from './monitor/metric-families.js';
 export { QueueMonitor, type QueueSnapshot } from './monitor/queue-monitor.js';
@@ -90,24 +91,11 @@ export { connectRabbitMq, type RabbitMqOptions } from './rabbitmq/rabbitmq-comma
 export { parseRate } from './rate-limit/rate.js';
 export { RateLimits, type RateLimitStatus } from './rate-limit/rate-limits.js';
 export { CommandFailed, CommandHeld, CommandSucceeded, replyEntry, replyFor, type Answer } from './reply.js';
-export {
-  TaskLostError,
-  TaskRetryError,
-  TaskRevokedError,
-  type Progress,
-  type TaskContext,
-  type TaskHandler,
-  type TaskOptions,
-} from './tasks/task-context.js';
-export { RevokeTask, revocationAddress } from './tasks/revoke-task.js';
-export type { IsolatedTask } from './tasks/isolated/isolated-tasks.js';
-export type { IsolatedContext, IsolatedHandler } from './tasks/isolated/isolated-messages.js';
-export { bounds, findUnstorable, type Unstorable } from './storable.js';
-export { TaskControl, TaskEndedError, type Revocation, type TaskFilter } from './tasks/task-control.js';
-export { taskStates, type ScheduledTask, type Task, type TaskState } from './tasks/task-view.js';
-export { Tasks } from './tasks/tasks.js';
+export { RevokeTask, revocationAddress } from './revoke-task.js';
+export { bounds, findUnstorable, nameProblem, storableValue, textProblem, type Unstorable } from './storable.js';
 export * from './transport/command-transport.js';
 export type { DeadLetterDelivery, DeadLetterHandler } from './transport/dead-letter.js';
 export * from './transport/delivery.js';
 export * from './transport/event-transport.js';
+export { HandlerSlots } from './transport/handler-slots.js';
 export { waves } from './waves.js';

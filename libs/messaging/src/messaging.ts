@@ -9,13 +9,13 @@ import { DeadLetters } from './dead-letters/dead-letters.js';
 import {
   defaultDiscardedRetentionMs,
   defaultInboxRetentionMs,
-  defaultTaskRetentionMs,
   RetentionJob,
   type RetainedTable,
 } from './inbox/retention.js';
 import type { FlowOptions } from './flow/flow-gate.js';
 import type { Logger } from './logger.js';
 import type { Message } from './message.js';
+import type { ConsumerMonitor } from './monitor/consumer-monitor.js';
 import { BacklogSampler } from './monitor/backlog-sampler.js';
 import { countedCommands, countedEvents } from './monitor/counted-transports.js';
 import { QueueMonitor } from './monitor/queue-monitor.js';
@@ -30,7 +30,6 @@ import { PersonalData } from './personal/personal-data.js';
 import type { StandStill } from './stand-stills.js';
 import { RateLimits } from './rate-limit/rate-limits.js';
 import { RateLimiter } from './rate-limit/rate-limiter.js';
-import { Tasks, type TaskQueue } from './tasks/tasks.js';
 import type { CommandTransport } from './transport/command-transport.js';
 import type { EventTransport, TopicDeclaration } from './transport/event-transport.js';
 
@@ -44,10 +43,8 @@ export interface MessagingOptions extends HandlerOptions, TopicOptions {
   readonly logger: Logger;
   /** Modules of contracts: each command among them that this service owns must have a handler when it starts. Default: none. */
   readonly contracts?: Readonly<Record<string, unknown>>;
-  /** Most commands of the service handled at the same time, its tasks not counted. Default 100. */
+  /** Most commands of the service handled at the same time; those of further queues are not counted. Default 100. */
   readonly prefetch?: number;
-  /** Most tasks performed at the same time, those in workers of their own not counted. Default 10. */
-  readonly taskConcurrency?: number;
   /** What else bounds the messages that each consumer has in hand: bytes, and a load besides that of the database pool. */
   readonly flow?: FlowOptions;
   /** Master key of personal data: 32 bytes in base64, the same in all services. Default: none can be sealed or opened. */
@@ -58,8 +55,6 @@ export interface MessagingOptions extends HandlerOptions, TopicOptions {
   readonly inboxRetentionMs?: number;
   /** How long refused messages are kept. Default 90 days. */
   readonly discardedRetentionMs?: number;
-  /** How long tasks that are over can be looked at, and a revocation of one that has not come holds. Default 7 days. */
-  readonly taskRetentionMs?: number;
   /** Other tables of the service whose old rows nobody needs. */
   readonly retained?: readonly RetainedTable[];
   /** An event that is larger is not stored, and its command a dead letter. At most Kafka's `message.max.bytes`. Default 1 000 000. */
@@ -70,7 +65,7 @@ export interface MessagingOptions extends HandlerOptions, TopicOptions {
   readonly leaseMs?: number;
   /** How long what is in hand may take when the application shuts down, in milliseconds. Default 20 000. */
   readonly drainMs?: number;
-  /** Not ready: a consumer that has work in hand besides tasks, or a relay that has rows, and finishes none for so long. Default 120 000 ms. */
+  /** Not ready: a consumer that has work in hand (that of {@link ConsumerMonitor.bounded} apart), or a relay that has rows, and finishes none for so long. Default 120 000 ms. */
   readonly stalledMs?: number;
   /**
    * A lane whose batch, or a relay whose step, is under way for so long has hung: {@link Messaging.stuck}. Every wait in them is
@@ -90,6 +85,22 @@ interface EventConsumer {
   redact(message: Message): Message;
   start(): Promise<void>;
   stop(drainMs?: number): Promise<void>;
+}
+
+/** What a library on top of this one adds to a service. */
+export interface Extension {
+  /** Its tables whose old rows nobody needs. */
+  readonly retained?: readonly RetainedTable[];
+  /** Before the service takes its first message. */
+  start?(): Promise<void>;
+  /** When nothing is in hand any more. */
+  stop?(): Promise<void>;
+}
+
+/** A command queue of the service, and what is counted of it. */
+export interface CommandQueue {
+  readonly commands: CommandConsumer;
+  readonly monitor: ConsumerMonitor;
 }
 
 /** What keeps a service from its work. */
@@ -121,11 +132,10 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   readonly deadLetters: DeadLetters;
   /** Register handlers before the application has started. */
   readonly commands: CommandConsumer;
-  /** Commands whose life is recorded; their handlers, and how they stand. */
-  readonly tasks: Tasks;
-  private readonly retention: RetentionJob;
+  private readonly extensions: Extension[] = [];
+  private retention: RetentionJob | undefined;
   private readonly limiter: RateLimiter;
-  /** The one of its commands, and those of its tasks. */
+  /** Of all its queues; the first is {@link commands}. */
   private readonly commandConsumers: CommandConsumer[] = [];
   /** Of what the process may have died of. A long handler of a single message must not hold up those that keep an order. */
   private readonly turns = { single: new Turns(), inSequence: new Turns() };
@@ -155,30 +165,13 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       outbox: this.outbox,
       watchdog: this.watchdog,
     });
-    const { inboxRetentionMs = defaultInboxRetentionMs, discardedRetentionMs = defaultDiscardedRetentionMs } = options;
-    const retained: RetainedTable[] = [
-      { table: 'inbox', column: 'received_at', retentionMs: inboxRetentionMs },
-      { table: 'inbox_discarded', column: 'discarded_at', retentionMs: discardedRetentionMs },
-      { table: 'task', column: 'ended_at', retentionMs: options.taskRetentionMs ?? defaultTaskRetentionMs },
-      { table: 'inbox_suspect', column: 'since', retentionMs: inboxRetentionMs },
-      ...(options.retained ?? []),
-    ];
-    this.retention = new RetentionJob(this.dataSource, retained, this.logger);
     this.limiter = new RateLimiter({ ...options, outbox: this.outbox });
-    this.commands = this.openQueue(`${options.service}.commands`, options.prefetch, {
-      takesRevocations: true,
-    }).commands;
-    this.tasks = new Tasks({
-      ...options,
-      outbox: this.outbox,
-      commands: this.commands,
-      openQueue: (queue, prefetch) => this.openQueue(queue, prefetch),
-    });
+    this.commands = this.addQueue(`${options.service}.commands`, options.prefetch, { takesRevocations: true }).commands;
     this.backlog = new BacklogSampler({ ...options, monitor: this.monitor });
     this.deadLetters = new DeadLetters({
       ...options,
       outbox: this.outbox,
-      dedupeRetentionMs: inboxRetentionMs,
+      dedupeRetentionMs: options.inboxRetentionMs ?? defaultInboxRetentionMs,
       redact: (message) => this.redact(message),
     });
   }
@@ -208,6 +201,16 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     this.reactTo(topic, `${this.service}.personal-keys`)
       .on(KeyCreated, ({ data }) => keys.learnCreated({ owner, ...data }))
       .on(KeyErased, ({ data }) => keys.learnErased({ owner, ...data }));
+  }
+
+  /** Lets a library take part; before the application has started. */
+  extend(extension: Extension): void {
+    this.extensions.push(extension);
+  }
+
+  /** A further queue of commands, `<service>.<name>`, of which at most `prefetch` are in hand; before the application has started. */
+  openQueue(name: string, prefetch: number): CommandQueue {
+    return this.addQueue(`${this.service}.${name}`, prefetch);
   }
 
   /** Everything is declared and has been attached once. */
@@ -251,12 +254,13 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       ...this.commandConsumers.map((consumer) => consumer.declare()),
       this.options.events.declare(this.topics),
     ]);
-    await this.limiter.start();
+    await Promise.all([this.limiter.start(), ...this.extensions.map((extension) => extension.start?.())]);
     await Promise.all([
       ...this.commandConsumers.map((consumer) => consumer.start()),
       ...this.eventConsumers.map(({ consumer }) => consumer.start()),
     ]);
     this.relay.start();
+    this.retention = new RetentionJob(this.dataSource, this.retained, this.logger);
     this.retention.start();
     this.backlog.start();
     if (this.phase === 'starting') this.phase = 'running';
@@ -294,7 +298,20 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     if (Object.keys(this.cutOff).length > 0) {
       this.logger.warn('not finished in time: the broker delivers these again', { drainMs, ...this.cutOff });
     }
-    await Promise.all([this.limiter.stop(), this.relay.stop(), this.retention.stop(), this.tasks.stop()]);
+    const extensions = this.extensions.map((extension) => extension.stop?.());
+    await Promise.all([this.limiter.stop(), this.relay.stop(), this.retention?.stop(), ...extensions]);
+  }
+
+  private get retained(): RetainedTable[] {
+    const { inboxRetentionMs = defaultInboxRetentionMs, discardedRetentionMs = defaultDiscardedRetentionMs } =
+      this.options;
+    return [
+      { table: 'inbox', column: 'received_at', retentionMs: inboxRetentionMs },
+      { table: 'inbox_discarded', column: 'discarded_at', retentionMs: discardedRetentionMs },
+      { table: 'inbox_suspect', column: 'since', retentionMs: inboxRetentionMs },
+      ...(this.options.retained ?? []),
+      ...this.extensions.flatMap(({ retained = [] }) => retained),
+    ];
   }
 
   /** Deliveries that have no outcome yet, by consumer. */
@@ -353,7 +370,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     return consumers.reduce((kept, consumer) => consumer.redact(kept), message);
   }
 
-  private openQueue(queue: string, prefetch = 100, more: { readonly takesRevocations?: true } = {}): TaskQueue {
+  private addQueue(queue: string, prefetch = 100, more: { readonly takesRevocations?: true } = {}): CommandQueue {
     const monitor = this.monitor.consumer(queue);
     const commands = new CommandConsumer({
       ...this.options,

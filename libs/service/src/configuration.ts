@@ -63,8 +63,6 @@ export const baseSettings = z.object({
   LONGEST_OUTAGE_DAYS: z.coerce.number().min(0).max(3_650).default(30),
   /** Most commands of a service instance handled at the same time. */
   COMMAND_PREFETCH: z.coerce.number().int().min(1).max(10_000).default(100),
-  /** Tasks performed at the same time. */
-  TASK_CONCURRENCY: z.coerce.number().int().min(1).max(10_000).default(10),
   /** How long a message is known, so that a second copy has no effect; longer than any copy may be under way. */
   INBOX_RETENTION_DAYS: z.coerce.number().positive().max(3_650).default(30),
   /** How long refused messages are kept with their reason. */

@@ -20,7 +20,6 @@ it('fills in defaults and takes an empty variable for one that is not set', () =
     EVENT_RETENTION_DAYS: 30,
     LONGEST_OUTAGE_DAYS: 30,
     COMMAND_PREFETCH: 100,
-    TASK_CONCURRENCY: 10,
     INBOX_RETENTION_DAYS: 30,
     DISCARDED_RETENTION_DAYS: 90,
     IDEMPOTENCY_KEY_RETENTION_DAYS: 7,

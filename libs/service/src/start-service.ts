@@ -39,7 +39,6 @@ import { shutDown } from './shut-down.js';
 import { Startup } from './startup.js';
 import { refuseUnstorable } from './storable-requests.js';
 import { StartupServer, type Addresses } from './startup-server.js';
-import { TaskController } from './task.controller.js';
 import { Waits } from './waits.js';
 
 export interface Transports {
@@ -59,7 +58,7 @@ export interface RunningService {
   readonly name: string;
   /** Of the product. */
   readonly url: string;
-  /** Of health, metrics, tasks and the description of the API. */
+  /** Of health, metrics, the description of the API, and what else is for operators. */
   readonly managementUrl: string;
   readonly messaging: Messaging;
   readonly app: NestFastifyApplication;
@@ -185,7 +184,6 @@ async function createApp<Settings extends BaseSettings>(
         eventRetentionMs: settings.EVENT_RETENTION_DAYS < 0 ? -1 : settings.EVENT_RETENTION_DAYS * day,
         longestOutageMs: settings.LONGEST_OUTAGE_DAYS * day,
         prefetch: settings.COMMAND_PREFETCH,
-        taskConcurrency: settings.TASK_CONCURRENCY,
         ...retentionOf(settings, definition.retained),
         mostEventBytes: settings.EVENT_MAX_BYTES,
         outboxMarks: { rows: settings.OUTBOX_HIGH_ROWS, ageMs: 1_000 * settings.OUTBOX_HIGH_AGE_SECONDS },
@@ -198,7 +196,7 @@ async function createApp<Settings extends BaseSettings>(
       frame,
       definition.module(settings),
     ],
-    controllers: [HealthController, MetricsController, TaskController],
+    controllers: [HealthController, MetricsController],
     providers: [{ provide: RouteGuard, useValue: guard }],
   };
   const adapter = new FastifyAdapter({

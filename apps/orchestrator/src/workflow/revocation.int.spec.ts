@@ -11,9 +11,9 @@ import {
   silentLogger,
   toMessage,
   type CommandTransport,
-  type TaskHandler,
 } from '@starter/messaging';
 import type { RunningService } from '@starter/service';
+import { CreateTaskTable1760000000005, Tasks, type TaskHandler } from '@starter/tasks';
 import { eventually, openTestDataSource, ServiceBackends, uniqueName, type TestDataSource } from '@starter/testing';
 import amqp from 'amqplib';
 import { once } from 'node:events';
@@ -41,6 +41,7 @@ describe.each(brokers)('a workflow and the tasks of another service, over %s', (
   let service: RunningService;
   let database: TestDataSource;
   let messaging: Messaging;
+  let tasks: Tasks;
   let transport: CommandTransport;
   let handler: TaskHandler<{ n: number }>;
   let plain = 0;
@@ -49,13 +50,14 @@ describe.each(brokers)('a workflow and the tasks of another service, over %s', (
     const connect = newBroker();
     backends = await ServiceBackends.open(await connect());
     service = await backends.start(orchestrator);
-    database = await openTestDataSource([CreateMessagingTables1760000000001]);
+    database = await openTestDataSource([CreateMessagingTables1760000000001, CreateTaskTable1760000000005]);
     transport = await connect();
     messaging = new Messaging({
       ...{ service: worker, dataSource: database.dataSource, commands: transport, events: new MemoryEventTransport() },
       ...{ logger: silentLogger, partitions: 1, drainMs: 500 },
     });
-    messaging.tasks.handle(Work, (context) => handler(context));
+    tasks = new Tasks(messaging);
+    tasks.handle(Work, (context) => handler(context));
     messaging.commands.handle(Plain, async () => void (plain += 1));
     await messaging.onApplicationBootstrap();
   }, 60_000);
@@ -88,7 +90,7 @@ describe.each(brokers)('a workflow and the tasks of another service, over %s', (
       steps: { command: string; requestId: string; state: string }[];
     };
   const taskOf = async (id: string) => (await read(id)).steps.find(({ command }) => command === Work.type)!.requestId;
-  const running = () => eventually(async () => expect(await messaging.tasks.active()).toHaveLength(1));
+  const running = () => eventually(async () => expect(await tasks.active()).toHaveLength(1));
   const cancel = async (id: string, body: object = {}) => {
     const response = await fetch(`${service.url}/workflows/${id}/cancel`, {
       method: 'POST',
@@ -99,7 +101,7 @@ describe.each(brokers)('a workflow and the tasks of another service, over %s', (
   };
   const ends = async (id: string, task: object) => {
     await eventually(async () => expect(await read(id)).toMatchObject({ state: 'failed' }));
-    expect(await messaging.tasks.result(await taskOf(id), { timeoutMs: 20_000 })).toMatchObject(task);
+    expect(await tasks.result(await taskOf(id), { timeoutMs: 20_000 })).toMatchObject(task);
   };
 
   it('aborts the signal of a task that runs when the workflow is cancelled', async () => {
@@ -138,7 +140,7 @@ describe.each(brokers)('a workflow and the tasks of another service, over %s', (
     gate.abort();
     await eventually(() => expect(late).toHaveLength(1));
     await expect(late[0]).rejects.toThrow();
-    expect(await messaging.tasks.find(await taskOf(id))).toMatchObject({ state: 'REVOKED', result: null });
+    expect(await tasks.find(await taskOf(id))).toMatchObject({ state: 'REVOKED', result: null });
   });
 
   it('fails at once when somebody revokes the task at its service, however many attempts are left', async () => {
@@ -150,7 +152,7 @@ describe.each(brokers)('a workflow and the tasks of another service, over %s', (
     };
     const id = await begin();
     await running();
-    await messaging.tasks.revoke(await taskOf(id), { reason: 'by hand' });
+    await tasks.revoke(await taskOf(id), { reason: 'by hand' });
     await ends(id, { state: 'REVOKED' });
     expect(await read(id)).toMatchObject({ reason: expect.stringContaining('by hand') as string });
     expect(calls).toBe(1);

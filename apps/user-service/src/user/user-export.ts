@@ -1,15 +1,8 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { ExportUsers } from '@starter/contracts';
-import {
-  inTransaction,
-  Messaging,
-  runStatement,
-  toMessage,
-  type DataOf,
-  type Statement,
-  type TaskContext,
-} from '@starter/messaging';
+import { inTransaction, Messaging, runStatement, toMessage, type DataOf, type Statement } from '@starter/messaging';
 import { IdempotencyKeys, ProblemException } from '@starter/service';
+import { Tasks, type TaskContext } from '@starter/tasks';
 
 type Row = readonly [id: string, email: string, name: string, status: string, registeredAt: string];
 
@@ -54,6 +47,7 @@ export class UserExport {
   constructor(
     @Inject(Messaging) private readonly messaging: Messaging,
     @Inject(IdempotencyKeys) private readonly keys: IdempotencyKeys,
+    @Inject(Tasks) private readonly tasks: Tasks,
   ) {}
 
   /** @throws ProblemException 422 when the Idempotency-Key was used for another request */
@@ -76,7 +70,7 @@ export class UserExport {
    * @throws ProblemException 404 when there is none, 409 when it is not complete
    */
   async lines(id: string): Promise<AsyncIterable<string>> {
-    const { state, name } = await this.messaging.tasks.find(id);
+    const { state, name } = await this.tasks.find(id);
     if (name !== ExportUsers.type) {
       throw new ProblemException(
         HttpStatus.NOT_FOUND,

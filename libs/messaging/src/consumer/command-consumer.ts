@@ -4,21 +4,21 @@ import { DeadLetterTable } from '../dead-letters/dead-letter-table.js';
 import { heldReplies } from '../dead-letters/tell-senders.js';
 import { removeRedriven } from '../dead-letters/scheduled-events.js';
 import { inTransaction } from '../database/transaction.js';
-import type { MessageDefinition } from '../definition.js';
+import type { DataOf, MessageDefinition } from '../definition.js';
 import { recordDiscarded, type Discarded } from '../inbox/discarded.js';
 import type { Flow, FlowOptions } from '../flow/flow-gate.js';
 import { withPoolPressure } from '../flow/pool-pressure.js';
 import { errorText, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
 import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
-import { done, nextAttempt, retryBlameless, type Outcome } from '../outcome.js';
+import { done, doneAs, nextAttempt, retryBlameless, type Outcome } from '../outcome.js';
 import type { Outbox } from '../outbox/outbox.js';
 import type { RateLimiter } from '../rate-limit/rate-limiter.js';
 import { replyEntry } from '../reply.js';
 import type { StandStill } from '../stand-stills.js';
 import { commandsExchange, type Binding, type CommandTransport } from '../transport/command-transport.js';
 import type { Consumer } from '../transport/delivery.js';
-import { revocationAddress } from '../tasks/revoke-task.js';
+import { RevokeTask, revocationAddress } from '../revoke-task.js';
 import { Dispatcher, type MessageHandler } from './dispatcher.js';
 import { namedIn, type HandlerOptions } from './handler-options.js';
 import { Suspects } from './suspects.js';
@@ -32,7 +32,7 @@ export interface CommandConsumerOptions extends HandlerOptions {
   readonly dataSource: DataSource;
   /** Of the service: a limit holds over all of its queues. Default: no type can have a limit. */
   readonly limiter?: RateLimiter;
-  /** What revokes its commands comes here as well; for one that is no task it changes nothing. */
+  /** What revokes the service's commands comes here as well: see {@link CommandConsumer.onRevoked}. */
   readonly takesRevocations?: boolean;
   /** How long its inbox knows a message. Default 30 days. */
   readonly inboxRetentionMs?: number;
@@ -55,6 +55,13 @@ export interface CommandHandlerOptions extends HandlerOptions {
   readonly rateLimit?: string;
 }
 
+/** One update, whatever the service's own handlers need. */
+const revocation: CommandHandlerOptions = {
+  routingKey: null,
+  failurePolicy: { maxRetries: 3, backoff: { baseMs: 1_000, maxMs: 10_000 } },
+  timeLimit: { softMs: 30_000, hardMs: 60_000 },
+};
+
 /** Commands of a service: one durable queue, bound for every type that has a handler. */
 export class CommandConsumer {
   readonly queue: string;
@@ -62,6 +69,8 @@ export class CommandConsumer {
   private readonly suspects: Suspects;
   private readonly bindings: Binding[] = [];
   private readonly deadLetters: DeadLetterTable;
+  /** Where nothing is listed, no command of the service can be revoked any more once it has come. */
+  private revoke: MessageHandler<DataOf<typeof RevokeTask>> = () => Promise.resolve(doneAs.duplicates);
   private consumer: Consumer | undefined;
   private deadLetterConsumer: Consumer | undefined;
 
@@ -77,6 +86,12 @@ export class CommandConsumer {
       consumer: this.queue,
       discarded: (discarded) => this.recordDiscarded(discarded),
     });
+    if (options.takesRevocations) this.handle(RevokeTask, (received) => this.revoke(received), revocation);
+  }
+
+  /** Who revokes commands, where somebody can; it decides which. */
+  onRevoked(revoke: MessageHandler<DataOf<typeof RevokeTask>>): void {
+    this.revoke = revoke;
   }
 
   handle<Schema extends z.ZodType>(

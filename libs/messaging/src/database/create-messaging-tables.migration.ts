@@ -227,35 +227,6 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
       CREATE INDEX inbox_parked_failed ON inbox_parked (consumer, key, sequence) WHERE failure IS NOT NULL OR redrives > 0;
       CREATE INDEX inbox_parked_failed_id ON inbox_parked (consumer, id) WHERE failure IS NOT NULL OR redrives > 0;
 
-      -- The lives of commands that are tasks.
-      CREATE TABLE task (
-        -- Of the command.
-        id text PRIMARY KEY,
-        state text NOT NULL,
-        -- The command, without plain personal data; NULL when it was revoked before it came.
-        message json,
-        -- The queue in which it came.
-        consumer text,
-        worker text,
-        attempt integer NOT NULL DEFAULT 0,
-        -- Grows with each start: whoever has started before may not write any more.
-        run integer NOT NULL DEFAULT 0,
-        progress json,
-        saved_state json,
-        result json,
-        error text,
-        revoked boolean NOT NULL DEFAULT false,
-        received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-        started_at timestamptz,
-        heartbeat_at timestamptz,
-        due_at timestamptz,
-        ended_at timestamptz
-      ) WITH (fillfactor = 70);
-      CREATE INDEX task_received ON task (received_at, id);
-      CREATE INDEX task_open ON task (state) WHERE ended_at IS NULL;
-      -- For the purge.
-      CREATE INDEX task_ended ON task (ended_at);
-
       -- What operators work with: the dead letters of all consumers, those of ordered ones included.
       CREATE VIEW dead_letters AS
         SELECT consumer, id, kind, type, key, sequence, error_type, reason, stack, origin, attempts, first_failed_at, failed_at,
@@ -278,7 +249,7 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
     await runner.query(
       `DROP VIEW dead_letters;
        DROP TABLE outbox, outbox_relay, outbox_lease, inbox, inbox_sequence, inbox_parked, inbox_gap, inbox_skipped,
-                  inbox_discarded, inbox_suspect, inbox_process, dead_letter, rate_limit, rate_limit_slot, rate_limit_waiting, task`,
+                  inbox_discarded, inbox_suspect, inbox_process, dead_letter, rate_limit, rate_limit_slot, rate_limit_waiting`,
     );
   }
 }

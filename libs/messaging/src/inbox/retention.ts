@@ -16,7 +16,6 @@ const day = 86_400_000;
 /** How long the inbox knows a message. A second copy that comes later takes effect again. */
 export const defaultInboxRetentionMs = 30 * day;
 export const defaultDiscardedRetentionMs = 90 * day;
-export const defaultTaskRetentionMs = 7 * day;
 
 /**
  * The longest time between the first delivery of a message and the last one that the system itself brings about, in

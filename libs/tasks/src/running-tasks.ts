@@ -1,8 +1,13 @@
 import type { DataSource } from 'typeorm';
-import { settleInHalves, type Call } from '../batches.js';
-import type { Attempt } from '../consumer/attempt.js';
-import { runStatement, type Statement } from '../database/transaction.js';
-import { errorText, type Logger } from '../logger.js';
+import {
+  type Attempt,
+  type BatchCall,
+  errorText,
+  type Logger,
+  runStatement,
+  settleInHalves,
+  type Statement,
+} from '@starter/messaging';
 import { TaskLostError, TaskRevokedError, type Progress } from './task-context.js';
 import { running } from './task-rows.js';
 
@@ -82,7 +87,7 @@ export class RunningTasks {
   private async beat(): Promise<void> {
     const tasks = [...this.tasks.values()];
     const { dataSource, logger } = this.options;
-    const calls = tasks.map((task): Call<Said, undefined> => {
+    const calls = tasks.map((task): BatchCall<Said, undefined> => {
       const { said } = task;
       task.said = { alive: false };
       const reject = (error: unknown): void => {

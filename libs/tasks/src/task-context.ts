@@ -1,10 +1,14 @@
-import type { CommandHandlerOptions } from '../consumer/command-consumer.js';
-import type { TimeLimit } from '../consumer/attempt.js';
-import type { ReceivedMessage } from '../consumer/dispatcher.js';
-import type { Fence, Transaction } from '../database/transaction.js';
-import type { PayloadOf } from '../definition.js';
-import { TerminalError } from '../errors.js';
-import { findUnstorable, storableValue } from '../storable.js';
+import {
+  type CommandHandlerOptions,
+  type Fence,
+  findUnstorable,
+  type PayloadOf,
+  type ReceivedMessage,
+  storableValue,
+  TerminalError,
+  type TimeLimit,
+  type Transaction,
+} from '@starter/messaging';
 
 /** What a handler knows of its task, and what it can tell of it: `TaskContext<typeof ExportUsers>`, or `TaskContext<Data>`. */
 export type TaskContext<Of = unknown> = ContextOfTask<PayloadOf<Of>>;

@@ -2,21 +2,30 @@ import { eventually, openTestDataSource, warningsDuring, type TestDataSource } f
 import { randomUUID } from 'node:crypto';
 import { once, setMaxListeners } from 'node:events';
 import { z } from 'zod';
-import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
-import { TransientError, ValidationError } from '../errors.js';
-import { backoffDelay } from '../failure-policy.js';
-import { silentLogger } from '../logger.js';
-import { MemoryCommandBroker } from '../memory/memory-command-broker.js';
-import { MemoryCommandTransport } from '../memory/memory-command-transport.js';
-import { MemoryEventTransport } from '../memory/memory-event-transport.js';
-import { createMessage, type Message } from '../message.js';
-import { Messaging, type MessagingOptions } from '../messaging.js';
-import { connectRabbitMq } from '../rabbitmq/rabbitmq-command-transport.js';
-import { CommandFailed, CommandSucceeded } from '../reply.js';
-import type { CommandTransport } from '../transport/command-transport.js';
-import { RevokeTask, revocationAddress } from './revoke-task.js';
+import {
+  backoffDelay,
+  CommandFailed,
+  CommandSucceeded,
+  type CommandTransport,
+  connectRabbitMq,
+  createMessage,
+  RevokeTask,
+  revocationAddress,
+  CreateMessagingTables1760000000001,
+  MemoryCommandBroker,
+  MemoryCommandTransport,
+  MemoryEventTransport,
+  type Message,
+  Messaging,
+  type MessagingOptions,
+  silentLogger,
+  TransientError,
+  ValidationError,
+} from '@starter/messaging';
+import { CreateTaskTable1760000000005 } from './create-task-table.migration.js';
 import { defaultTaskPolicy, TaskRevokedError, type TaskHandler, type TaskOptions } from './task-context.js';
 import { TaskEndedError } from './task-control.js';
+import { Tasks, type TasksOptions } from './tasks.js';
 
 const url = process.env['RABBITMQ_URL'];
 const brokers: [string, () => () => Promise<CommandTransport>][] = [
@@ -43,7 +52,7 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
   let answers: Record<string, unknown>[];
 
   beforeEach(async () => {
-    database = await openTestDataSource([CreateMessagingTables1760000000001]);
+    database = await openTestDataSource([CreateMessagingTables1760000000001, CreateTaskTable1760000000005]);
     await database.dataSource.query('CREATE TABLE effect (n int)');
     connect = newBroker();
     service = `spec-${randomUUID()}`;
@@ -63,7 +72,7 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
   async function serve(
     handler: TaskHandler<{ n: number }>,
     options: TaskOptions = {},
-    settings: Partial<MessagingOptions> = {},
+    settings: Partial<MessagingOptions & TasksOptions> = {},
   ) {
     const transport = await connect();
     const messaging = new Messaging({
@@ -78,7 +87,8 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
     });
     running.push({ messaging, transport });
     const failurePolicy = { maxRetries: 2, backoff: { baseMs: 10, jitter: 0 } };
-    messaging.tasks.handle(definition(), handler, { failurePolicy, ...options });
+    const tasks = new Tasks(messaging, settings);
+    tasks.handle(definition(), handler, { failurePolicy, ...options });
     messaging.commands.handle({ ...definition(), type: `${service}.hangs` }, never, { timeLimit: 'none' });
     const heard = async ({ data }: { data: Record<string, unknown> }) => void answers.push(data);
     const addressed = ({ type }: { type: string }) => ({ routingKey: `${service}.${type}` });
@@ -89,7 +99,7 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
       await transport.send(message);
       return message.id;
     };
-    return { messaging, transport, send, tasks: messaging.tasks };
+    return { messaging, transport, send, tasks };
   }
 
   const command = (n = 1, fields: Partial<Message> = {}) =>
@@ -107,7 +117,7 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
         throw signal.reason;
       },
       {},
-      { taskConcurrency: 2, prefetch: 1 },
+      { concurrency: 2, prefetch: 1 },
     );
     const ids = [];
     for (let n = 1; n <= 20; n += 1) ids.push(await send(command(n)));

@@ -1,14 +1,18 @@
 import { eventually, openTestDataSource, type TestDataSource } from '@starter/testing';
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
-import { CreateMessagingTables1760000000001 } from '../../database/create-messaging-tables.migration.js';
-import { silentLogger } from '../../logger.js';
-import { MemoryCommandBroker } from '../../memory/memory-command-broker.js';
-import { MemoryCommandTransport } from '../../memory/memory-command-transport.js';
-import { MemoryEventTransport } from '../../memory/memory-event-transport.js';
-import { createMessage } from '../../message.js';
-import { Messaging } from '../../messaging.js';
+import {
+  createMessage,
+  CreateMessagingTables1760000000001,
+  MemoryCommandBroker,
+  MemoryCommandTransport,
+  MemoryEventTransport,
+  Messaging,
+  silentLogger,
+} from '@starter/messaging';
+import { CreateTaskTable1760000000005 } from '../create-task-table.migration.js';
 import type { TaskOptions } from '../task-context.js';
+import { Tasks } from '../tasks.js';
 import type { IsolatedTask } from './isolated-tasks.js';
 
 /** What is asked of the handler below. */
@@ -37,7 +41,7 @@ describe.each(['process', 'thread'] as const)('a task in a %s of its own', (isol
   let database: TestDataSource;
   let stop: () => Promise<void>;
   beforeEach(async () => {
-    database = await openTestDataSource([CreateMessagingTables1760000000001]);
+    database = await openTestDataSource([CreateMessagingTables1760000000001, CreateTaskTable1760000000005]);
   });
   afterEach(async () => {
     await stop();
@@ -56,7 +60,8 @@ describe.each(['process', 'thread'] as const)('a task in a %s of its own', (isol
     });
     const failurePolicy = { maxRetries: 1, backoff: { baseMs: 10, jitter: 0 } };
     const definition = { kind: 'command', type, version: 1, owner: 'test', schema } as const;
-    messaging.tasks.handle(definition, { module, isolation, ...task }, { failurePolicy, ...options });
+    const tasks = new Tasks(messaging);
+    tasks.handle(definition, { module, isolation, ...task }, { failurePolicy, ...options });
     const other = { kind: 'command', type: `${service}.other`, version: 1, owner: 'test', schema } as const;
     let others = 0;
     messaging.commands.handle(other, async () => void (others += 1));
@@ -71,9 +76,9 @@ describe.each(['process', 'thread'] as const)('a task in a %s of its own', (isol
       await transport.send(message);
       return message.id;
     };
-    const resultOf = async (id: string) => messaging.tasks.result(id, { timeoutMs: 60_000 });
+    const resultOf = async (id: string) => tasks.result(id, { timeoutMs: 60_000 });
     return {
-      ...{ tasks: messaging.tasks, broker, queue: `${service}.tasks.${type}` },
+      ...{ tasks, broker, queue: `${service}.tasks.${type}` },
       inHand: () => messaging.inHand[`${service}.tasks.${type}`],
       send,
       resultOf,

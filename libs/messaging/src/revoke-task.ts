@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { MessageDefinition } from '../definition.js';
+import type { MessageDefinition } from './definition.js';
 
 /**
  * Takes a command back that was sent before. It goes to the service that handles that, under {@link revocationAddress}: the sender
@@ -14,7 +14,7 @@ export const RevokeTask = {
     /** Of the command. */
     taskId: z.string().min(1),
     command: z.string().min(1),
-    /** See `Revocation`. */
+    /** What runs ends at once; otherwise its signal aborts. */
     terminate: z.boolean(),
     reason: z.string().min(1),
   }),

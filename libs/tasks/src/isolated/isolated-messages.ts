@@ -1,4 +1,4 @@
-import type { Message } from '../../message.js';
+import type { Message } from '@starter/messaging';
 import type { Progress, TaskContext } from '../task-context.js';
 
 /** What a handler gets that runs in a process or thread of its own: everything but the service's database. */

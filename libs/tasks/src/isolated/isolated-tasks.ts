@@ -1,5 +1,4 @@
-import { TransientError } from '../../errors.js';
-import { HandlerSlots } from '../../transport/handler-slots.js';
+import { HandlerSlots, TransientError } from '@starter/messaging';
 import type { TaskContext } from '../task-context.js';
 import { WorkerHandle, type Isolation } from './worker-handle.js';
 

@@ -1,14 +1,20 @@
 import type { DataSource } from 'typeorm';
-import type { Batches } from '../batches.js';
-import type { Attempt } from '../consumer/attempt.js';
-import type { Received } from '../consumer/dispatcher.js';
-import { inTransaction, type Transaction } from '../database/transaction.js';
-import { recordDiscarded, type Discarded } from '../inbox/discarded.js';
-import { errorText } from '../logger.js';
-import type { Message } from '../message.js';
-import type { Outbox } from '../outbox/outbox.js';
-import { replyEntry, type Answer } from '../reply.js';
-import { bounds, storableValue } from '../storable.js';
+import {
+  type Answer,
+  type Attempt,
+  type Batches,
+  bounds,
+  type Discarded,
+  errorText,
+  inTransaction,
+  type Message,
+  type Outbox,
+  type Received,
+  recordDiscarded,
+  replyEntry,
+  storableValue,
+  type Transaction,
+} from '@starter/messaging';
 import type { RunningTask } from './running-tasks.js';
 import {
   progressOf,

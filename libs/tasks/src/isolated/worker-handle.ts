@@ -1,7 +1,7 @@
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { TransientError } from '../../errors.js';
+import { TransientError } from '@starter/messaging';
 import { TaskRetryError, type TaskContext } from '../task-context.js';
 import { flatten, unflatten, type FromWorker, type ToWorker } from './isolated-messages.js';
 

@@ -1,6 +1,5 @@
 import type { DataSource } from 'typeorm';
-import { runStatement, type Statement } from '../database/transaction.js';
-import type { Message } from '../message.js';
+import { type Message, runStatement, type Statement } from '@starter/messaging';
 
 /** While it runs. */
 export const running = `state IN ('STARTED', 'PROGRESS')`;

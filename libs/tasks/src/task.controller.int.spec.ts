@@ -1,17 +1,13 @@
 import { Module } from '@nestjs/common';
-import {
-  createMessage,
-  MemoryCommandBroker,
-  MemoryCommandTransport,
-  MemoryEventTransport,
-  Messaging,
-  type TaskContext,
-} from '@starter/messaging';
+import { createMessage, MemoryCommandBroker, MemoryCommandTransport, MemoryEventTransport } from '@starter/messaging';
+import { baseSettings, readSettings, startService, type RunningService } from '@starter/service';
 import { createTestDatabase, eventually, type TestDatabase } from '@starter/testing';
 import { once } from 'node:events';
 import { z } from 'zod';
-import { baseSettings, readSettings } from './configuration.js';
-import { startService, type RunningService } from './start-service.js';
+import { CreateTaskTable1760000000005 } from './create-task-table.migration.js';
+import type { TaskContext } from './task-context.js';
+import { Tasks } from './tasks.js';
+import { TasksModule } from './tasks.module.js';
 
 const schema = z.strictObject({ n: z.int() });
 const DoIt = { kind: 'command', type: 'spec.do-it', version: 1, owner: 'spec', schema } as const;
@@ -27,12 +23,13 @@ async function handler({ data, progress, signal }: TaskContext<{ n: number }>): 
 }
 
 @Module({
+  imports: [TasksModule.forRoot()],
   providers: [
-    { provide: 'task', inject: [Messaging], useFactory: ({ tasks }: Messaging) => tasks.handle(DoIt, handler) ?? true },
+    { provide: 'task', inject: [Tasks], useFactory: (tasks: Tasks) => tasks.handle(DoIt, handler) ?? true },
     {
       provide: 'rare task',
-      inject: [Messaging],
-      useFactory: ({ tasks }: Messaging) => tasks.handle(Rare, handler, { rateLimit: '1/d' }) ?? true,
+      inject: [Tasks],
+      useFactory: (tasks: Tasks) => tasks.handle(Rare, handler, { rateLimit: '1/d' }) ?? true,
     },
   ],
 })
@@ -48,7 +45,7 @@ beforeAll(async () => {
   service = await startService(
     {
       ...{ name: 'spec', description: 'A service of a spec.', defaultPort: 0, settings: baseSettings },
-      ...{ entities: [], contracts: {}, migrations: [], module: () => SpecModule },
+      ...{ entities: [], contracts: {}, migrations: [CreateTaskTable1760000000005], module: () => SpecModule },
     },
     { settings: readSettings(baseSettings, environment), transports: { commands, events: new MemoryEventTransport() } },
   );

@@ -1,12 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataSource } from 'typeorm';
-import { Batches } from '../batches.js';
-import { inTransaction, runStatement } from '../database/transaction.js';
-import { TimeoutError, ValidationError } from '../errors.js';
-import { admitOnce } from '../inbox/inbox.js';
-import type { Message } from '../message.js';
-import type { Outbox } from '../outbox/outbox.js';
-import { nameProblem, textProblem } from '../storable.js';
+import {
+  admitOnce,
+  Batches,
+  inTransaction,
+  type Message,
+  nameProblem,
+  type Outbox,
+  runStatement,
+  textProblem,
+  TimeoutError,
+  ValidationError,
+} from '@starter/messaging';
 import { revokedBecause, sendReply } from './task-run.js';
 import {
   listTasks,
@@ -52,10 +57,10 @@ export class TaskControl {
   readonly service: string;
   private readonly finding: Batches<string, Task | undefined>;
 
-  constructor(private readonly options: TaskControlOptions) {
-    this.service = options.service;
+  constructor(private readonly source: TaskControlOptions) {
+    this.service = source.service;
     this.finding = new Batches<string, Task | undefined>(async (ids) => {
-      const rows = await runStatement<Task & Record<string, unknown>>(options.dataSource, selectTasks, [
+      const rows = await runStatement<Task & Record<string, unknown>>(source.dataSource, selectTasks, [
         [...new Set(ids)],
       ]);
       const byId = new Map(rows.map((row) => [row.id, row]));
@@ -70,7 +75,7 @@ export class TaskControl {
 
   /** Those that wait for their next attempt, and the commands of whatever type that wait for their rate limit. At most 1 000. */
   scheduled(): Promise<ScheduledTask[]> {
-    return runStatement<ScheduledTask & Record<string, unknown>>(this.options.dataSource, scheduledTasks);
+    return runStatement<ScheduledTask & Record<string, unknown>>(this.source.dataSource, scheduledTasks);
   }
 
   /** PENDING when nothing is known of it: it may lie in the queue, or never come. */
@@ -115,7 +120,7 @@ export class TaskControl {
     const [ofId, ofReason] = [nameProblem(id), textProblem(reason)];
     if (ofId) throw new ValidationError(`the id of the task ${ofId}`);
     if (ofReason) throw new ValidationError(`the reason ${ofReason}`);
-    await inTransaction(this.options.dataSource, async (tx) => {
+    await inTransaction(this.source.dataSource, async (tx) => {
       const [row] = await tx.query<Revoked>(revokeTask, [id, terminate, reason]);
       if (!row) {
         const advice = 'what it has done stands; if it is a dead letter, discard that';
@@ -123,7 +128,7 @@ export class TaskControl {
       }
       if (!row.ended || !row.message || !row.consumer) return;
       const [isNew] = await admitOnce(tx, [{ consumer: row.consumer, messageId: id }]);
-      if (isNew) await sendReply(this.options, tx, row.message, revokedBecause(reason));
+      if (isNew) await sendReply(this.source, tx, row.message, revokedBecause(reason));
     });
     return this.find(id);
   }
@@ -131,7 +136,7 @@ export class TaskControl {
   private select(wanted: Wanted): Promise<Task[]> {
     const { states = null, type = null, after = null, limit, oldestFirst = false } = wanted;
     const statement = listTasks(oldestFirst);
-    return runStatement<Task & Record<string, unknown>>(this.options.dataSource, statement, [
+    return runStatement<Task & Record<string, unknown>>(this.source.dataSource, statement, [
       states,
       type,
       after,

@@ -2,14 +2,18 @@ import { eventually, openTestDataSource, type TestDataSource } from '@starter/te
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import { silentLogger } from '../logger.js';
-import { MemoryCommandBroker } from '../memory/memory-command-broker.js';
-import { MemoryCommandTransport } from '../memory/memory-command-transport.js';
-import { MemoryEventTransport } from '../memory/memory-event-transport.js';
-import { createMessage } from '../message.js';
-import { Messaging } from '../messaging.js';
-import { CreateMessagingTables1760000000001 } from './create-messaging-tables.migration.js';
-import { inTransaction, type Statement } from './transaction.js';
+import {
+  createMessage,
+  MemoryCommandBroker,
+  MemoryCommandTransport,
+  MemoryEventTransport,
+  Messaging,
+  silentLogger,
+} from '@starter/messaging';
+import { CreateMessagingTables1760000000001 } from '@starter/messaging';
+import { inTransaction, type Statement } from '@starter/messaging';
+import { CreateTaskTable1760000000005 } from './create-task-table.migration.js';
+import { Tasks } from './tasks.js';
 
 const service = `spec-${randomUUID()}`;
 const schema = z.strictObject({ n: z.int() });
@@ -27,7 +31,7 @@ let messaging: Messaging;
 const attempts = new Map<number, number>();
 
 beforeAll(async () => {
-  database = await openTestDataSource([CreateMessagingTables1760000000001]);
+  database = await openTestDataSource([CreateMessagingTables1760000000001, CreateTaskTable1760000000005]);
   const { dataSource } = database;
   await dataSource.query('CREATE TABLE effect (kind text, n int)');
   commands = new MemoryCommandTransport(new MemoryCommandBroker());
@@ -38,7 +42,7 @@ beforeAll(async () => {
     count(attempt);
     await inTransaction(dataSource, (tx) => tx.query(effect, ['command', [data.n]]));
   });
-  messaging.tasks.handle(Export, async ({ data, attempt, complete }) => {
+  new Tasks(messaging).handle(Export, async ({ data, attempt, complete }) => {
     count(attempt);
     await complete((tx) => tx.manager.query(effect.text, ['task', [data.n]]));
   });

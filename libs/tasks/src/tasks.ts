@@ -1,22 +1,36 @@
 import { hostname } from 'node:os';
 import type { z } from 'zod';
-import { Batches } from '../batches.js';
-import { Attempt, completeTimeLimit } from '../consumer/attempt.js';
-import type { CommandConsumer, CommandHandlerOptions } from '../consumer/command-consumer.js';
-import type { Received } from '../consumer/dispatcher.js';
-import { KeyedQueue } from '../consumer/keyed-queue.js';
-import { outageRetryMs, triage } from '../consumer/triage.js';
-import { runStatement } from '../database/transaction.js';
-import type { DataOf, MessageDefinition } from '../definition.js';
-import { retriesExhausted, type FailurePolicy } from '../failure-policy.js';
-import { keptOf } from '../inbox/discarded.js';
-import { errorText, type Logger } from '../logger.js';
-import type { Message } from '../message.js';
-import type { ConsumerMonitor } from '../monitor/consumer-monitor.js';
-import { deadLetter, discard, done, doneAs, retry, retryBlameless, type Outcome } from '../outcome.js';
-import { redact } from '../personal/personal-fields.js';
+import {
+  Attempt,
+  Batches,
+  type CommandQueue,
+  completeTimeLimit,
+  type Messaging,
+  revocationAddress,
+  type RevokeTask,
+  type DataOf,
+  deadLetter,
+  discard,
+  done,
+  doneAs,
+  errorText,
+  type FailurePolicy,
+  keptOf,
+  KeyedQueue,
+  type Logger,
+  type Message,
+  type MessageDefinition,
+  outageRetryMs,
+  type Outcome,
+  type Received,
+  redact,
+  retriesExhausted,
+  retry,
+  retryBlameless,
+  runStatement,
+  triage,
+} from '@starter/messaging';
 import { IsolatedTasks, type IsolatedTask } from './isolated/isolated-tasks.js';
-import { RevokeTask, revocationAddress } from './revoke-task.js';
 import { RunningTasks } from './running-tasks.js';
 import {
   defaultTaskPolicy,
@@ -27,40 +41,26 @@ import {
   type TaskHandler,
   type TaskOptions,
 } from './task-context.js';
-import { TaskControl, TaskEndedError, type TaskControlOptions } from './task-control.js';
+import { TaskControl, TaskEndedError } from './task-control.js';
 import { beginTasks, fail, saveState, type Start, type Started } from './task-rows.js';
 import { endAsRevoked, TaskRun, type SavedState, type TaskEnvironment } from './task-run.js';
 
-export interface TasksOptions extends TaskControlOptions {
-  readonly logger: Logger;
-  /** Of the service's other commands: revocations come there. */
-  readonly commands: CommandConsumer;
-  /** Makes the consumer of a queue of tasks, of which at most `prefetch` are in hand. */
-  readonly openQueue: (queue: string, prefetch: number) => TaskQueue;
+export interface TasksOptions {
   /** Tasks that a process performs at the same time, those in workers of their own not counted. Default 10. */
-  readonly taskConcurrency?: number;
+  readonly concurrency?: number;
+  /** How long tasks that are over can be looked at, and a revocation of one that has not come holds. Default 7 days. */
+  readonly retentionMs?: number;
 }
 
-/** A queue of tasks alone: none of them holds up another command, and none is taken before it can begin. */
-export interface TaskQueue {
-  readonly commands: CommandConsumer;
-  readonly monitor: ConsumerMonitor;
-}
+const weekMs = 7 * 86_400_000;
 
 interface Registered {
-  readonly queue: TaskQueue;
+  readonly queue: CommandQueue;
   readonly definition: MessageDefinition;
   readonly handler: TaskHandler<unknown>;
   readonly failurePolicy: FailurePolicy;
   readonly timeLimit: { readonly softMs: number; readonly hardMs: number };
 }
-
-/** One update, whatever the service's own handlers need. */
-const revocation: CommandHandlerOptions = {
-  routingKey: null,
-  failurePolicy: { maxRetries: 3, backoff: { baseMs: 1_000, maxMs: 10_000 } },
-  timeLimit: { softMs: 30_000, hardMs: 60_000 },
-};
 
 /**
  * Commands whose life is recorded: how they stand, how far they are, what came of them; they can be looked at and revoked.
@@ -75,13 +75,16 @@ export class Tasks extends TaskControl {
   private readonly starting: Batches<Start, Started>;
   private readonly isolated: IsolatedTasks[] = [];
   private readonly logger: Logger;
-  private shared: TaskQueue | undefined;
+  private shared: CommandQueue | undefined;
   /** Of this process, as it stands in `active`. */
   readonly worker = `${this.service}@${hostname()}:${process.pid}`;
 
-  constructor(private readonly setUp: TasksOptions) {
-    super(setUp);
-    const { dataSource, logger, commands } = setUp;
+  constructor(
+    private readonly messaging: Messaging,
+    private readonly options: TasksOptions = {},
+  ) {
+    super(messaging);
+    const { dataSource, logger, commands } = messaging;
     this.logger = logger;
     this.running = new RunningTasks({ dataSource, logger });
     this.starting = new Batches((starts) => beginTasks(dataSource, starts));
@@ -94,8 +97,12 @@ export class Tasks extends TaskControl {
       const saved = new Set(rows.map(({ id }) => id));
       return states.map(({ id }) => saved.has(id));
     });
-    this.environment = { ...setUp, saving };
-    commands.handle(RevokeTask, ({ data }) => this.revokeSent(data), revocation);
+    this.environment = { service: messaging.service, dataSource, outbox: messaging.outbox, saving };
+    commands.onRevoked(({ data }) => this.revokeSent(data));
+    messaging.extend({
+      retained: [{ table: 'task', column: 'ended_at', retentionMs: options.retentionMs ?? weekMs }],
+      stop: () => this.stop(),
+    });
   }
 
   /**
@@ -116,7 +123,7 @@ export class Tasks extends TaskControl {
     const perform = isolated ? isolated.run.bind(isolated) : (handler as TaskHandler<unknown>);
     const queue = isolated ? this.openQueue(`.${definition.type}`, isolated.size) : this.sharedQueue();
     const registered: Registered = { queue, definition, handler: perform, failurePolicy, timeLimit };
-    this.setUp.commands.bind(revocationAddress(definition.type));
+    this.messaging.commands.bind(revocationAddress(definition.type));
     // It bounds its time itself, because what becomes of it at the limit is recorded as well.
     queue.commands.handle(
       definition,
@@ -130,16 +137,16 @@ export class Tasks extends TaskControl {
     );
   }
 
-  private sharedQueue(): TaskQueue {
-    this.shared ??= this.openQueue('', this.setUp.taskConcurrency ?? 10);
+  private sharedQueue(): CommandQueue {
+    this.shared ??= this.openQueue('', this.options.concurrency ?? 10);
     return this.shared;
   }
 
-  private openQueue(suffix: string, prefetch: number): TaskQueue {
-    return this.setUp.openQueue(`${this.service}.tasks${suffix}`, prefetch);
+  private openQueue(suffix: string, prefetch: number): CommandQueue {
+    return this.messaging.openQueue(`tasks${suffix}`, prefetch);
   }
 
-  async stop(): Promise<void> {
+  private async stop(): Promise<void> {
     for (const isolated of this.isolated) isolated.close();
     await this.running.rest();
   }

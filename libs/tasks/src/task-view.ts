@@ -1,4 +1,4 @@
-import type { Statement } from '../database/transaction.js';
+import type { Statement } from '@starter/messaging';
 import type { Progress } from './task-context.js';
 import { running } from './task-rows.js';
 

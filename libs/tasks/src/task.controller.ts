@@ -1,13 +1,21 @@
 import { Body, Controller, Get, HttpCode, HttpStatus, Inject, Param, Post, Query, Req, Sse } from '@nestjs/common';
 import { ApiBody, ApiParam, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
-import { Messaging, TaskEndedError, taskStates, TimeoutError, type ScheduledTask, type Task } from '@starter/messaging';
+import { TimeoutError } from '@starter/messaging';
+import {
+  Access,
+  changes,
+  openApi,
+  ProblemException,
+  SchemaPipe,
+  Waits,
+  type ServerSentEvent,
+  type WaitingRequest,
+} from '@starter/service';
 import type { Observable } from 'rxjs';
 import { z } from 'zod';
-import { Access } from './access/access.js';
-import { ProblemException } from './problem.js';
-import { openApi, SchemaPipe } from './schema.pipe.js';
-import { changes, type ServerSentEvent } from './server-sent-events.js';
-import { Waits, type WaitingRequest } from './waits.js';
+import { TaskEndedError } from './task-control.js';
+import { taskStates, type ScheduledTask, type Task } from './task-view.js';
+import { Tasks } from './tasks.js';
 
 const taskId = z.object({ id: z.string().min(1).max(200) });
 const listing = z.strictObject({
@@ -57,14 +65,10 @@ const scheduled = view
 @ApiTags('tasks')
 @Controller('tasks')
 export class TaskController {
-  private readonly tasks: Messaging['tasks'];
-
   constructor(
-    @Inject(Messaging) messaging: Messaging,
+    @Inject(Tasks) private readonly tasks: Tasks,
     @Inject(Waits) private readonly waits: Waits,
-  ) {
-    this.tasks = messaging.tasks;
-  }
+  ) {}
 
   /** Newest first. The id of the last one, passed as `after`, reads on. */
   @Get()
