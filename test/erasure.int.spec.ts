@@ -18,6 +18,7 @@ import {
   type ServiceDefinition,
   type Transports,
 } from '@starter/service';
+import { PersonalData } from '@starter/personal-data';
 import { eventually, testPersonalDataKey } from '@starter/testing';
 import { userService } from '@starter/user-service';
 import { randomBytes } from 'node:crypto';
@@ -237,15 +238,15 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
     const code = /^Your code: ([\w-]+)/m.exec(
       [...catcher.mails.values()].find(({ to }) => to === ada.email)?.raw ?? '',
     )?.[1];
-    expect(new Set(await services.users.messaging.personalData.open(sealed))).toEqual(
+    expect(new Set(await services.users.app.get(PersonalData).open(sealed))).toEqual(
       new Set([ada.email, ada.name, code]),
     );
     expect(placesOf(before, code ?? '')).toEqual([]);
 
     await erase(ada);
     await until(ada, 'erased');
-    const { messaging } = services.emails;
-    await eventually(async () => expect(new Set(await messaging.personalData.open(sealed))).toEqual(new Set([null])));
+    const personalData = services.emails.app.get(PersonalData);
+    await eventually(async () => expect(new Set(await personalData.open(sealed))).toEqual(new Set([null])));
     const restarted = [await startAnother(userService), await startAnother(emailService)];
     for (const from of [services.users, second, restarted[0]!]) {
       expect(await userOf(ada, from)).toMatchObject({ email: null, name: null, status: 'erased' });
@@ -256,7 +257,7 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
     for (const { secrets } of [ada, refused, eve]) expect(placesOf(after, secrets)).toEqual([]);
     const left = sealedTextsOf(after, ada);
     for (const service of [services.users, services.emails, second, ...restarted]) {
-      expect(new Set(await service.messaging.personalData.open(left))).toEqual(new Set([null]));
+      expect(new Set(await service.app.get(PersonalData).open(left))).toEqual(new Set([null]));
     }
     await erase(ada);
     await erase(refused);
@@ -271,7 +272,7 @@ describe.each(modes)('the erasure of personal data over %s brokers', (brokers) =
     await until(ada, 'registered');
     await erase(ada);
     await until(ada, 'erased');
-    const { personalData } = services.emails.messaging;
+    const personalData = services.emails.app.get(PersonalData);
     await eventually(async () => {
       const keys = await personalData.keys.stored([{ owner: 'user-service', subject: ada.userId }]);
       expect([...keys.values()]).toEqual([null]);

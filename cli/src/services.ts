@@ -5,7 +5,8 @@ import {
   type FollowedProjection,
   type Projection,
 } from '@starter/event-sourcing';
-import { Outbox, PersonalData } from '@starter/messaging';
+import { Outbox } from '@starter/messaging';
+import { PersonalData } from '@starter/personal-data';
 import type { DataSource } from 'typeorm';
 
 /** The code of a service that makes sense of what is in its database. Loaded when it is needed: most commands need none. */
@@ -43,7 +44,7 @@ function followed(service: string, { inline, following }: Projections, dataSourc
   // Without the master key: those that open personal data are looked at, and never run here.
   const personalData = new PersonalData({ service, dataSource, outbox: new Outbox() });
   return [
-    ...inline.map((one) => ({ projection: typeof one === 'function' ? one(personalData) : one })),
+    ...inline.map((one) => ({ projection: 'useFactory' in one ? one.useFactory(personalData as never) : one })),
     ...following.map((projection) => ({ projection, consumer: consumerOf(service, projection) })),
   ];
 }

@@ -1,6 +1,6 @@
 import * as contracts from '@starter/contracts';
 import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
-import { CreatePersonalKeys1760000000004 } from '@starter/messaging';
+import { CreatePersonalKeys1760000000004 } from '@starter/personal-data';
 import { personalDataSettings, type ServiceDefinition } from '@starter/service';
 import { z } from 'zod';
 import { EmailModule } from './email/email.module.js';
@@ -26,5 +26,10 @@ export const emailService: ServiceDefinition<z.output<typeof settings>> = {
   entities: [],
   migrations: [CreateEventStore1760000000002, CreatePersonalKeys1760000000004],
   contracts,
-  module: ({ SMTP_URL, MAIL_FROM }) => EmailModule.forRoot({ url: SMTP_URL, from: MAIL_FROM }),
+  module: ({ PERSONAL_DATA_KEY, SMTP_URL, MAIL_FROM }) =>
+    EmailModule.forRoot({
+      mailer: { url: SMTP_URL, from: MAIL_FROM },
+      // Who seals what is in a `SendEmail`.
+      personalData: { masterKey: PERSONAL_DATA_KEY, follows: ['user-service'] },
+    }),
 };

@@ -1,6 +1,6 @@
 import * as contracts from '@starter/contracts';
 import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
-import { CreatePersonalKeys1760000000004 } from '@starter/messaging';
+import { CreatePersonalKeys1760000000004, PersonalDataModule } from '@starter/personal-data';
 import { personalDataSettings, type ServiceDefinition } from '@starter/service';
 import { CreateTaskTable1760000000005, taskSettings, TasksModule } from '@starter/tasks';
 import type { z } from 'zod';
@@ -30,8 +30,11 @@ export const userService: ServiceDefinition<z.output<typeof settings>> = {
     { table: 'email_reservation', column: 'claimed_until', retentionMs: 0 },
   ],
   contracts,
-  module: ({ TASK_CONCURRENCY }) => ({
+  module: ({ PERSONAL_DATA_KEY, TASK_CONCURRENCY }) => ({
     module: UserModule,
-    imports: [TasksModule.forRoot({ concurrency: TASK_CONCURRENCY })],
+    imports: [
+      PersonalDataModule.forRoot({ masterKey: PERSONAL_DATA_KEY }),
+      TasksModule.forRoot({ concurrency: TASK_CONCURRENCY }),
+    ],
   }),
 };

@@ -1,12 +1,14 @@
-import { type DynamicModule, Inject, Module, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import {
-  keyOf,
-  Messaging,
-  ValidationError,
-  type Message,
-  type MessageDefinition,
-  type PersonalData,
-} from '@starter/messaging';
+  type DynamicModule,
+  type FactoryProvider,
+  Inject,
+  type InjectionToken,
+  Module,
+  type OnApplicationShutdown,
+  type OnModuleInit,
+  type Provider,
+} from '@nestjs/common';
+import { keyOf, Messaging, ValidationError, type Message, type MessageDefinition } from '@starter/messaging';
 import type { Actor } from './actor.js';
 import { ActorRuntime, outcomeOfExecution } from './actor-runtime.js';
 import type { Projection } from './projection.js';
@@ -27,21 +29,31 @@ export class ActorRuntimeModule implements OnApplicationShutdown {
   }
 }
 
+/** A projection that needs what a module provides; the form that Nest knows from its factory providers. */
+export interface ProjectionFactory {
+  readonly inject: readonly InjectionToken[];
+  readonly useFactory: (...dependencies: never[]) => Projection;
+}
+
 export interface ActorFeature {
   /** Actors whose commands come straight from the service's queue. */
   readonly actors: readonly Actor<unknown>[];
-  /** A function gets what it needs to seal, open or erase personal data. */
-  readonly inlineProjections?: readonly (Projection | ((personalData: PersonalData) => Projection))[];
+  readonly inlineProjections?: readonly (Projection | ProjectionFactory)[];
   /** Routing keys of commands that do not arrive under their own type (replies). */
   readonly addresses?: Readonly<Record<string, string>>;
 }
 
 const FEATURE = Symbol('ActorFeature');
 
+/** Whose projections have got what they need. */
+interface ReadyFeature extends ActorFeature {
+  readonly inlineProjections?: readonly Projection[];
+}
+
 @Module({})
 export class ActorModule implements OnModuleInit {
   constructor(
-    @Inject(FEATURE) private readonly feature: ActorFeature,
+    @Inject(FEATURE) private readonly feature: ReadyFeature,
     @Inject(Messaging) private readonly messaging: Messaging,
     @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
   ) {}
@@ -50,14 +62,13 @@ export class ActorModule implements OnModuleInit {
     return {
       module: ActorModule,
       imports: [ActorRuntimeModule],
-      providers: [{ provide: FEATURE, useValue: feature }],
+      providers: readyFeature(feature),
       exports: [ActorRuntimeModule],
     };
   }
 
   onModuleInit(): void {
-    for (const inline of this.feature.inlineProjections ?? []) {
-      const projection = typeof inline === 'function' ? inline(this.messaging.personalData) : inline;
+    for (const projection of this.feature.inlineProjections ?? []) {
       this.feature.actors.forEach((actor) => checkTypes(projection, actor));
       this.runtime.project(projection);
     }
@@ -65,7 +76,7 @@ export class ActorModule implements OnModuleInit {
   }
 
   private registerCommands(actor: Actor<unknown>): void {
-    const { commands, personalData } = this.messaging;
+    const { commands } = this.messaging;
     for (const { definition } of actor.decide.values()) {
       commands.handle(
         definition,
@@ -84,12 +95,31 @@ export class ActorModule implements OnModuleInit {
           timeLimit: 'none',
           check: (message, data) => {
             idOf(definition, message, data);
-            if (definition.personalTo !== undefined) personalData.check({ definition, data });
+            if (definition.personalTo !== undefined) this.messaging.sealing.check({ definition, data });
           },
         },
       );
     }
   }
+}
+
+function readyFeature(feature: ActorFeature): Provider[] {
+  const each = (feature.inlineProjections ?? []).map((inline, index): FactoryProvider => {
+    const provide = Symbol(`inline projection ${index}`);
+    return 'useFactory' in inline
+      ? {
+          provide,
+          inject: [...inline.inject],
+          useFactory: inline.useFactory as (...dependencies: unknown[]) => Projection,
+        }
+      : { provide, useFactory: () => inline };
+  });
+  const ready = {
+    provide: FEATURE,
+    inject: each.map(({ provide }) => provide),
+    useFactory: (...inlineProjections: Projection[]): ReadyFeature => ({ ...feature, inlineProjections }),
+  };
+  return [...each, ready];
 }
 
 /** @throws ValidationError when the command names no actor */

@@ -80,7 +80,7 @@ export class CommandBatch {
     const streams = [...new Set(batch.map(({ stream }) => stream))];
     const [, fresh] = await Promise.all([tx.query(takeTurns, [streams]), this.admit(tx, batch)]);
     // 2. Nobody from here on sees personal data in plain text.
-    const { works, refused, sealedAs } = await sealCommands(tx, fresh, messaging.personalData);
+    const { works, refused, sealedAs } = await sealCommands(tx, fresh, messaging.sealing);
     // 3. The actors as they are now, and what they decide.
     const turns = groupBy(works, ({ stream }) => stream);
     const decided = refusal === undefined ? await this.decideAll(tx, turns) : refuseAll(turns, refusal);

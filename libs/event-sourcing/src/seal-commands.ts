@@ -1,4 +1,4 @@
-import { erasedReason, redact, subjectOf, type PersonalData, type Transaction } from '@starter/messaging';
+import { erasedReason, redact, subjectOf, type Sealing, type Transaction } from '@starter/messaging';
 import { z } from 'zod';
 import type { Verdict, Work } from './execution.js';
 
@@ -15,14 +15,10 @@ export interface SealedCommands {
  * Seals the personal data of commands that come plain, so that deciders, states, events, and what is kept of refusals never
  * see it.
  */
-export async function sealCommands(
-  tx: Transaction,
-  works: readonly Work[],
-  personalData: PersonalData,
-): Promise<SealedCommands> {
+export async function sealCommands(tx: Transaction, works: readonly Work[], sealing: Sealing): Promise<SealedCommands> {
   const items = works.flatMap((work) => itemOf(work));
   if (items.length === 0) return { works, refused: [], sealedAs: new Map() };
-  const data = await personalData.seal(tx, items);
+  const data = await sealing.seal(tx, items);
   const sealedAs = new Map(items.map((item, index) => [item.work, withData(item, data[index])]));
   const erased = new Set(items.filter((_, index) => data[index] === undefined).map(({ work }) => work));
   return {

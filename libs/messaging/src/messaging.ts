@@ -25,8 +25,7 @@ import type { OutboxMarks } from './outbox/outbox-backlog.js';
 import { OutboxRelay } from './outbox/outbox-relay.js';
 import { checkCommands } from './owned-commands.js';
 import { ownedTopics, type TopicOptions } from './owned-topics.js';
-import { KeyCreated, KeyErased, keyTopic } from './personal/key-messages.js';
-import { PersonalData } from './personal/personal-data.js';
+import { noSealing, type Sealing } from './sealing.js';
 import type { StandStill } from './stand-stills.js';
 import { RateLimits } from './rate-limit/rate-limits.js';
 import { RateLimiter } from './rate-limit/rate-limiter.js';
@@ -47,8 +46,6 @@ export interface MessagingOptions extends HandlerOptions, TopicOptions {
   readonly prefetch?: number;
   /** What else bounds the messages that each consumer has in hand: bytes, and a load besides that of the database pool. */
   readonly flow?: FlowOptions;
-  /** Master key of personal data: 32 bytes in base64, the same in all services. Default: none can be sealed or opened. */
-  readonly personalDataKey?: string;
   /** How long the service may be away and lose no event, in milliseconds: a topic that it reads and that keeps less is a problem. Default: any. */
   readonly longestOutageMs?: number;
   /** How long the ids of messages are known, so that a second copy has no effect. Default 30 days. */
@@ -91,7 +88,11 @@ interface EventConsumer {
 export interface Extension {
   /** Its tables whose old rows nobody needs. */
   readonly retained?: readonly RetainedTable[];
-  /** Before the service takes its first message. */
+  /** Topics that the service owns because of it. */
+  readonly topics?: readonly Omit<TopicDeclaration, 'partitions'>[];
+  /** For the commands of actors; at most one of the extensions has it. */
+  readonly sealing?: Sealing;
+  /** Before the service declares, takes or sends anything. */
   start?(): Promise<void>;
   /** When nothing is in hand any more. */
   stop?(): Promise<void>;
@@ -127,7 +128,6 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   readonly relay: OutboxRelay;
   /** Limits per command type that are changed at run time. */
   readonly rateLimits: RateLimits;
-  readonly personalData: PersonalData;
   /** What no handler could handle: listed, redriven or discarded. */
   readonly deadLetters: DeadLetters;
   /** Register handlers before the application has started. */
@@ -145,7 +145,6 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   private readonly reporters: (() => readonly Problem[])[] = [];
   private phase: 'starting' | 'running' | 'stopping' = 'starting';
   private stopped: Promise<void> | undefined;
-  private readonly topics: readonly TopicDeclaration[];
 
   constructor(private readonly options: MessagingOptions) {
     this.service = options.service;
@@ -154,10 +153,6 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     this.logger = options.logger;
     this.outbox = new Outbox(options.mostEventBytes);
     this.rateLimits = new RateLimits(options.dataSource);
-    const { personalDataKey: masterKey } = options;
-    this.personalData = new PersonalData({ ...options, outbox: this.outbox, ...(masterKey ? { masterKey } : {}) });
-    const keys = masterKey ? [{ name: keyTopic(this.service), compacted: true }] : [];
-    this.topics = ownedTopics(this.service, [{ name: this.topic }, ...keys], options);
     this.relay = new OutboxRelay({
       ...options,
       commands: countedCommands(options.commands, this.monitor),
@@ -191,16 +186,6 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       consumer,
       new OrderedEvents({ ...this.eventOptions(topic, consumer), turns: this.turns.inSequence, ...options }),
     );
-  }
-
-  /** The keys of another service's subjects come here: what that one has sealed can be opened. */
-  followKeys(owner: string): void {
-    const topic = keyTopic(owner);
-    this.personalData.follow(owner);
-    const { keys } = this.personalData;
-    this.reactTo(topic, `${this.service}.personal-keys`)
-      .on(KeyCreated, ({ data }) => keys.learnCreated({ owner, ...data }))
-      .on(KeyErased, ({ data }) => keys.learnErased({ owner, ...data }));
   }
 
   /** Lets a library take part; before the application has started. */
@@ -247,14 +232,14 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   /** @throws Error when a command has two handlers, or one of the service's contracts none */
   async onApplicationBootstrap(): Promise<void> {
     checkCommands(this.service, this.options.contracts ?? {}, this.commandConsumers);
-    if (this.personalData.enabled) await this.personalData.keys.check();
+    await Promise.all(this.extensions.map(async (extension) => extension.start?.()));
     // Until the others know of this instance no handler of it may write.
     await Promise.all([
       this.relay.join(),
       ...this.commandConsumers.map((consumer) => consumer.declare()),
-      this.options.events.declare(this.topics),
+      this.options.events.declare(this.ownedTopics()),
     ]);
-    await Promise.all([this.limiter.start(), ...this.extensions.map((extension) => extension.start?.())]);
+    await this.limiter.start();
     await Promise.all([
       ...this.commandConsumers.map((consumer) => consumer.start()),
       ...this.eventConsumers.map(({ consumer }) => consumer.start()),
@@ -298,8 +283,18 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     if (Object.keys(this.cutOff).length > 0) {
       this.logger.warn('not finished in time: the broker delivers these again', { drainMs, ...this.cutOff });
     }
-    const extensions = this.extensions.map((extension) => extension.stop?.());
+    const extensions = this.extensions.map(async (extension) => extension.stop?.());
     await Promise.all([this.limiter.stop(), this.relay.stop(), this.retention?.stop(), ...extensions]);
+  }
+
+  /** How the personal data of commands is sealed. */
+  get sealing(): Sealing {
+    return this.extensions.find(({ sealing }) => sealing)?.sealing ?? noSealing;
+  }
+
+  private ownedTopics(): TopicDeclaration[] {
+    const more = this.extensions.flatMap(({ topics = [] }) => topics);
+    return ownedTopics(this.service, [{ name: this.topic }, ...more], this.options);
   }
 
   private get retained(): RetainedTable[] {

@@ -190,7 +190,6 @@ async function createApp<Settings extends BaseSettings>(
         drainMs: settings.SHUTDOWN_DRAIN_MS,
         stalledMs: settings.STALLED_AFTER_MS,
         stuckMs: settings.STUCK_AFTER_MS,
-        ...(settings.PERSONAL_DATA_KEY === undefined ? {} : { personalDataKey: settings.PERSONAL_DATA_KEY }),
       }),
       TerminusModule.forRoot({ errorLogStyle: 'json', logger: false }),
       frame,

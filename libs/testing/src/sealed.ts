@@ -1,4 +1,5 @@
-import { inTransaction, keyTopic, Outbox, PersonalData } from '@starter/messaging';
+import { inTransaction, Outbox } from '@starter/messaging';
+import { keyTopic, PersonalData } from '@starter/personal-data';
 import type { DataSource } from 'typeorm';
 
 /** A PERSONAL_DATA_KEY for specs. */

@@ -9,7 +9,6 @@ import {
   done,
   doneAs,
   failpoint,
-  KeyNotArrivedError,
   KeyedQueue,
   Messaging,
   OnCommand,
@@ -24,6 +23,7 @@ import {
   type Outcome,
   type Received,
 } from '@starter/messaging';
+import { KeyNotArrivedError, PersonalData } from '@starter/personal-data';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RecordEmailFailed, RecordEmailSent } from './email-outcome.js';
 import { emailDelivery } from './email.decider.js';
@@ -44,9 +44,6 @@ export const temporary: FailurePolicy = { maxRetries: 21, backoff: { baseMs: 30_
 
 /** Others than {@link temporary}, for specs. */
 const emailRetries = Symbol('EmailRetries');
-
-/** Who seals what is in a `SendEmail`. */
-const recipients = 'user-service';
 
 type Email = DataOf<typeof SendEmail>;
 
@@ -71,6 +68,7 @@ export class EmailSender implements OnModuleInit {
 
   constructor(
     @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(PersonalData) private readonly personalData: PersonalData,
     @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
     @Inject(Mailer) private readonly mailer: Pick<Mailer, 'send'>,
     @Inject(MailServerState) private readonly server: MailServerState,
@@ -78,7 +76,6 @@ export class EmailSender implements OnModuleInit {
   ) {}
 
   onModuleInit(): void {
-    this.messaging.followKeys(recipients);
     this.messaging.reportProblems(() =>
       this.server.problem ? [{ part: 'mail server', problem: this.server.problem }] : [],
     );
@@ -96,7 +93,7 @@ export class EmailSender implements OnModuleInit {
     if (waitMs > 0) return retryBlameless(waitMs, this.server.problem ?? 'no e-mail goes through');
     let opened: Email | null;
     try {
-      opened = await this.messaging.personalData.openData(SendEmail, data);
+      opened = await this.personalData.openData(SendEmail, data);
     } catch (error) {
       // It travels on another way than the command and may be a little slower; that is no attempt.
       if (error instanceof KeyNotArrivedError) return retryBlameless(keyRetryMs, error.message);

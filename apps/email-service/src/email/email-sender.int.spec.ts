@@ -4,11 +4,9 @@ import {
   backoffDelay,
   commandsExchange,
   CreateMessagingTables1760000000001,
-  CreatePersonalKeys1760000000004,
   createMessage,
   DatabaseUnavailableError,
   inTransaction,
-  keyTopic,
   MemoryCommandBroker,
   MemoryCommandTransport,
   MemoryEventLog,
@@ -20,6 +18,7 @@ import {
   type Message,
   type MessagingOptions,
 } from '@starter/messaging';
+import { CreatePersonalKeys1760000000004, keyTopic, PersonalData } from '@starter/personal-data';
 import {
   eventually,
   openTestDataSource,
@@ -125,13 +124,13 @@ async function startInstance(
     events: new MemoryEventTransport(log),
     logger: silentLogger,
     partitions: 2,
-    personalDataKey: testPersonalDataKey,
     ...options,
   });
+  const personalData = PersonalData.join(messaging, { masterKey: testPersonalDataKey, follows: ['user-service'] });
   const runtime = new ActorRuntime(messaging);
   const server = new MailServerState({ logger: silentLogger, probeMs: 20 });
   const failurePolicy = { maxRetries: 3, backoff: { baseMs: 10 } };
-  const sender = new EmailSender(messaging, runtime, using, server, failurePolicy);
+  const sender = new EmailSender(messaging, personalData, runtime, using, server, failurePolicy);
   sender.onModuleInit();
   messaging.commands.handle(SendEmail, (received) => sender.send(received), { failurePolicy });
   await messaging.onApplicationBootstrap();

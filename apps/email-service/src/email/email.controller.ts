@@ -2,7 +2,7 @@ import { Controller, Get, HttpStatus, Inject, Param } from '@nestjs/common';
 import { ApiParam, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { EmailSent } from '@starter/contracts';
 import { ActorRuntime } from '@starter/event-sourcing';
-import { Messaging } from '@starter/messaging';
+import { PersonalData } from '@starter/personal-data';
 import { Access, openApi, ProblemException, SchemaPipe } from '@starter/service';
 import { z } from 'zod';
 import { emailDelivery } from './email.decider.js';
@@ -28,7 +28,7 @@ const email = z.object({
 export class EmailController {
   constructor(
     @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
-    @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(PersonalData) private readonly personalData: PersonalData,
   ) {}
 
   /** The state of one e-mail; its id is the id of the command that asked for it. */
@@ -41,7 +41,7 @@ export class EmailController {
   async byId(@Param(new SchemaPipe(emailId)) { id }: z.output<typeof emailId>): Promise<z.output<typeof email>> {
     const { state } = await this.runtime.read(emailDelivery, id);
     if (state.status !== 'new') {
-      const [to = null] = await this.messaging.personalData.open([state.to]);
+      const [to = null] = await this.personalData.open([state.to]);
       return { id, ...state, to };
     }
     const detail = `There is no e-mail ${id}; an e-mail has the id of its SendEmail command, ask again when that has arrived.`;

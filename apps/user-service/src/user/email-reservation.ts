@@ -1,6 +1,7 @@
 import { UserActivated, UserDeactivated, UserErased, UserRegistered, UserVerified } from '@starter/contracts';
 import { defineProjection, ignore, on, project, reject, type RecordedEvent } from '@starter/event-sourcing';
-import type { PersonalData, Statement, Transaction } from '@starter/messaging';
+import type { Statement, Transaction } from '@starter/messaging';
+import type { PersonalData } from '@starter/personal-data';
 
 export interface EmailOwner {
   /** Of the normalised address: equal addresses are found without one of them being stored. */

@@ -1,6 +1,7 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { EraseUser, RegisterUser } from '@starter/contracts';
 import { inTransaction, Messaging, newMessageId, runStatement, toMessage, type Statement } from '@starter/messaging';
+import { PersonalData } from '@starter/personal-data';
 import { IdempotencyKeys, ProblemException } from '@starter/service';
 import { randomBytes } from 'node:crypto';
 import { claimEmail, normalised } from './email-reservation.js';
@@ -26,18 +27,19 @@ const find: Statement = {
 export class Registration {
   constructor(
     @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(PersonalData) private readonly personalData: PersonalData,
     @Inject(IdempotencyKeys) private readonly keys: IdempotencyKeys,
   ) {}
 
   /** @throws ProblemException 409 when the address is taken, 422 when the key was used for another request */
   register(request: RegistrationRequest): Promise<Accepted> {
-    const { dataSource, service: source, outbox, personalData } = this.messaging;
+    const { dataSource, service: source, outbox } = this.messaging;
     const accepted = { userId: newMessageId(), commandId: newMessageId() };
     return inTransaction(dataSource, async (tx) => {
       const { email, name, idempotencyKey: key } = request;
       const earlier = key === undefined ? undefined : await this.keys.earlierAnswer(tx, key, { email, name }, accepted);
       if (earlier) return earlier;
-      const fingerprint = personalData.fingerprint(normalised(email));
+      const fingerprint = this.personalData.fingerprint(normalised(email));
       if (!(await claimEmail(tx, { fingerprint, userId: accepted.userId }))) {
         throw new ProblemException(HttpStatus.CONFLICT, 'The e-mail address is taken; use another one.');
       }
@@ -45,7 +47,7 @@ export class Registration {
       const draft = RegisterUser.of({ userId: accepted.userId, email, name, verificationToken });
       const plain = toMessage(draft, { id: accepted.commandId, source });
       // Sealed before it is stored: neither the outbox nor the broker ever sees who it is.
-      const message = await personalData.sealMessage(tx, RegisterUser, plain);
+      const message = await this.personalData.sealMessage(tx, RegisterUser, plain);
       await outbox.add(tx, [{ channel: 'command', address: RegisterUser.type, message }]);
       return accepted;
     });

@@ -1,6 +1,7 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { ExportUsers } from '@starter/contracts';
 import { inTransaction, Messaging, runStatement, toMessage, type DataOf, type Statement } from '@starter/messaging';
+import { PersonalData } from '@starter/personal-data';
 import { IdempotencyKeys, ProblemException } from '@starter/service';
 import { Tasks, type TaskContext } from '@starter/tasks';
 
@@ -46,6 +47,7 @@ const selectPart: Statement = {
 export class UserExport {
   constructor(
     @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(PersonalData) private readonly personalData: PersonalData,
     @Inject(IdempotencyKeys) private readonly keys: IdempotencyKeys,
     @Inject(Tasks) private readonly tasks: Tasks,
   ) {}
@@ -108,13 +110,13 @@ export class UserExport {
 
   /** A part at a time: the whole may not fit into memory. */
   private async *read(id: string): AsyncGenerator<string> {
-    const { dataSource, personalData } = this.messaging;
+    const { dataSource } = this.messaging;
     yield 'id,email,name,status,registered at\n';
     for (let after = ''; ;) {
       const [part] = await runStatement<{ after: string; users: readonly Row[] }>(dataSource, selectPart, [id, after]);
       if (!part) return;
       after = part.after;
-      const opened = await personalData.open(part.users.flatMap(([, email, name]) => [email, name]));
+      const opened = await this.personalData.open(part.users.flatMap(([, email, name]) => [email, name]));
       yield (
         part.users
           .map(([userId, , , status, at], index) =>

@@ -1,11 +1,7 @@
 import { UserActivated, UserDeactivated, UserErased, UserRegistered, UserVerified } from '@starter/contracts';
 import { projectAll } from '@starter/event-sourcing';
-import {
-  CreateMessagingTables1760000000001,
-  CreatePersonalKeys1760000000004,
-  inTransaction,
-  type PersonalData,
-} from '@starter/messaging';
+import { CreateMessagingTables1760000000001, inTransaction } from '@starter/messaging';
+import { CreatePersonalKeys1760000000004, type PersonalData } from '@starter/personal-data';
 import {
   givenEvents,
   openTestDataSource,

@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { ActorModule, ProjectionModule } from '@starter/event-sourcing';
+import { PersonalData } from '@starter/personal-data';
 import { CampaignController } from './campaign.controller.js';
 import { Campaigns } from './campaigns.js';
 import { emailReservation } from './email-reservation.js';
@@ -15,7 +16,13 @@ import { UserQueries } from './user.queries.js';
 import { UserRow } from './user.row.js';
 import { Verification } from './verification.js';
 
-export const projections = { inline: [emailReservation, erasure], following: [userDirectory] };
+export const projections = {
+  inline: [
+    { inject: [PersonalData], useFactory: emailReservation },
+    { inject: [PersonalData], useFactory: erasure },
+  ],
+  following: [userDirectory],
+};
 
 @Module({
   imports: [

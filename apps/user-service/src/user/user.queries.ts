@@ -1,7 +1,7 @@
 import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { Projections, streamId } from '@starter/event-sourcing';
-import { Messaging } from '@starter/messaging';
+import { PersonalData } from '@starter/personal-data';
 import { ProblemException, readCursor, writeCursor } from '@starter/service';
 import { Repository } from 'typeorm';
 import { userDirectory } from './user-directory.js';
@@ -28,7 +28,7 @@ export class UserQueries {
   constructor(
     @InjectRepository(UserRow) private readonly users: Repository<UserRow>,
     @Inject(Projections) private readonly projections: Projections,
-    @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(PersonalData) private readonly personalData: PersonalData,
   ) {}
 
   /**
@@ -73,7 +73,7 @@ export class UserQueries {
   }
   /** The key counts and not the row, which may say a moment longer what the user was before. */
   private async opened(rows: readonly UserRow[]): Promise<User[]> {
-    const texts = await this.messaging.personalData.open(rows.flatMap(({ email, name }) => [email, name]));
+    const texts = await this.personalData.open(rows.flatMap(({ email, name }) => [email, name]));
     return rows.map((row, index): User => {
       const [email = null, name = null] = texts.slice(2 * index);
       return email === null ? { ...row, email, name: null, status: 'erased' } : { ...row, email, name };

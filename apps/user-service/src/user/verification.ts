@@ -2,6 +2,7 @@ import { HttpStatus, Inject, Injectable } from '@nestjs/common';
 import { VerifyUser } from '@starter/contracts';
 import { ActorRuntime } from '@starter/event-sourcing';
 import { inTransaction, Messaging, toMessage } from '@starter/messaging';
+import { PersonalData } from '@starter/personal-data';
 import { ProblemException } from '@starter/service';
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Accepted } from './registration.js';
@@ -12,6 +13,7 @@ import { user } from './user.decider.js';
 export class Verification {
   constructor(
     @Inject(Messaging) private readonly messaging: Messaging,
+    @Inject(PersonalData) private readonly personalData: PersonalData,
     @Inject(ActorRuntime) private readonly runtime: ActorRuntime,
   ) {}
 
@@ -29,7 +31,7 @@ export class Verification {
   private async check(userId: string, token: string): Promise<void> {
     // From the user's own events: the e-mail may be read before the directory has followed.
     const { state } = await this.runtime.read(user, userId);
-    const [expected = null] = 'email' in state ? await this.messaging.personalData.open([state.verificationToken]) : [];
+    const [expected = null] = 'email' in state ? await this.personalData.open([state.verificationToken]) : [];
     if (expected === null) {
       const detail = `There is no user ${userId}, or its registration has not arrived here yet; ask again in a moment.`;
       throw new ProblemException(HttpStatus.NOT_FOUND, detail);

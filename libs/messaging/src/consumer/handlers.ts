@@ -1,7 +1,7 @@
 import type { z } from 'zod';
 import { decode, type MessageDefinition } from '../definition.js';
 import type { Message } from '../message.js';
-import { redact } from '../personal/personal-fields.js';
+import { redact } from '../personal-fields.js';
 import type { HandlerOptions } from './handler-options.js';
 
 /** No handler is registered for the type. */

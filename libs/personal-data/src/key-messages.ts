@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { MessageDefinition } from '../definition.js';
+import type { MessageDefinition } from '@starter/messaging';
 
 /** Where a service tells the keys of its subjects, wrapped, to the services that open what it has sealed. Compacted. */
 export const keyTopic = (service: string): string => `${service}.keys`;

@@ -1,10 +1,16 @@
 import { LRUCache } from 'lru-cache';
 import { randomBytes } from 'node:crypto';
 import type { DataSource } from 'typeorm';
-import { Batches } from '../batches.js';
-import { runStatement, type Statement, type Transaction } from '../database/transaction.js';
-import { createMessage, type Message } from '../message.js';
-import type { Outbox, OutboxEntry } from '../outbox/outbox.js';
+import {
+  Batches,
+  createMessage,
+  type Message,
+  type Outbox,
+  type OutboxEntry,
+  runStatement,
+  type Statement,
+  type Transaction,
+} from '@starter/messaging';
 import { KeyCreated, KeyErased, keyTopic } from './key-messages.js';
 import type { MasterKey } from './master-key.js';
 import { nameOf, type Subject } from './sealed-text.js';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { createMessage } from '../message.js';
+import { createMessage } from './message.js';
 import { redact, replaceFields, textsAt } from './personal-fields.js';
 
 const sealed = 'sealed:v1:user-service/ada/name:AAAAAAAAAAAAAAAA:AAAAAAAAAAAAAAAAAAAAAA';

@@ -1,7 +1,15 @@
 import {
+  ActorRuntime,
+  apply,
+  CreateEventStore1760000000002,
+  defineActor,
+  handle,
+  on,
+  reject,
+} from '@starter/event-sourcing';
+import {
   createMessage,
   CreateMessagingTables1760000000001,
-  CreatePersonalKeys1760000000004,
   inTransaction,
   MemoryCommandTransport,
   MemoryEventTransport,
@@ -11,9 +19,8 @@ import {
 import { openTestDataSource, testPersonalDataKey, type TestDataSource } from '@starter/testing';
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
-import { apply, defineActor, handle, on, reject } from './actor.js';
-import { ActorRuntime } from './actor-runtime.js';
-import { CreateEventStore1760000000002 } from './create-event-store.migration.js';
+import { CreatePersonalKeys1760000000004 } from './create-personal-keys.migration.js';
+import { PersonalData } from './personal-data.js';
 
 const sealed = z.string().startsWith('sealed:', 'must be sealed');
 const options = { version: 1, owner: 'shop' } as const;
@@ -57,6 +64,7 @@ const customer = defineActor<{ readonly name?: string }>('customer', {
 
 let database: TestDataSource;
 let messaging: Messaging;
+let personalData: PersonalData;
 let runtime: ActorRuntime;
 beforeAll(async () => {
   database = await openTestDataSource([
@@ -71,8 +79,8 @@ beforeAll(async () => {
     events: new MemoryEventTransport(),
     logger: silentLogger,
     partitions: 1,
-    personalDataKey: testPersonalDataKey,
   });
+  personalData = PersonalData.join(messaging, { masterKey: testPersonalDataKey });
   runtime = new ActorRuntime(messaging);
 });
 afterAll(async () => {
@@ -106,12 +114,12 @@ it('seals the commands of a batch before they are decided, kept or refused', asy
   expect(JSON.stringify(seen)).toContain('sealed:v1:shop/');
   expect(JSON.stringify(seen) + (await stored())).not.toMatch(/Secret-/);
   const states = await Promise.all(ids.map((id) => runtime.read(customer, id)));
-  expect(await messaging.personalData.open(states.map(({ state }) => state.name ?? ''))).toEqual(names);
+  expect(await personalData.open(states.map(({ state }) => state.name ?? ''))).toEqual(names);
 });
 
 it('refuses commands about somebody who was erased, and handles the others in the batch', async () => {
   const [erased, other] = [randomUUID(), randomUUID()];
-  await inTransaction(database.dataSource, (tx) => messaging.personalData.erase(tx, [erased]));
+  await inTransaction(database.dataSource, (tx) => personalData.erase(tx, [erased]));
   const executed = await Promise.all([
     runtime.execute(customer, execution(Join.type, erased, 'Secret-1')),
     runtime.execute(customer, execution(Join.type, other, 'Secret-2')),

@@ -1,5 +1,5 @@
 import { createHmac, hkdfSync } from 'node:crypto';
-import { TerminalError } from '../errors.js';
+import { TerminalError } from '@starter/messaging';
 import { decrypt, encrypt, nameOf, type Subject } from './sealed-text.js';
 
 /** The deployment's one secret (PERSONAL_DATA_KEY): the keys of the subjects are stored and sent only wrapped in it. */

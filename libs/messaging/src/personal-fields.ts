@@ -1,6 +1,7 @@
-import type { MessageDefinition } from '../definition.js';
-import type { Message } from '../message.js';
-import { subjectOfText } from './sealed-text.js';
+import type { MessageDefinition } from './definition.js';
+import { ValidationError } from './errors.js';
+import type { Message } from './message.js';
+import { isSealed } from './sealed-form.js';
 
 type Paths = readonly string[];
 type Replace = (value: unknown) => unknown;
@@ -46,6 +47,22 @@ export function redact(definition: MessageDefinition, message: Message): Message
     name,
     known.includes(name) ? (value as unknown) : redacted,
   ]);
-  const blank: Replace = (value) => (typeof value === 'string' && subjectOfText(value) ? value : redacted);
+  const blank: Replace = (value) => (typeof value === 'string' && isSealed(value) ? value : redacted);
   return { ...message, data: replaceFields(Object.fromEntries(fields), personal, blank) };
+}
+
+/** Data that fits the schema of its definition, decoded or as it travels. */
+export interface PersonalItem {
+  readonly definition: Pick<MessageDefinition, 'type' | 'personal' | 'personalTo'>;
+  readonly data: unknown;
+}
+
+/**
+ * Whom the data is about.
+ * @throws ValidationError when it names nobody
+ */
+export function subjectOf({ definition: { type, personalTo = '' }, data }: PersonalItem): string {
+  const subject = (data as Readonly<Record<string, unknown>>)[personalTo];
+  if (typeof subject === 'string' && /^[\w.-]+$/.test(subject)) return subject;
+  throw new ValidationError(`${type}: ${personalTo} must be letters, digits, "-", "_" and "."; it names the subject`);
 }

@@ -1,13 +1,26 @@
 import type { DataSource } from 'typeorm';
-import type { Transaction } from '../database/transaction.js';
-import type { MessageDefinition } from '../definition.js';
-import { TerminalError, TransientError, ValidationError } from '../errors.js';
-import type { Message } from '../message.js';
-import type { Outbox } from '../outbox/outbox.js';
+import {
+  erasedReason,
+  isSealed,
+  type Message,
+  type MessageDefinition,
+  type Messaging,
+  type Outbox,
+  type PersonalItem,
+  readSealed,
+  replaceFields,
+  type Sealing,
+  subjectOf,
+  textsAt,
+  TerminalError,
+  type Transaction,
+  TransientError,
+  ValidationError,
+} from '@starter/messaging';
+import { KeyCreated, KeyErased, keyTopic } from './key-messages.js';
 import { MasterKey } from './master-key.js';
-import { replaceFields, textsAt } from './personal-fields.js';
 import { PersonalKeys } from './personal-keys.js';
-import { nameOf, openText, sealText, subjectOfText, type Subject } from './sealed-text.js';
+import { nameOf, openText, sealText, type Subject } from './sealed-text.js';
 
 export interface PersonalDataOptions {
   readonly service: string;
@@ -17,23 +30,23 @@ export interface PersonalDataOptions {
   readonly masterKey?: string;
 }
 
-/** Data that fits the schema of its definition, decoded or as it travels. */
-export interface PersonalItem {
-  readonly definition: Pick<MessageDefinition, 'type' | 'personal' | 'personalTo'>;
-  readonly data: unknown;
+export interface PersonalDataSettings {
+  /** See {@link PersonalDataOptions.masterKey}. */
+  readonly masterKey: string;
+  /** Services whose sealed texts are opened here. Default: none but its own. */
+  readonly follows?: readonly string[];
 }
 
 /** The subject was erased: there is no key for it any more, and there will be none. */
 export class ErasedSubjectError extends Error {
   override readonly name = 'ErasedSubjectError';
 }
-export const erasedReason = (subject: string): string => `the subject ${subject} was erased`;
 
 /** Sealed by another service whose key has not arrived here yet: try again in a moment. */
 export class KeyNotArrivedError extends TransientError {}
 
 /** Seals the personal fields of commands, and opens what is sealed where it is needed. */
-export class PersonalData {
+export class PersonalData implements Sealing {
   private readonly keysOrNone: PersonalKeys | undefined;
   private readonly masterKey: MasterKey | undefined;
   private readonly followed = new Set<string>();
@@ -44,9 +57,27 @@ export class PersonalData {
     this.keysOrNone = new PersonalKeys({ ...options, masterKey: this.masterKey });
   }
 
-  /** Whether it has the master key. */
-  get enabled(): boolean {
-    return this.masterKey !== undefined;
+  /**
+   * That of a service: what its actors get is sealed, and the keys of `follows`, the services whose sealed texts it opens, come
+   * here. Before the application has started.
+   */
+  static join(messaging: Messaging, { masterKey, follows = [] }: PersonalDataSettings): PersonalData {
+    const { service, dataSource, outbox } = messaging;
+    const personalData = new PersonalData({ service, dataSource, outbox, masterKey });
+    messaging.extend({
+      sealing: personalData,
+      topics: [{ name: keyTopic(service), compacted: true }],
+      start: () => personalData.keys.check(),
+    });
+    const { keys } = personalData;
+    for (const owner of follows) {
+      personalData.follow(owner);
+      messaging
+        .reactTo(keyTopic(owner), `${service}.personal-keys`)
+        .on(KeyCreated, ({ data }) => keys.learnCreated({ owner, ...data }))
+        .on(KeyErased, ({ data }) => keys.learnErased({ owner, ...data }));
+    }
+    return personalData;
   }
 
   /** @throws Error without the master key */
@@ -55,7 +86,7 @@ export class PersonalData {
     throw new Error(`${this.options.service} seals or opens personal data; set PERSONAL_DATA_KEY for it`);
   }
 
-  /** Another service's keys arrive here from now on. */
+  /** Keys of another service's subjects arrive here: what cannot be opened yet can be in a moment. */
   follow(owner: string): void {
     this.followed.add(owner);
   }
@@ -85,7 +116,7 @@ export class PersonalData {
       return (item.definition.personal ?? []).reduce(
         (data, path) =>
           replaceFields(data, [path], (value) =>
-            typeof value === 'string' && !subjectOfText(value) ? sealText(key, owned, fieldOf(path), value) : value,
+            typeof value === 'string' && !isSealed(value) ? sealText(key, owned, fieldOf(path), value) : value,
           ),
         item.data,
       );
@@ -163,14 +194,10 @@ export class PersonalData {
     if (this.followed.has(subject.owner)) return new KeyNotArrivedError(`${what} yet`);
     return subject.owner === this.options.service
       ? new TerminalError(`${what}; restore the table personal_key`)
-      : new TerminalError(`${what}; follow the keys of ${subject.owner}: messaging.followKeys('${subject.owner}')`);
+      : new TerminalError(
+          `${what}; follow the keys of ${subject.owner}: PersonalDataModule.forRoot({ …, follows: ['${subject.owner}'] })`,
+        );
   }
-}
-
-export function subjectOf({ definition: { type, personalTo = '' }, data }: PersonalItem): string {
-  const subject = (data as Readonly<Record<string, unknown>>)[personalTo];
-  if (typeof subject === 'string' && /^[\w.-]+$/.test(subject)) return subject;
-  throw new ValidationError(`${type}: ${personalTo} must be letters, digits, "-", "_" and "."; it names the subject`);
 }
 
 /** Of all members of a list or record the same: `names.*` are `names`. */
@@ -181,21 +208,21 @@ const fieldOf = (path: string): string =>
     .join('.');
 
 const hasPlainText = ({ definition: { personal = [], personalTo }, data }: PersonalItem): boolean =>
-  personalTo !== undefined && textsAt(data, personal).some((text) => !subjectOfText(text));
+  personalTo !== undefined && textsAt(data, personal).some((text) => !isSealed(text));
 
 /** Else one could make somebody else's data one's own, and it would be erased with the wrong person. */
 function refuseOthers(item: PersonalItem): void {
   const { type, personal = [], personalTo } = item.definition;
   if (personalTo === undefined) return;
   const others = textsAt(item.data, personal).filter(
-    (text) => (subjectOfText(text)?.subject ?? subjectOf(item)) !== subjectOf(item),
+    (text) => (readSealed(text)?.subject ?? subjectOf(item)) !== subjectOf(item),
   );
   if (others.length === 0) return;
   throw new ValidationError(`${type} for ${subjectOf(item)} holds what was sealed for somebody else; seal it anew`);
 }
 
 function sealedFor(text: string): Subject {
-  const subject = subjectOfText(text);
+  const subject = readSealed(text);
   if (subject) return subject;
   throw new TerminalError('a text that is not sealed was to be opened; only sealed texts are stored');
 }

@@ -1,37 +1,15 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
-import { TerminalError } from '../errors.js';
+import { readSealed, TerminalError, type SealedText } from '@starter/messaging';
 
-const form = /^sealed:v1:([\w.-]+)\/([\w.-]+)\/([\w.]+):([\w-]{16}):([\w-]{22,})$/;
 const algorithm = 'aes-256-gcm';
 const tagBytes = 16;
 
 /** Whom data is about, and the service that has sealed it and has the say over the key. */
-export interface Subject {
-  readonly owner: string;
-  readonly subject: string;
-}
+export type Subject = Pick<SealedText, 'owner' | 'subject'>;
 
 export const nameOf = ({ owner, subject }: Subject): string => `${owner}/${subject}`;
 
-/** Whose the text is; undefined when it is not sealed. */
-export function subjectOfText(text: string): Subject | undefined {
-  const [, owner, subject] = form.exec(text) ?? [];
-  return owner === undefined || subject === undefined ? undefined : { owner, subject };
-}
-
-const anywhere = /sealed:v1:([\w.-]+\/[\w.-]+\/[\w.]+):[\w-]+(?::[\w-]*)?/g;
-
-/**
- * For views: in place of every sealed text in it, whole or cut off, whose it is and what: `[sealed user-service/0190…/email]`.
- * `text` may be JSON, and is JSON then afterwards.
- */
-export const maskSealed = (text: string): string =>
-  text.includes('sealed:v1:') ? text.replace(anywhere, '[sealed $1]') : text;
-
-/**
- * `sealed:v1:<owner>/<subject>/<field>:<iv>:<ciphertext and tag>`, the last two in base64url. The field says what it is, such as
- * `email`: a text opens only as that, so that no secret can be passed off as a name, and be sent to somebody.
- */
+/** As a {@link SealedText}. It opens only as its field, so that no secret can be passed off as a name, and be sent to somebody. */
 export const sealText = (key: Buffer, subject: Subject, field: string, text: string): string => {
   const label = labelOf(nameOf(subject), field);
   return `sealed:v1:${label}:${encrypt(key, label, Buffer.from(text))}`;
@@ -41,8 +19,8 @@ const labelOf = (name: string, field: string): string => `${name}/${field}`;
 
 /** @throws TerminalError when the text was changed, moved to another subject or field, or sealed with another key */
 export function openText(key: Buffer, text: string): string {
-  const [, owner = '', subject = '', field = '', iv = '', body = ''] = form.exec(text) ?? [];
-  const name = nameOf({ owner, subject });
+  const { field, iv, body, ...subject } = readSealed(text) ?? { owner: '', subject: '', field: '', iv: '', body: '' };
+  const name = nameOf(subject);
   try {
     return decrypt(key, labelOf(name, field), `${iv}:${body}`).toString();
   } catch (error) {

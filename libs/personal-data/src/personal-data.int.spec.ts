@@ -1,8 +1,12 @@
 import { openTestDataSource, personalDataOf, testPersonalDataKey, type TestDataSource } from '@starter/testing';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
-import { inTransaction, type Statement, type Transaction } from '../database/transaction.js';
-import { Outbox } from '../outbox/outbox.js';
+import {
+  CreateMessagingTables1760000000001,
+  inTransaction,
+  Outbox,
+  type Statement,
+  type Transaction,
+} from '@starter/messaging';
 import { CreatePersonalKeys1760000000004 } from './create-personal-keys.migration.js';
 import { PersonalData } from './personal-data.js';
 
@@ -175,7 +179,7 @@ describe('at another service', () => {
   it('opens with the key that it was told, and waits until it was', async () => {
     const user = somebody();
     const sealed = await sealOne(user);
-    await expect(openUser(sealed, emails)).rejects.toThrow("messaging.followKeys('user-service')");
+    await expect(openUser(sealed, emails)).rejects.toThrow("follows: ['user-service']");
     emails.follow('user-service');
     await expect(openUser(sealed, emails)).rejects.toMatchObject({ name: 'TransientError' });
     for (const message of await told()) await learn(message);
