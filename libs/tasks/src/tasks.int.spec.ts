@@ -143,7 +143,7 @@ describe.each(brokers)('tasks on %s', (_, newBroker) => {
         return data.n;
       },
       {},
-      { taskConcurrency: count },
+      { concurrency: count },
     );
     const warnings = await warningsDuring(async () => {
       const ids = await Promise.all(Array.from({ length: count }, (_, n) => send(command(n))));

@@ -2,7 +2,6 @@ import { UserRegistered, type RegisterUser } from '@starter/contracts';
 import { projectAll } from '@starter/event-sourcing';
 import {
   CreateMessagingTables1760000000001,
-  CreatePersonalKeys1760000000004,
   inTransaction,
   MemoryCommandTransport,
   MemoryEventTransport,
@@ -11,6 +10,7 @@ import {
   silentLogger,
   type DataOf,
 } from '@starter/messaging';
+import { CreatePersonalKeys1760000000004, PersonalData } from '@starter/personal-data';
 import { IdempotencyKeys } from '@starter/service';
 import { openTestDataSource, testPersonalDataKey, type TestDataSource } from '@starter/testing';
 import { randomUUID } from 'node:crypto';
@@ -21,6 +21,7 @@ import { Registration, type Accepted } from './registration.js';
 
 let database: TestDataSource;
 let messaging: Messaging;
+let personalData: PersonalData;
 let registration: Registration;
 beforeAll(async () => {
   database = await openTestDataSource([
@@ -31,9 +32,9 @@ beforeAll(async () => {
   messaging = new Messaging({
     ...{ service: 'user-service', dataSource: database.dataSource, logger: silentLogger, partitions: 1 },
     ...{ commands: new MemoryCommandTransport(), events: new MemoryEventTransport() },
-    personalDataKey: testPersonalDataKey,
   });
-  registration = new Registration(messaging, new IdempotencyKeys(testPersonalDataKey));
+  personalData = PersonalData.join(messaging, { masterKey: testPersonalDataKey });
+  registration = new Registration(messaging, personalData, new IdempotencyKeys(testPersonalDataKey));
 });
 afterAll(() => database.close());
 
@@ -56,7 +57,7 @@ async function handle({ commandId }: Accepted) {
     data: { ...row.message.data, registeredAt: new Date() },
   };
   return inTransaction(database.dataSource, (tx) =>
-    projectAll(tx, [emailReservation(messaging.personalData)], [[event]]),
+    projectAll(tx, [emailReservation(personalData)], [[event]]),
   );
 }
 
