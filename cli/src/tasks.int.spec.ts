@@ -1,3 +1,4 @@
+import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
 import { CreateMessagingTables1760000000001 } from '@starter/messaging';
 import { CreateTaskTable1760000000005 } from '@starter/tasks';
 import { openTestDataSource, type TestDataSource } from '@starter/testing';
@@ -6,7 +7,7 @@ import { promisify } from 'node:util';
 
 let database: TestDataSource;
 beforeAll(async () => {
-  database = await openTestDataSource([CreateMessagingTables1760000000001, CreateTaskTable1760000000005]);
+  database = await openTestDataSource([CreateMessagingTables1760000000001, CreateEventStore1760000000002, CreateTaskTable1760000000005]);
 });
 afterAll(() => database.close());
 
@@ -62,6 +63,15 @@ it('shows one, and waits for its result', async () => {
   expect(result.out).toBe('SUCCESS: {"rows":3}\n');
   expect(late.error).toContain('PROGRESS, and was not over');
   expect(JSON.parse(unknown.out)).toMatchObject({ state: 'PENDING' });
+});
+
+it('says so when the service has no tasks', async () => {
+  await database.dataSource.query('ALTER TABLE task RENAME TO elsewhere');
+  try {
+    expect((await tasks('active')).error).toContain('user-service has no tasks');
+  } finally {
+    await database.dataSource.query('ALTER TABLE elsewhere RENAME TO task');
+  }
 });
 
 it('revokes with a reason', async () => {

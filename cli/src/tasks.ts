@@ -9,9 +9,11 @@ import { run } from './run.js';
 const tasks = operatorCommand('tasks', 'Shows the tasks of a service, waits for their results and revokes them.');
 
 const withTasks = (options: OperatorOptions, work: (control: TaskControl) => Promise<void>): Promise<void> =>
-  withDatabase(options, (dataSource) =>
-    work(new TaskControl({ service: options.service, dataSource, outbox: new Outbox() })),
-  );
+  withDatabase(options, async (dataSource) => {
+    const [table] = await dataSource.query<{ found: boolean }[]>(`SELECT to_regclass('task') IS NOT NULL AS found`);
+    if (!table?.found) throw new Error(`${options.service} has no tasks; name a service that imports TasksModule`);
+    await work(new TaskControl({ service: options.service, dataSource, outbox: new Outbox() }));
+  });
 
 tasks
   .command('active')
