@@ -7,7 +7,11 @@ import { promisify } from 'node:util';
 
 let database: TestDataSource;
 beforeAll(async () => {
-  database = await openTestDataSource([CreateMessagingTables1760000000001, CreateEventStore1760000000002, CreateTaskTable1760000000005]);
+  database = await openTestDataSource([
+    CreateMessagingTables1760000000001,
+    CreateEventStore1760000000002,
+    CreateTaskTable1760000000005,
+  ]);
 });
 afterAll(() => database.close());
 
