@@ -1,7 +1,7 @@
 export { Batches, settleInHalves, type Call as BatchCall } from './batches.js';
 export { CommandConsumer, type CommandHandlerOptions } from './consumer/command-consumer.js';
 export { Attempt, completeTimeLimit, type TimeLimit } from './consumer/attempt.js';
-export { Dispatcher, type MessageHandler, type Received } from './consumer/dispatcher.js';
+export { Dispatcher, type MessageHandler, type Received, type ReceivedMessage } from './consumer/dispatcher.js';
 export { EventReactor } from './consumer/event-reactor.js';
 export type { HandlerOptions } from './consumer/handler-options.js';
 export { KeyedQueue } from './consumer/keyed-queue.js';
@@ -38,7 +38,15 @@ export {
   type Transaction,
 } from './database/transaction.js';
 export { DatabaseBusyError, DatabaseUnavailableError, outageOf } from './database/unavailable.js';
-export { decode, keyOf, toMessage, type DataOf, type Draft, type MessageDefinition } from './definition.js';
+export {
+  decode,
+  keyOf,
+  toMessage,
+  type DataOf,
+  type Draft,
+  type MessageDefinition,
+  type PayloadOf,
+} from './definition.js';
 export * from './errors.js';
 export { failpoint, failpoints, type Failpoint } from './failpoint.js';
 export * from './failure-policy.js';
@@ -65,7 +73,9 @@ export { Messaging, type CommandQueue, type Extension, type MessagingOptions, ty
 export { ConsumerMonitor, type Counts } from './monitor/consumer-monitor.js';
 export { metricFamilies, type MetricFamily, type MetricSample } from './monitor/metric-families.js';
 export { QueueMonitor, type QueueSnapshot } from './monitor/queue-monitor.js';
+export { commandStrategy } from './nest/command-strategy.js';
 export { connectMessaging } from './nest/connect-messaging.js';
+export { declareHandler, type HandlerDecorator } from './nest/handler-decorator.js';
 export { MessagingModule } from './nest/messaging.module.js';
 export { OnCommand } from './nest/on-command.js';
 export {
@@ -75,7 +85,6 @@ export {
   type ReceivedTogether,
   type SequenceOptions,
 } from './nest/on-event.js';
-export { OnTask } from './nest/on-task.js';
 export * from './outcome.js';
 export type { OutgoingProblem } from './outbox/destination.js';
 export { Outbox, type OutboxEntry } from './outbox/outbox.js';

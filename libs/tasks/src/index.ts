@@ -1,6 +1,7 @@
 export { CreateTaskTable1760000000005 } from './create-task-table.migration.js';
 export type { IsolatedContext, IsolatedHandler } from './isolated/isolated-messages.js';
 export type { IsolatedTask } from './isolated/isolated-tasks.js';
+export { OnTask } from './on-task.js';
 export {
   TaskLostError,
   TaskRetryError,

@@ -52,6 +52,8 @@ export interface TasksOptions {
   readonly retentionMs?: number;
 }
 
+/** By the service that they are part of. */
+const joined = new WeakMap<Messaging, Tasks>();
 const weekMs = 7 * 86_400_000;
 
 interface Registered {
@@ -99,10 +101,21 @@ export class Tasks extends TaskControl {
     });
     this.environment = { service: messaging.service, dataSource, outbox: messaging.outbox, saving };
     commands.onRevoked(({ data }) => this.revokeSent(data));
+    joined.set(messaging, this);
     messaging.extend({
       retained: [{ table: 'task', column: 'ended_at', retentionMs: options.retentionMs ?? weekMs }],
       stop: () => this.stop(),
     });
+  }
+
+  /**
+   * Those of a service.
+   * @throws Error when it has none
+   */
+  static of(messaging: Messaging): Tasks {
+    const tasks = joined.get(messaging);
+    if (tasks) return tasks;
+    throw new Error(`${messaging.service} has no tasks; import TasksModule.forRoot() in its module`);
   }
 
   /**

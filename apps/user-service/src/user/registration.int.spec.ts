@@ -56,9 +56,7 @@ async function handle({ commandId }: Accepted) {
     ...{ type: UserRegistered.type, sequence: 1, time: new Date() },
     data: { ...row.message.data, registeredAt: new Date() },
   };
-  return inTransaction(database.dataSource, (tx) =>
-    projectAll(tx, [emailReservation(personalData)], [[event]]),
-  );
+  return inTransaction(database.dataSource, (tx) => projectAll(tx, [emailReservation(personalData)], [[event]]));
 }
 
 it('answers 409 while a registration of the address is on its way, and once it is handled, however late', async () => {

@@ -1,8 +1,8 @@
 import { Body, Controller, Get, Header, Headers, HttpCode, Inject, Param, Post, StreamableFile } from '@nestjs/common';
 import { ApiBody, ApiHeader, ApiParam, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { ExportUsers } from '@starter/contracts';
-import { OnTask, type TaskContext } from '@starter/messaging';
 import { Access, idempotencyKeyOf, openApi, SchemaPipe } from '@starter/service';
+import { OnTask, type TaskContext } from '@starter/tasks';
 import { Readable } from 'node:stream';
 import { z } from 'zod';
 import { UserExport, type AcceptedExport } from './user-export.js';

@@ -15,7 +15,6 @@ import { connectMessaging } from './connect-messaging.js';
 import { MessagingModule } from './messaging.module.js';
 import { OnCommand } from './on-command.js';
 import { OnEvent } from './on-event.js';
-import { OnTask } from './on-task.js';
 
 const schema = z.object({ n: z.int() });
 const DoIt = { kind: 'command', type: 'spec.do-it', version: 1, owner: 'spec', schema } as const;
@@ -94,19 +93,6 @@ it('refuses a method beside a handler that is registered by hand', async () => {
   );
 });
 
-it('refuses a type that is a command and a task: both queues would get it', async () => {
-  @Controller()
-  class AsTask {
-    @OnTask(DoIt)
-    async perform(): Promise<number> {
-      return 1;
-    }
-  }
-  await expect(start({ controllers: [First, AsTask] })).rejects.toThrow(
-    'spec.do-it has two handlers, First.handle of spec.commands and AsTask.perform of spec.tasks; keep one of them',
-  );
-});
-
 it('refuses contracts of the service that nothing handles, and starts when all have a handler', async () => {
   const contracts = { DoIt, DoMore, Other, Happened, schema, text: 'no contract', of: () => DoMore };
   await expect(start({ controllers: [First], options: { contracts } })).rejects.toThrow(
@@ -115,8 +101,8 @@ it('refuses contracts of the service that nothing handles, and starts when all h
 
   @Controller()
   class More {
-    @OnTask(DoMore)
-    async perform(): Promise<void> {}
+    @OnCommand(DoMore)
+    async more(): Promise<void> {}
   }
   const app = await start({ controllers: [First, More], options: { contracts } });
   expect(app.get(Messaging).problems()).toEqual([]);

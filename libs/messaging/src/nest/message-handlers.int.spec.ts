@@ -38,14 +38,12 @@ import { createMessage, type Message, type MessageFields } from '../message.js';
 import { Messaging } from '../messaging.js';
 import { deadLetter, doneAs, retry, type Outcome } from '../outcome.js';
 import { connectRabbitMq } from '../rabbitmq/rabbitmq-command-transport.js';
-import type { TaskContext } from '../tasks/task-context.js';
 import type { CommandTransport } from '../transport/command-transport.js';
 import { deadLetterTopic, type EventTransport } from '../transport/event-transport.js';
 import { connectMessaging } from './connect-messaging.js';
 import { MessagingModule } from './messaging.module.js';
 import { OnCommand } from './on-command.js';
 import { OnEvent, type ReceivedInSequence, type ReceivedTogether } from './on-event.js';
-import { OnTask } from './on-task.js';
 
 interface Adapter {
   readonly name: string;
@@ -101,14 +99,13 @@ const contracts = {
   Filtered: command('filtered'),
   Translated: command('translated'),
   Scoped: command('scoped'),
-  Export: command('export'),
   Slow: command('slow'),
   Happened: event('happened'),
   Counted: event('counted'),
   Copied: event('copied'),
 };
 const { Note, Sync, Piped, Flaky, Broken, Guarded, Decided, Odd, Wrapped, Filtered, Translated, Scoped } = contracts;
-const { Export, Slow, Happened, Counted, Copied } = contracts;
+const { Slow, Happened, Counted, Copied } = contracts;
 
 /** What the methods were called with. */
 let calls: unknown[] = [];
@@ -258,13 +255,6 @@ class Commands {
     await new Promise<void>((resolve) => (release = resolve));
     calls.push('slow ended');
   }
-
-  @OnTask(Export)
-  async export({ data, progress, message }: TaskContext<typeof Export>): Promise<{ doubled: number }> {
-    progress(1, 1);
-    calls.push(['export', message.id]);
-    return { doubled: 2 * data.n };
-  }
 }
 
 let instances = 0;
@@ -348,9 +338,8 @@ describe.each(adapters)('methods of controllers: $name', ({ connect, remove }) =
   afterAll(async () => {
     await stop();
     await Promise.all([transports.commands.close(), transports.events.close()]);
-    const queues = ['commands', 'tasks'].flatMap((queue) =>
-      ['', '.dead-letter', ...[1, 5, 10].map((ms) => `.retry.${ms}`)].map((suffix) => `${service}.${queue}${suffix}`),
-    );
+    const suffixes = ['', '.dead-letter', ...[1, 5, 10].map((ms) => `.retry.${ms}`)];
+    const queues = suffixes.map((suffix) => `${service}.commands${suffix}`);
     const topic = `${service}.events`;
     const groups = ['reactions', 'sequence'].map((name) => `${service}.${name}.${service}`);
     await remove(queues, [topic, ...[...groups, `${service}.audit`].map((group) => deadLetterTopic(topic, group))]);
@@ -391,9 +380,6 @@ describe.each(adapters)('methods of controllers: $name', ({ connect, remove }) =
     const queue = `${service}.commands`;
     const bound = { queue, routingKey: Note.type, command: Note.type, handler: 'Commands.note' };
     expect(bindings.filter(({ handler }) => handler === 'Commands.note')).toEqual([bound]);
-    expect(bindings).toContainEqual(
-      expect.objectContaining({ queue: `${service}.tasks`, command: Export.type, handler: 'Commands.export' }),
-    );
     expect(bindings).toContainEqual(
       expect.objectContaining({ group: `${service}.audit`, event: Happened.type, handler: 'Events.audit' }),
     );
@@ -513,15 +499,6 @@ describe.each(adapters)('methods of controllers: $name', ({ connect, remove }) =
     expect(new Set(seen.map(([, instance]) => instance)).size).toBe(4);
     expect(seen.every(([, , isSame]) => isSame)).toBe(true);
     expect(seen.map(([, , , { n }]) => n).sort()).toEqual([1, 2, 2, 3]);
-  });
-
-  it('performs tasks: their state and result are recorded', async () => {
-    const message = await send(Export, 4);
-    await eventually(async () => {
-      const text = 'SELECT state, result FROM task WHERE id = $1';
-      expect(await query(text, [message.id])).toEqual([{ state: 'SUCCESS', result: { doubled: 8 } }]);
-    });
-    expect(calls).toEqual([['export', message.id]]);
   });
 
   it('hands over events in any order, to each consumer, with retries', async () => {
