@@ -13,14 +13,16 @@ interface Sampled extends Record<string, unknown> {
   readonly oldestSeconds: number;
 }
 
-// By indexes alone: `workflow_directory_state`, and the first entry of `workflow_directory_oldest_request`.
+// By indexes alone: `workflow_directory_state`, whose order keeps the planner from reading the whole table for a rare state, and the
+// first entry of `workflow_directory_oldest_request`.
 const sampled: Statement = {
   name: 'workflow-sample',
   text: `SELECT known.state, counted.count, oldest.seconds AS "oldestSeconds"
            FROM unnest($1::text[]) AS known (state)
           CROSS JOIN LATERAL (
                 SELECT count(*)::int AS count
-                  FROM (SELECT FROM workflow_directory AS one WHERE one.state = known.state LIMIT ${mostCounted}) AS front) AS counted
+                  FROM (SELECT FROM workflow_directory AS one WHERE one.state = known.state
+                         ORDER BY one.started_at DESC, one.workflow_id DESC LIMIT ${mostCounted}) AS front) AS counted
           CROSS JOIN (
                 SELECT coalesce(extract(epoch FROM clock_timestamp() - min(oldest_request_at)), 0)::float8 AS seconds
                   FROM workflow_directory WHERE oldest_request_at IS NOT NULL) AS oldest`,
