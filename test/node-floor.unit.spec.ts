@@ -1,18 +1,12 @@
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { minVersion, satisfies } from 'semver';
 
 interface Package {
   readonly version?: string;
   readonly engines?: { readonly node?: string };
   readonly resolved?: string;
 }
-
-/** The package carries no types. */
-const { minVersion, satisfies } = createRequire(import.meta.url)('semver') as {
-  minVersion(range: string): { readonly version: string };
-  satisfies(version: string, range: string): boolean;
-};
 
 const root = join(import.meta.dirname, '..');
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
@@ -26,7 +20,7 @@ const { packages } = JSON.parse(read('package-lock.json')) as { readonly package
 /** What `npm ci` installs, and npm scripts run on. */
 const standard = manifest.devDependencies['node'] ?? '';
 /** The oldest of each line that is supported. */
-const floors = manifest.engines.node.split('||').map((line) => minVersion(line).version);
+const floors = manifest.engines.node.split('||').map((line) => minVersion(line)?.version ?? '');
 
 /** Packages that refuse one of the versions, which `npm ci` would tell with EBADENGINE. */
 const refusing = (locked: Readonly<Record<string, Package>>, versions: readonly string[]) =>

@@ -1,6 +1,5 @@
 import {
   admitOnce,
-  groupBy,
   recordDiscarded,
   together,
   type Discarded,
@@ -82,7 +81,7 @@ export class CommandBatch {
     // 2. Nobody from here on sees personal data in plain text.
     const { works, refused, sealedAs } = await sealCommands(tx, fresh, messaging.sealing);
     // 3. The actors as they are now, and what they decide.
-    const turns = groupBy(works, ({ stream }) => stream);
+    const turns = Map.groupBy(works, ({ stream }) => stream);
     const decided = refusal === undefined ? await this.decideAll(tx, turns) : refuseAll(turns, refusal);
     const verdicts = [...[...decided.values()].flat(), ...refused];
     const leaving = messaging.outbox.prepare(verdicts.flatMap((verdict) => outgoing(verdict, messaging)));
@@ -196,7 +195,7 @@ const refusals = (verdict: Verdict): Discarded[] =>
 
 /** What was stored in each stream, in order. */
 function eventsOfStreams(verdicts: readonly Verdict[]): RecordedEvent[][] {
-  const byStream = groupBy(verdicts, ({ work }) => work.stream);
+  const byStream = Map.groupBy(verdicts, ({ work }) => work.stream);
   return [...byStream.values()].map((turn) =>
     turn.flatMap((verdict) => (verdict.kind === 'applied' ? verdict.events : [])),
   );

@@ -1,4 +1,4 @@
-import { groupBy, silentLogger, type Transaction } from '@starter/messaging';
+import { silentLogger, type Transaction } from '@starter/messaging';
 import type { DataSource } from 'typeorm';
 import type { RecordedEvent } from './actor.js';
 import type { StoredEvent } from './event-store.js';
@@ -24,7 +24,7 @@ export class RebuiltRows {
   /** @throws Error when the projection does not know a type, refuses an event or writes a table that it does not declare */
   async ofEvents(tx: Transaction, page: readonly StoredEvent[]): Promise<void> {
     const { projection } = this;
-    const streams = groupBy(page, ({ stream }) => stream);
+    const streams = Map.groupBy(page, ({ stream }) => stream);
     const histories = [...streams.values()].map((events) => events.flatMap((event) => recorded(projection, event)));
     mustNotRefuse(projection, await projectAll(tx, [projection], histories));
     const heads = [...streams.values()].map((events) => events.at(-1)?.sequence);

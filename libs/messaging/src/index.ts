@@ -52,7 +52,6 @@ export { failpoint, failpoints, type Failpoint } from './failpoint.js';
 export * from './failure-policy.js';
 export { FlowController, type FlowBounds, type FlowState } from './flow/flow-controller.js';
 export type { Flow, FlowOptions } from './flow/flow-gate.js';
-export { groupBy } from './group-by.js';
 export { admitOnce, type InboxKey } from './inbox/inbox.js';
 export { openGaps, skipGap, skipGaps, type Gap, type SkipGap, type SkipGaps } from './inbox/gaps.js';
 export type { ParkingLimits } from './inbox/parking-room.js';

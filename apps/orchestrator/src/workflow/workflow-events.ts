@@ -1,6 +1,6 @@
 import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import { eventTopic, type ServiceName } from '@starter/contracts';
-import { groupBy, Messaging, type OrderedHandler } from '@starter/messaging';
+import { Messaging, type OrderedHandler } from '@starter/messaging';
 import type { Workflow } from './definition/builder.js';
 import type { Contract } from './definition/contract-problems.js';
 import { EventDeliveries } from './waits/event-deliveries.js';
@@ -29,7 +29,7 @@ export class WorkflowEvents implements OnModuleInit {
 
   onModuleInit(): void {
     const { messaging } = this;
-    for (const [owner, subscriptions] of groupBy(this.subscriptions(), ({ event }) => event.owner)) {
+    for (const [owner, subscriptions] of Map.groupBy(this.subscriptions(), ({ event }) => event.owner)) {
       const topic = eventTopic(owner as ServiceName);
       // A workflow has no use for what its topic no longer holds: nobody has waited for it.
       const consumer = messaging.inSequence(topic, workflowConsumer(messaging, owner), {

@@ -1,6 +1,5 @@
 import type { Transaction } from '../database/transaction.js';
 import type { PayloadOf } from '../definition.js';
-import { groupBy } from '../group-by.js';
 import { keptOf, recordDiscarded, type Discarded } from '../inbox/discarded.js';
 import { recordSkipped, type Skipped } from '../inbox/gaps.js';
 import { park, unpark, type Parking } from '../inbox/parked.js';
@@ -106,7 +105,7 @@ export async function handleBatch(
   budget = unlimited(),
   newKeys: NewKeys = 'from-first',
 ): Promise<BatchResult> {
-  const byKey = groupBy(events, ({ message }) => message.subject);
+  const byKey = Map.groupBy(events, ({ message }) => message.subject);
   const runs = [...byKey].map(([key, ofKey]) => runOf(key, ofKey));
   const advanced = await advanceKeys(tx, consumer, runs);
   const fates = new Map<OrderedEvent, Fate>();

@@ -2,7 +2,6 @@ import type { DataSource } from 'typeorm';
 import { discardable, handleBatch, type OrderedEvent } from '../consumer/event-batch.js';
 import { inTransaction, type Transaction } from '../database/transaction.js';
 import { acquitSuspects } from '../inbox/suspect-list.js';
-import { groupBy } from '../group-by.js';
 import { keptOf, recordDiscarded, restoreDiscarded, type Discarded } from '../inbox/discarded.js';
 import { admitOnce } from '../inbox/inbox.js';
 import { defaultInboxRetentionMs } from '../inbox/retention.js';
@@ -156,7 +155,7 @@ export class DeadLetters {
     await this.refuseUnknown(filter);
     const discarded = await this.inBatches(filter, before, false, async (tx, candidates) => {
       const removed = await removeStored(tx, candidates);
-      for (const ofConsumer of groupBy(removed, (row) => `${row.kind} ${row.consumer}`).values()) {
+      for (const ofConsumer of Map.groupBy(removed, (row) => `${row.kind} ${row.consumer}`).values()) {
         const { consumer, kind } = ofConsumer[0] as Stored;
         const entries = ofConsumer.map((row) => this.keptOf(row, reason));
         await recordDiscarded(tx, consumer, kind, entries);
@@ -193,7 +192,7 @@ export class DeadLetters {
   private async passOver(tx: Transaction, candidates: readonly Candidate[], reason: string): Promise<number> {
     let passed = 0;
     const sequenced = candidates.filter(({ kind }) => kind === 'sequenced-event');
-    for (const [consumer, ofConsumer] of groupBy(sequenced, (row) => row.consumer)) {
+    for (const [consumer, ofConsumer] of Map.groupBy(sequenced, (row) => row.consumer)) {
       const events = ofConsumer.map(({ message, attempts }): OrderedEvent => ({
         ...discardable(message as SequencedMessage, (whole) => this.redact(whole)),
         attempt: attempts + 1,

@@ -1,4 +1,3 @@
-import { Decompress as ZstdStream } from 'fzstd';
 import kafkajs from 'kafkajs';
 import { decompressFrame as decompressLz4 } from 'lz4-napi';
 import { promisify } from 'node:util';
@@ -43,24 +42,8 @@ const snappyBlock = (block: Buffer): Promise<Buffer> => decompressSnappy(block) 
 // lz4 grows a batch by 255 at most, so the size of a batch bounds it.
 const lz4: Decompress = (bytes) => decompressLz4(bytes);
 
-/** Node has it from 22.15 on. */
-const { zstdDecompress } = zlib as { readonly zstdDecompress?: typeof zlib.unzip };
-const nativeZstd = zstdDecompress && promisify(zstdDecompress);
-const zstd: Decompress = nativeZstd ? (bytes) => nativeZstd(bytes, { maxOutputLength: mostBytes }) : zstdInJavaScript;
-
-function zstdInJavaScript(bytes: Buffer): Promise<Buffer> {
-  return new Promise((resolve) => {
-    const parts: Uint8Array[] = [];
-    let size = 0;
-    const stream = new ZstdStream((part) => {
-      size += part.length;
-      if (size > mostBytes) throw new RangeError(`the batch is larger than ${mostBytes} bytes`);
-      parts.push(part);
-    });
-    stream.push(bytes, true);
-    resolve(Buffer.concat(parts));
-  });
-}
+const unzstd = promisify(zlib.zstdDecompress);
+const zstd: Decompress = (bytes) => unzstd(bytes, { maxOutputLength: mostBytes });
 
 /** By the names of Kafka's `compression.type`. */
 export const decompress = { gzip, snappy, lz4, zstd } as const;

@@ -1,7 +1,6 @@
 import { NotConfirmedError, publishResults } from '../errors.js';
 import { failpoint, failpointSoon } from '../failpoint.js';
 import { backoffDelay } from '../failure-policy.js';
-import { groupBy } from '../group-by.js';
 import { errorText, type Logger } from '../logger.js';
 import type { OutboxLease } from './outbox-lease.js';
 import type { OutboxRow, OutboxRows } from './outbox-rows.js';
@@ -185,7 +184,7 @@ export class Destination {
         mostOfShard,
         most,
       });
-      const byShard = groupBy(found, ({ shard }) => String(shard));
+      const byShard = Map.groupBy(found, ({ shard }) => String(shard));
       this.busyShards = Math.max(1, byShard.size);
       if (generation === this.generation) for (const row of found) this.enqueue(row);
       if (

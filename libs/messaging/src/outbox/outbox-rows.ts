@@ -1,7 +1,6 @@
 import type { DataSource } from 'typeorm';
 import { Batches } from '../batches.js';
 import { runStatement, type Statement } from '../database/transaction.js';
-import { groupBy } from '../group-by.js';
 import type { Message } from '../message.js';
 import { forgetRedriven } from './refused-rows.js';
 
@@ -152,7 +151,7 @@ export class OutboxRows {
       looks.flatMap(({ except }) => except),
       looks.flatMap(({ address, exceptKeys }) => exceptKeys.map((key) => placeOfKey(address, key))),
     ]);
-    const byLook = groupBy(rows, ({ number }) => String(number));
+    const byLook = Map.groupBy(rows, ({ number }) => String(number));
     return looks.map((_, number) => byLook.get(String(number)) ?? []);
   }
 

@@ -1,7 +1,6 @@
 import type { DataSource } from 'typeorm';
 import { Batches } from '../batches.js';
 import { inTransaction } from '../database/transaction.js';
-import { groupBy } from '../group-by.js';
 import { errorText, type Logger } from '../logger.js';
 import type { Message } from '../message.js';
 import type { Outbox } from '../outbox/outbox.js';
@@ -138,8 +137,8 @@ export class RateLimiter {
 
   /** By type: how many of those that ask may go. */
   private async takeSlots(asking: readonly Message[], owing: readonly Pass[]): Promise<Map<string, number>> {
-    const wanted = groupBy(asking, ({ type }) => type);
-    const owed = groupBy(owing, ({ type }) => type);
+    const wanted = Map.groupBy(asking, ({ type }) => type);
+    const owed = Map.groupBy(owing, ({ type }) => type);
     const asked = [...new Set([...wanted.keys(), ...owed.keys()])].flatMap((type) => {
       const rate = this.rates.get(type);
       const counts = { wanted: wanted.get(type)?.length ?? 0, owed: owed.get(type)?.length ?? 0 };
