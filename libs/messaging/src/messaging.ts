@@ -139,7 +139,11 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
   private readonly commandConsumers: CommandConsumer[] = [];
   /** Of what the process may have died of. A long handler of a single message must not hold up those that keep an order. */
   private readonly turns = { single: new Turns(), inSequence: new Turns() };
-  private readonly eventConsumers: { readonly name: string; readonly consumer: EventConsumer }[] = [];
+  private readonly eventConsumers: {
+    readonly topic: string;
+    readonly name: string;
+    readonly consumer: EventConsumer;
+  }[] = [];
   /** Deliveries by consumer that had not ended when the service stopped: the broker delivers them again. */
   cutOff: Readonly<Record<string, number>> = {};
   private readonly reporters: (() => readonly Problem[])[] = [];
@@ -173,7 +177,11 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
 
   /** Single events of a topic, in whatever order. `consumer` is the group's name for ever. */
   reactTo(topic: string, consumer: string): EventReactor {
-    return this.add(consumer, new EventReactor({ ...this.eventOptions(topic, consumer), turns: this.turns.single }));
+    return this.add(
+      topic,
+      consumer,
+      new EventReactor({ ...this.eventOptions(topic, consumer), turns: this.turns.single }),
+    );
   }
 
   /** All events of a topic, per key exactly once and in sequence. `consumer` is the group's name for ever. */
@@ -183,6 +191,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     options: Pick<OrderedEventsOptions, 'unknownTypes' | 'newKeys'> = {},
   ): OrderedEvents {
     return this.add(
+      topic,
       consumer,
       new OrderedEvents({ ...this.eventOptions(topic, consumer), turns: this.turns.inSequence, ...options }),
     );
@@ -377,8 +386,18 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     return { commands, monitor };
   }
 
-  private add<T extends EventConsumer>(name: string, consumer: T): T {
-    this.eventConsumers.push({ name, consumer });
+  /** @throws Error for a second consumer of the same name, which would take events or the places of keys from the first */
+  private add<T extends EventConsumer>(topic: string, name: string, consumer: T): T {
+    const inSequence = consumer instanceof OrderedEvents;
+    const first = this.eventConsumers.find(
+      (other) =>
+        other.name === name && (other.topic === topic || (inSequence && other.consumer instanceof OrderedEvents)),
+    );
+    if (first) {
+      const what = `there are two consumers ${name}, of ${first.topic} and of ${topic}`;
+      throw new Error(`${what}: register all handlers with one of them, or give the other a name of its own`);
+    }
+    this.eventConsumers.push({ topic, name, consumer });
     return consumer;
   }
 

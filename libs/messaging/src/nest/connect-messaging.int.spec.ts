@@ -164,6 +164,27 @@ it('refuses a consumer that is to read two topics, or one in two ways', async ()
   );
 });
 
+it('refuses a second consumer of the same name, however it is registered', async () => {
+  @Controller()
+  class Reaction {
+    @OnEvent(Happened, { consumer: 'all' })
+    async react(): Promise<void> {}
+  }
+  const app = await create({ controllers: [Reaction] });
+  const messaging = app.get(Messaging);
+  messaging.reactTo('spec.events', 'spec.all').on(Happened, async () => undefined);
+  await expect(connectMessaging(app)).rejects.toThrow(
+    'there are two consumers spec.all, of spec.events and of spec.events: register all handlers with one of them',
+  );
+  messaging.inSequence('spec.events', 'spec.ordered');
+  // The place of a key is that of its consumer, whatever the topic.
+  expect(() => messaging.inSequence('other.events', 'spec.ordered')).toThrow(
+    'there are two consumers spec.ordered, of spec.events and of other.events',
+  );
+  // Ids of messages are unique, and so no reaction takes another's.
+  messaging.reactTo('other.events', 'spec.all');
+});
+
 it('refuses two methods for one event of one consumer', async () => {
   @Controller()
   class Twice {

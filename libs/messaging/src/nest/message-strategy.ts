@@ -49,18 +49,7 @@ export abstract class MessageStrategy<Target> extends Server {
     return this.target as unknown as T;
   }
 
-  /** The result does not come back through the processing hooks: an instrumentation's hook need not return it. */
-  private call(callback: MessageHandler, payload: unknown, context: object): Promise<unknown> {
-    return new Promise((resolve) => {
-      this.runWithProcessingHooks(context as never, async (runEndHook) => {
-        const result = this.resultOf(callback, payload, context);
-        resolve(result);
-        await result.then(runEndHook, runEndHook);
-      });
-    });
-  }
-
-  private async resultOf(callback: MessageHandler, payload: unknown, context: object): Promise<unknown> {
+  private async call(callback: MessageHandler, payload: unknown, context: object): Promise<unknown> {
     // The third argument tells `KeepErrors` whose message it is.
     const result = await (callback as (...args: readonly unknown[]) => Promise<unknown>)(payload, context, this);
     // It is one when there is an interceptor.
