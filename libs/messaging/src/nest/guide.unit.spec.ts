@@ -7,6 +7,7 @@ import { inTransaction, type Statement } from '../database/transaction.js';
 import { admitOnce } from '../inbox/inbox.js';
 import { Messaging } from '../messaging.js';
 import { done, doneAs, type Outcome } from '../outcome.js';
+import { replyEntry } from '../reply.js';
 import type { TaskContext } from '../tasks/task-context.js';
 import { OnCommand } from './on-command.js';
 import { OnEvent, type ReceivedInSequence, type ReceivedTogether } from './on-event.js';
@@ -46,13 +47,15 @@ export class NoteController {
 
   @OnCommand(AddNote, { failurePolicy: { maxRetries: 5 } })
   add({ data, message, fence }: Received<typeof AddNote>): Promise<Outcome | void> {
-    const consumer = this.messaging.commands.queue;
+    const { commands, outbox, service } = this.messaging;
     return inTransaction(
       this.dataSource,
       async (tx) => {
-        const [isFirst] = await admitOnce(tx, [{ consumer, messageId: message.id }]);
+        const [isFirst] = await admitOnce(tx, [{ consumer: commands.queue, messageId: message.id }]);
         if (!isFirst) return doneAs.duplicates;
         await tx.query(insertNote, [data.noteId, data.text]);
+        const reply = replyEntry(message, { result: { noteId: data.noteId } }, service);
+        if (reply) await outbox.add(tx, [reply]);
         return done;
       },
       fence,
