@@ -96,8 +96,8 @@ export function OnEvent(
         definition,
         async (events, tx, signal) => {
           if (manyPerKey) return handle(events, { events, tx, signal } satisfies ReceivedTogether);
-          for (const event of events) {
-            await handle(event.data, { ...event, tx, signal } satisfies ReceivedInSequence);
+          for (const { data, message, attempt } of events) {
+            await handle(data, { data, message, attempt, tx, signal } satisfies ReceivedInSequence);
           }
         },
         { ...options, name },
