@@ -1,17 +1,23 @@
 import { Controller, Inject, Injectable } from '@nestjs/common';
+import {
+  admitOnce,
+  done,
+  doneAs,
+  inTransaction,
+  Messaging,
+  OnCommand,
+  OnEvent,
+  replyEntry,
+  type Outcome,
+  type Received,
+  type ReceivedInSequence,
+  type ReceivedTogether,
+  type Statement,
+} from '@starter/messaging';
+import { OnTask, type TaskContext } from '@starter/tasks';
 import { readFileSync } from 'node:fs';
 import { DataSource } from 'typeorm';
 import { z } from 'zod';
-import type { Received } from '../consumer/dispatcher.js';
-import { inTransaction, type Statement } from '../database/transaction.js';
-import { admitOnce } from '../inbox/inbox.js';
-import { Messaging } from '../messaging.js';
-import { done, doneAs, type Outcome } from '../outcome.js';
-import { replyEntry } from '../reply.js';
-import type { TaskContext } from '../tasks/task-context.js';
-import { OnCommand } from './on-command.js';
-import { OnEvent, type ReceivedInSequence, type ReceivedTogether } from './on-event.js';
-import { OnTask } from './on-task.js';
 
 // The examples of docs/handlers.md, as they stand there: what compiles here compiles there.
 
@@ -98,7 +104,7 @@ export class ArchiveController {
   constructor(@Inject(Notes) private readonly notes: Notes) {}
 }
 
-const source = readFileSync('libs/messaging/src/nest/guide.unit.spec.ts', 'utf8');
+const source = readFileSync('test/handlers-guide.unit.spec.ts', 'utf8');
 const guide = readFileSync('docs/handlers.md', 'utf8');
 const examples = [...guide.matchAll(/```ts\n(.*?)```/gs)].map(([, code = '']) => code);
 
