@@ -1,7 +1,7 @@
 import { Inject, Injectable, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common';
 import { errorText, Messaging, runStatement, type MetricFamily, type Statement } from '@starter/messaging';
 import { ServiceMetrics } from '@starter/service';
-import { workflowStates } from './workflow.row.js';
+import { workflowStates } from './engine/workflow.state.js';
 
 /** Counting more would cost the database more than the exact number is worth. */
 const mostCounted = 100_000;

@@ -15,13 +15,13 @@ import type { Observable } from 'rxjs';
 import { z } from 'zod';
 import { definitionSchema, type Json } from './definition/definition.js';
 import { duration, durationMs } from './definition/duration.js';
+import { workflowStates } from './engine/workflow.state.js';
 import { failedStart, type FailedStart } from './failed-starts.js';
 import type { Accepted } from './workflow-commands.js';
 import { WorkflowControl } from './workflow-control.js';
 import { WorkflowRequests } from './workflow-requests.js';
 import { stepStates } from './steps.view.js';
 import { WorkflowQueries, type WorkflowPage } from './workflow.queries.js';
-import { workflowStates } from './workflow.row.js';
 import {
   workflowProgress,
   workflowResult,

@@ -1,7 +1,6 @@
-import type { WorkflowOutcome } from './workflow.view.js';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
-
-export const workflowStates = ['running', 'completed', 'compensating', 'failed', 'stuck'] as const;
+import type { workflowStates } from './engine/workflow.state.js';
+import type { WorkflowOutcome } from './workflow.view.js';
 
 /** What `GET /workflows` lists. */
 @Entity('workflow_directory')

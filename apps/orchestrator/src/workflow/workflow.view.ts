@@ -4,11 +4,10 @@ import { sizeOf } from './definition/json-size.js';
 import { defaultLimits } from './definition/limits.js';
 import { rootPath } from './definition/node-path.js';
 import { resultOf } from './engine/values.js';
-import type { StartedWorkflow, WorkflowState } from './engine/workflow.state.js';
+import { workflowStates, type StartedWorkflow, type WorkflowState } from './engine/workflow.state.js';
 import { pageOfSteps, resultsBeside, step, stepOf, type StepsPage } from './steps.view.js';
 import type { FailedStart } from './failed-starts.js';
 import { noWaiting, waiting, type WaitingView } from './waiting.view.js';
-import { workflowStates } from './workflow.row.js';
 
 const groups = {
   /** How far groups and forEachs have come that have begun; at most 100, those under way first. */

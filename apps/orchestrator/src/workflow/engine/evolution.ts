@@ -27,7 +27,7 @@ import { apply, on } from '@starter/event-sourcing';
 import { spentAfter } from './spent.js';
 import { eventArrived, eventAwaited, eventExpected, eventKept, eventReceived } from './expected-events.js';
 import { branchTaken, groupStarted, nodeEnded, subWorkflowStarted } from './node-events.js';
-import { limitsAfter } from './rate-limits.js';
+import { limitsAfter } from './rate-limit-events.js';
 import { timerOf } from './timers.js';
 import {
   completed,

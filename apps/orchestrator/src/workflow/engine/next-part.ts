@@ -4,7 +4,7 @@ import { attemptsOf, nextToUndo } from './compensations.js';
 import { work } from './nodes.js';
 import { request } from './requests.js';
 import type { Run } from './run.js';
-import { setTimer, timerOf } from './timers.js';
+import { timerOf } from './timers.js';
 import { isActive, type StartedWorkflow } from './workflow.state.js';
 
 /** Whether there are members of groups to begin, or compensations to request: what has not fitted in one transaction. */
@@ -17,7 +17,7 @@ export function beginMore(run: Run): void {
   requestCompensations(run);
   if (!hasMore(run.state)) return;
   const last = timerOf(run.state.partTimer ?? '');
-  setTimer(run, { kind: 'part', number: last?.kind === 'part' ? last.number + 1 : 1 }, 0);
+  run.setTimer({ kind: 'part', number: last?.kind === 'part' ? last.number + 1 : 1 }, 0);
 }
 
 function fillGroups(run: Run): void {

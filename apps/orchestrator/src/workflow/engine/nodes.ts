@@ -8,7 +8,6 @@ import { isUndone } from './compensations.js';
 import { request } from './requests.js';
 import { revokeOpen } from './revocations.js';
 import type { Run } from './run.js';
-import { setTimer } from './timers.js';
 import { branchFor, inputOf, itemsOf } from './values.js';
 import { beginWait } from './waits.js';
 import { nameOf, type Group } from './workflow.state.js';
@@ -24,7 +23,7 @@ export function work(run: Run): void {
 
 function enter(run: Run, path: string): void {
   const node = nodeAt(run.state.definition, path);
-  if (run.isFull && beginsWithEvent(node)) return setTimer(run, { kind: 'enter', path }, 0);
+  if (run.isFull && beginsWithEvent(node)) return run.setTimer({ kind: 'enter', path }, 0);
   try {
     refuseOverBudget(run, path);
     begin(run, path, node);
@@ -45,7 +44,7 @@ function begin(run: Run, path: string, node: WorkflowNode): void {
   const child = (index: number) => agenda.push({ do: 'enter', path: childPath(path, index) });
   if (node.kind === 'task') return request(run, path, 'run', 1);
   if (node.kind !== 'sleep' && node.timeout !== undefined) {
-    setTimer(run, { kind: 'deadline', path }, durationMs(node.timeout));
+    run.setTimer({ kind: 'deadline', path }, durationMs(node.timeout));
   }
   switch (node.kind) {
     case 'chain': {
@@ -75,7 +74,7 @@ function begin(run: Run, path: string, node: WorkflowNode): void {
       child(0);
       return;
     case 'sleep':
-      return setTimer(run, { kind: 'sleep', path }, durationMs(node.duration));
+      return run.setTimer({ kind: 'sleep', path }, durationMs(node.duration));
     case 'waitForEvent':
       return beginWait(run, path, node);
   }

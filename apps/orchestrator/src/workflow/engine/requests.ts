@@ -9,7 +9,7 @@ import { attemptsOf, isOpenAttempt } from './compensations.js';
 import { requestIdOf } from './derived-id.js';
 import { mayRequest } from './rate-limits.js';
 import type { Run } from './run.js';
-import { backoffMs, setTimer } from './timers.js';
+import { backoffMs } from './timers.js';
 import { valuesAt } from './values.js';
 import { isActive, nameOf, type Request, type StartedWorkflow } from './workflow.state.js';
 
@@ -44,7 +44,7 @@ export function send(run: Run, path: string, purpose: Request['purpose'], attemp
     const subject = key === undefined ? requestId : subjectOf(data[key], `${place}.${key}`);
     const sent = { requestId, attempt, command, commandVersion: version, subject, data };
     run.emit(TaskRequested.of({ workflowId, path, purpose, ...sent }));
-    if (timeout !== undefined) setTimer(run, { kind: 'timeout', path, purpose, attempt }, durationMs(timeout));
+    if (timeout !== undefined) run.setTimer({ kind: 'timeout', path, purpose, attempt }, durationMs(timeout));
   } catch (error) {
     if (!(error instanceof BadReferenceError)) throw error;
     // Another attempt would find the same.
@@ -98,7 +98,7 @@ export function fail(run: Run, attempted: Request, { reason, revoked, timedOut, 
   run.emit(TaskFailed.of({ ...identity, ...failure, retried: true }));
   const delayMs = backoffMs(retry.backoff, tries);
   if (delayMs === 0) return request(run, path, purpose, attempt + 1);
-  setTimer(run, { kind: 'retry', path, purpose, attempt: attempt + 1 }, delayMs);
+  run.setTimer({ kind: 'retry', path, purpose, attempt: attempt + 1 }, delayMs);
 }
 
 export function timedOut(run: Run, attempt: Omit<Attempt, 'requestId'>): void {

@@ -3,7 +3,6 @@ import type { WorkflowNode } from '../definition/definition.js';
 import { childAt, childPath, childrenOf, nodeAt } from '../definition/node-path.js';
 import { requestIdOf } from './derived-id.js';
 import type { Run } from './run.js';
-import { setTimer } from './timers.js';
 import type { Request, StartedWorkflow } from './workflow.state.js';
 
 /** A node has ended whose tasks may be under way: those that have them are told, so many in this transaction as there is room for. */
@@ -12,7 +11,7 @@ export function revokeOpen(run: Run, path: string, reason: string): void {
   const terminate = run.terminates ? { terminate: true as const } : {};
   const open = openRequests(run.state, path, nodeAt(definition, path), run.terminates);
   for (const { path: task, requestId, command } of open) {
-    if (run.isFull) return setTimer(run, { kind: run.terminates ? 'terminate' : 'revoke', path, next: requestId }, 0);
+    if (run.isFull) return run.setTimer({ kind: run.terminates ? 'terminate' : 'revoke', path, next: requestId }, 0);
     run.emit(TaskRevoked.of({ workflowId, path: task, requestId, command, ...terminate, reason }));
   }
 }

@@ -1,6 +1,8 @@
+import { TimerSet } from '@starter/contracts';
 import type { Decision, Rejection } from '@starter/event-sourcing';
 import type { WorkflowLimits } from '../definition/limits.js';
 import { evolution } from './evolution.js';
+import { timerIdOf, type Timer } from './timers.js';
 import type { StartedWorkflow } from './workflow.state.js';
 
 export type Events = Exclude<Decision, Rejection>;
@@ -45,5 +47,10 @@ export class Run {
     const { definition, data } = event;
     const recorded = { type: definition.type, data, sequence: 0, time: new Date(0) };
     this.state = evolution.get(definition.type)?.evolve(this.state, recorded as never) as StartedWorkflow;
+  }
+
+  setTimer(timer: Timer, delayMs: number): void {
+    const path = 'path' in timer ? timer.path : '';
+    this.emit(TimerSet.of({ workflowId: this.state.workflowId, timerId: timerIdOf(timer), path, delayMs }));
   }
 }

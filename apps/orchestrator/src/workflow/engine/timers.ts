@@ -1,7 +1,5 @@
-import { TimerSet } from '@starter/contracts';
 import type { Backoff } from '../definition/definition.js';
 import { durationMs } from '../definition/duration.js';
-import type { Run } from './run.js';
 import type { Request } from './workflow.state.js';
 
 /** What a timer is for. Its id says it, so that nothing has to be kept about timers that are no longer of interest. */
@@ -72,11 +70,6 @@ export function timerOf(timerId: string): Timer | undefined {
     default:
       return undefined;
   }
-}
-
-export function setTimer(run: Run, timer: Timer, delayMs: number): void {
-  const path = 'path' in timer ? timer.path : '';
-  run.emit(TimerSet.of({ workflowId: run.state.workflowId, timerId: timerIdOf(timer), path, delayMs }));
 }
 
 /** How long to wait after this attempt (1 for the first) has failed, in milliseconds. */

@@ -14,7 +14,6 @@ import { BadReferenceError, resolve } from '../definition/reference.js';
 import { sizeOf } from '../definition/json-size.js';
 import { derivedId } from './derived-id.js';
 import type { Run } from './run.js';
-import { setTimer } from './timers.js';
 import { valuesAt, type InputsAhead } from './values.js';
 import { isActive, type StartedWorkflow } from './workflow.state.js';
 
@@ -79,7 +78,7 @@ export function handOut(run: Run, arrival: number, proceed: (run: Run) => void):
     if (!isAwaited(run.state, path)) continue;
     if (run.isFull) {
       const left = run.state.arrivals.get(arrival)?.waiting.size ?? 0;
-      return setTimer(run, { kind: 'hand-out', arrival, left }, 0);
+      return run.setTimer({ kind: 'hand-out', arrival, left }, 0);
     }
     run.emit(EventReceived.of({ workflowId, path, correlation, arrival }));
     run.agenda.push({ do: 'leave', path });

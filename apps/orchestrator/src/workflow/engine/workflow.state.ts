@@ -11,12 +11,11 @@ import type {
   WorkflowStarted,
   WorkflowStuck,
 } from '@starter/contracts';
-import { Map, OrderedSet, Set, type List } from 'immutable';
+import { Map, OrderedSet, Set, type List, type OrderedMap } from 'immutable';
 import type { Json, WorkflowNode } from '../definition/definition.js';
 import { nodesDownTo, placeIn, rootPath } from '../definition/node-path.js';
 import { noCompensations, register, undo, type Compensations } from './compensations.js';
 import { openRequests, type OpenRequests } from './open-requests.js';
-import type { LimitInUse } from './rate-limits.js';
 import { nothingSpent, type Spent } from './spent.js';
 
 /** One command that was sent, and what came of it. */
@@ -65,9 +64,20 @@ export interface Arrival {
   readonly waiting: OrderedSet<string>;
 }
 
+/** A rate limit that is counted now: a portion of its tasks may be requested until its timer fires. */
+export interface LimitInUse {
+  readonly timerId: string;
+  /** What is left of the portion. */
+  readonly left: number;
+  /** Attempts of the tasks that wait, by path, first come first; some may have been cancelled since. */
+  readonly deferred: OrderedMap<string, number>;
+}
+
+export const workflowStates = ['running', 'completed', 'compensating', 'failed', 'stuck'] as const;
+
 /** Its maps share their structure from one state to the next, so that an update costs the same however much is in them. */
 export interface StartedWorkflow {
-  readonly status: 'running' | 'compensating' | 'completed' | 'failed' | 'stuck';
+  readonly status: (typeof workflowStates)[number];
   readonly workflowId: string;
   readonly workflow: string;
   /** Pinned: a deploy of another definition does not reach it. */
