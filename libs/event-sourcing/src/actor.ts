@@ -1,5 +1,5 @@
-import type { SnapshotPolicy } from './snapshots.js';
 import type { DataOf, Draft, Message, MessageDefinition, ReplyAddress } from '@starter/messaging';
+import type { z } from 'zod';
 
 /** A command as a decider sees it: decoded data and the envelope it came in (its time, its id). */
 export interface Command<Data = unknown> {
@@ -50,6 +50,22 @@ interface EventHandler<State> {
   /** The data is not even decoded. */
   readonly ignored?: true;
   evolve(state: State, event: RecordedEvent<never>): State;
+}
+
+export interface SnapshotPolicy<State> {
+  /** Raise it whenever the meaning or the shape of the state changes: snapshots of other versions are not used. */
+  readonly version: number;
+  /** The state as JSON and back; a codec keeps dates, maps and sets. */
+  readonly schema: z.ZodType<State>;
+  /** A snapshot is taken after so many events. Default 100. */
+  readonly every?: number;
+  /**
+   * … and when its past is longer by this share than at the last one: a state that grows with its events costs more each time,
+   * so that snapshots of a long life cost a multiple of the last one, and not its square. Default 0.
+   */
+  readonly growth?: number;
+  /** … or when loading took longer, in milliseconds. Default 50. */
+  readonly loadSlowerThanMs?: number;
 }
 
 export interface ActorOptions<State> {

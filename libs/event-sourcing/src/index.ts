@@ -14,6 +14,7 @@ export {
   type OutgoingCommand,
   type RecordedEvent,
   type Rejection,
+  type SnapshotPolicy,
 } from './actor.js';
 export { ActorModule, ActorRuntimeModule, type ActorFeature } from './actor.module.js';
 export type { Loaded } from './actor-cache.js';
@@ -42,5 +43,4 @@ export {
 } from './projection.js';
 export { rebuildProjection, type RebuildOptions, type RebuildProgress } from './rebuild.js';
 export { restoreStreams, type Restored, type RestoreOptions } from './restore.js';
-export type { SnapshotPolicy } from './snapshots.js';
 export { CommandFailed, CommandHeld, CommandSucceeded, RevokeTask, revocationAddress } from '@starter/messaging';

@@ -14,7 +14,7 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { apply, defineActor, ignore, on, type Actor } from './actor.js';
 import { CreateEventStore1760000000002 } from './create-event-store.migration.js';
-import type { SnapshotPolicy } from './snapshots.js';
+import type { SnapshotPolicy } from './actor.js';
 
 let database: TestDataSource;
 beforeAll(async () => {

@@ -12,22 +12,6 @@ import { z } from 'zod';
 import type { Actor } from './actor.js';
 import type { Loaded } from './actor-cache.js';
 
-export interface SnapshotPolicy<State> {
-  /** Raise it whenever the meaning or the shape of the state changes: snapshots of other versions are not used. */
-  readonly version: number;
-  /** The state as JSON and back; a codec keeps dates, maps and sets. */
-  readonly schema: z.ZodType<State>;
-  /** A snapshot is taken after so many events. Default 100. */
-  readonly every?: number;
-  /**
-   * … and when its past is longer by this share than at the last one: a state that grows with its events costs more each time,
-   * so that snapshots of a long life cost a multiple of the last one, and not its square. Default 0.
-   */
-  readonly growth?: number;
-  /** … or when loading took longer, in milliseconds. Default 50. */
-  readonly loadSlowerThanMs?: number;
-}
-
 // The log decides: a snapshot counts only if the event that it says it ends with is stored. So one that is ahead of the log
 // (a database that was restored from a backup) or of another history is as good as none. A subquery, because a join that was
 // planned while the log was empty reads all of it.

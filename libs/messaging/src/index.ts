@@ -103,5 +103,6 @@ export * from './transport/command-transport.js';
 export type { DeadLetterDelivery, DeadLetterHandler } from './transport/dead-letter.js';
 export * from './transport/delivery.js';
 export * from './transport/event-transport.js';
+export type { RecordPosition } from './transport/record-position.js';
 export { HandlerSlots } from './transport/handler-slots.js';
 export { waves } from './waves.js';

@@ -1,4 +1,4 @@
-import type { RecordPosition } from './transport/event-transport.js';
+import type { RecordPosition } from './transport/record-position.js';
 
 /** What became of one message of a publication. Of a refused or unconfirmed one, the error. */
 export type PublishResult = RecordPosition | NotConfirmedError | RefusedError;

@@ -14,10 +14,10 @@ import type { Consumer, DeliveryHandler } from '../transport/delivery.js';
 import {
   deadLetterTopic,
   type EventTransport,
-  type RecordPosition,
   type SubscribeOptions,
   type TopicDeclaration,
 } from '../transport/event-transport.js';
+import type { RecordPosition } from '../transport/record-position.js';
 import { publishEncoded } from '../transport/publish-encoded.js';
 import { partitionOfKey } from '../transport/partition-of-key.js';
 import { encodeCloudEvent } from './cloud-event.js';

@@ -10,10 +10,10 @@ import type { EventRecord } from '../transport/event-record.js';
 import {
   deadLetterTopic,
   type EventTransport,
-  type RecordPosition,
   type SubscribeOptions,
   type TopicDeclaration,
 } from '../transport/event-transport.js';
+import type { RecordPosition } from '../transport/record-position.js';
 import { GroupMember } from '../transport/group-member.js';
 import { publishEncoded } from '../transport/publish-encoded.js';
 import { missingTopic } from '../transport/topic-problems.js';

@@ -3,7 +3,8 @@ import { failpoint, failpointSoon } from '../failpoint.js';
 import { backoffDelay } from '../failure-policy.js';
 import { errorText, type Logger } from '../logger.js';
 import type { OutboxLease } from './outbox-lease.js';
-import type { OutboxRow, OutboxRows } from './outbox-rows.js';
+import type { OutboxRow } from './outbox-row.js';
+import type { OutboxRows } from './outbox-rows.js';
 import type { ScanFloors } from './scan-floors.js';
 import type { Refusal } from './refused-rows.js';
 

@@ -1,7 +1,7 @@
 import { eventually, openTestDataSource, type TestDataSource } from '@starter/testing';
 import { CreateMessagingTables1760000000001 } from '../database/create-messaging-tables.migration.js';
 import { OutboxBacklog } from './outbox-backlog.js';
-import type { HeldKey } from './outbox-rows.js';
+import type { HeldKey } from './outbox-row.js';
 
 let database: TestDataSource;
 beforeAll(async () => {

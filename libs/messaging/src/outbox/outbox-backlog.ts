@@ -1,6 +1,6 @@
 import type { DataSource } from 'typeorm';
 import { runStatement, type Statement } from '../database/transaction.js';
-import { placeOfKey, type HeldKey } from './outbox-rows.js';
+import { placeOfKey, type HeldKey } from './outbox-row.js';
 
 export interface OutboxMarks {
   /** Rows. Default 50 000. */

@@ -11,7 +11,8 @@ import type { Address, Outbox } from './outbox.js';
 import { OutboxBacklog, type OutboxMarks } from './outbox-backlog.js';
 import { OutboxBell } from './outbox-bell.js';
 import { OutboxLease } from './outbox-lease.js';
-import { OutboxRows, type HeldKey, type OutboxRow } from './outbox-rows.js';
+import type { HeldKey, OutboxRow } from './outbox-row.js';
+import { OutboxRows } from './outbox-rows.js';
 import { buryRefused, heldKeys, type Refusal } from './refused-rows.js';
 import { ScanFloors } from './scan-floors.js';
 

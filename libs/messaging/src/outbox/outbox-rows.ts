@@ -1,22 +1,8 @@
 import type { DataSource } from 'typeorm';
 import { Batches } from '../batches.js';
 import { runStatement, type Statement } from '../database/transaction.js';
-import type { Message } from '../message.js';
+import { placeOfKey, type HeldKey, type OutboxRow } from './outbox-row.js';
 import { forgetRedriven } from './refused-rows.js';
-
-export interface OutboxRow {
-  /** bigint as a decimal string. */
-  readonly position: string;
-  readonly shard: number;
-  readonly channel: 'command' | 'event';
-  /** Of a command; `''` takes it straight into the queue that the address names. */
-  readonly exchange: string | null;
-  readonly address: string;
-  readonly ordering_key: string;
-  readonly message: Message;
-  readonly redrives: number;
-  readonly written_at: Date;
-}
 
 /** Part of the outbox: the rows of one address in one shard, in order of their positions. */
 export interface Place {
@@ -84,15 +70,6 @@ const horizon: Statement = {
   name: 'outbox-horizon',
   text: `SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS oldest, pg_current_xact_id()::text AS next`,
 };
-
-/** The events of a key that go to a topic wait for one that Kafka has refused. */
-export interface HeldKey {
-  readonly address: string;
-  readonly key: string;
-}
-
-/** As the statements write it. */
-export const placeOfKey = (address: string, key: string): string => `${address} ${key}`;
 
 /** A row with the epoch of its shard under which it was published. */
 export interface SettledRow {

@@ -1,6 +1,6 @@
 import { TerminalError } from '../errors.js';
 import type { Message } from '../message.js';
-import type { OutboxRow } from './outbox-rows.js';
+import type { OutboxRow } from './outbox-row.js';
 import { commandsExchange } from '../transport/command-transport.js';
 import type { Statement, Transaction } from '../database/transaction.js';
 

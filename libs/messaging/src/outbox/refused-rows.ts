@@ -2,7 +2,7 @@ import type { DataSource } from 'typeorm';
 import { runStatement, type Statement } from '../database/transaction.js';
 import { errorText } from '../logger.js';
 import { longestReason } from '../transport/dead-letter.js';
-import type { HeldKey, OutboxRow } from './outbox-rows.js';
+import type { HeldKey, OutboxRow } from './outbox-row.js';
 
 /** A row that its broker refuses again and again. */
 export interface Refusal {

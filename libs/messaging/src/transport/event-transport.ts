@@ -2,13 +2,7 @@ import type { FlowOptions } from '../flow/flow-gate.js';
 import type { Message } from '../message.js';
 import type { DeadLetterHandler } from './dead-letter.js';
 import type { Consumer, DeliveryHandler } from './delivery.js';
-
-export interface RecordPosition {
-  readonly topic: string;
-  readonly partition: number;
-  /** Decimal string: Kafka's offsets are 64 bits wide. */
-  readonly offset: string;
-}
+import type { RecordPosition } from './record-position.js';
 
 export interface TopicDeclaration {
   readonly name: string;

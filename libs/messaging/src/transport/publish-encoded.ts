@@ -1,6 +1,6 @@
 import { NotConfirmedError, positionsOf, RefusedError, type PublishResult } from '../errors.js';
 import type { Message } from '../message.js';
-import type { RecordPosition } from './event-transport.js';
+import type { RecordPosition } from './record-position.js';
 
 /**
  * Writes what can be encoded; what cannot is refused by itself. What follows it in its key is not written, so that a key

@@ -18,14 +18,24 @@ import {
 } from '@starter/messaging';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Overtaking } from './overtaking.js';
-import type { SimulatedProcess } from './simulated-process.js';
+import type { World } from './world.js';
+
+/** The process that a transport belongs to: some faults of its messages end it. */
+export interface MortalProcess {
+  readonly world: World;
+  /** It has crashed. */
+  readonly over: boolean;
+  crash(): void;
+  /** Another one is to take its place. */
+  retire(): void;
+}
 
 /** A command transport of one process: what passes it meets the faults of the run. */
 export class FaultyCommandTransport implements CommandTransport {
   private readonly inner: MemoryCommandTransport;
   private readonly consumers = new Set<Consumer>();
 
-  constructor(private readonly process: SimulatedProcess) {
+  constructor(private readonly process: MortalProcess) {
     this.inner = new MemoryCommandTransport(process.world.broker);
   }
 
@@ -78,7 +88,7 @@ export class FaultyEventTransport implements EventTransport {
   private readonly inner: MemoryEventTransport;
   private readonly consumers = new Set<Consumer>();
 
-  constructor(private readonly process: SimulatedProcess) {
+  constructor(private readonly process: MortalProcess) {
     this.inner = new MemoryEventTransport(process.world.log);
   }
 
@@ -124,7 +134,7 @@ interface Publication<T> {
 }
 
 async function publish<T>(
-  process: SimulatedProcess,
+  process: MortalProcess,
   where: string,
   messages: readonly Message[],
   { publish, copy }: Publication<T>,
@@ -145,7 +155,7 @@ async function publish<T>(
 /** What a dead process would have said. */
 const silence = new Promise<never>(() => undefined);
 
-function deliver(process: SimulatedProcess, where: string, handler: DeliveryHandler): DeliveryHandler {
+function deliver(process: MortalProcess, where: string, handler: DeliveryHandler): DeliveryHandler {
   const { faults } = process.world;
   const overtaking = new Overtaking();
   return async (delivery) => {

@@ -1,35 +1,16 @@
-import {
-  databaseOptions,
-  type MemoryCommandBroker,
-  type MemoryEventLog,
-  type Message,
-  type Transaction,
-} from '@starter/messaging';
+import { databaseOptions, type Message, type Transaction } from '@starter/messaging';
 import type { ClientBase, QueryResult } from 'pg';
 import type { Socket } from 'node:net';
 import { DataSource } from 'typeorm';
-import type { Faults } from './faults.js';
-import { FaultyCommandTransport, FaultyEventTransport } from './faulty-transports.js';
+import { FaultyCommandTransport, FaultyEventTransport, type MortalProcess } from './faulty-transports.js';
 import { Sockets } from './sockets.js';
-
-/** What outlives every process. */
-export interface World {
-  readonly faults: Faults;
-  readonly broker: MemoryCommandBroker;
-  readonly log: MemoryEventLog;
-  /** Of the database. */
-  readonly url: string;
-  /** How long the leases of the processes hold, in milliseconds. */
-  readonly leaseMs: number;
-  /** A process that is alone sends what it has committed without reading it. */
-  readonly handOver: boolean;
-}
+import type { World } from './world.js';
 
 /**
  * What stands for a process: its connections to the database and to the brokers. When it crashes they all break at once, and
  * whatever its code still does reaches nobody.
  */
-export class SimulatedProcess {
+export class SimulatedProcess implements MortalProcess {
   /** It has crashed. */
   over = false;
   readonly commands = new FaultyCommandTransport(this);

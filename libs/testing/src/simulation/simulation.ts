@@ -11,8 +11,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { TestDataSource } from '../test-data-source.js';
 import { Faults } from './faults.js';
 import { problemsOf, type Asked, type Effect, type Observation } from './invariants.js';
-import { SimulatedProcess, type World } from './simulated-process.js';
+import { SimulatedProcess } from './simulated-process.js';
 import { ordered, Place, queue, reactor, replies, SimulatedService, topic, type Parts } from './simulated-service.js';
+import type { World } from './world.js';
 
 export interface SimulationResult {
   readonly problems: readonly string[];
