@@ -9,6 +9,7 @@ import { DeadLetters } from './dead-letters/dead-letters.js';
 import {
   defaultDiscardedRetentionMs,
   defaultInboxRetentionMs,
+  admittedRetentionMs,
   RetentionJob,
   type RetainedTable,
 } from './inbox/retention.js';
@@ -313,6 +314,7 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
       { table: 'inbox', column: 'received_at', retentionMs: inboxRetentionMs },
       { table: 'inbox_discarded', column: 'discarded_at', retentionMs: discardedRetentionMs },
       { table: 'inbox_suspect', column: 'since', retentionMs: inboxRetentionMs },
+      { table: 'rate_limit_waiting', column: 'admitted_at', retentionMs: admittedRetentionMs },
       ...(this.options.retained ?? []),
       ...this.extensions.flatMap(({ retained = [] }) => retained),
     ];

@@ -16,7 +16,9 @@ export class CreatePersonalKeys1760000000004 implements MigrationInterface {
         erased_at timestamptz,
         PRIMARY KEY (owner, subject),
         CHECK ((wrapped_key IS NULL) = (erased_at IS NOT NULL))
-      );`);
+      );
+      -- For one that tells whether the master key is the right one, however many are erased.
+      CREATE INDEX personal_key_in_use ON personal_key (owner) WHERE wrapped_key IS NOT NULL;`);
   }
 
   async down(runner: QueryRunner): Promise<void> {

@@ -46,7 +46,8 @@ const erase: Statement = {
 };
 const selectAny: Statement = {
   name: 'personal-key-any',
-  text: `SELECT owner, subject, wrapped_key AS "wrappedKey" FROM personal_key WHERE wrapped_key IS NOT NULL LIMIT 1`,
+  text: `SELECT owner, subject, wrapped_key AS "wrappedKey" FROM personal_key
+          WHERE wrapped_key IS NOT NULL ORDER BY owner LIMIT 1`,
 };
 
 type Row = Subject & { readonly wrappedKey: string | null } & Record<string, unknown>;

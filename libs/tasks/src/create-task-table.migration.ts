@@ -27,8 +27,11 @@ export class CreateTaskTable1760000000005 implements MigrationInterface {
         due_at timestamptz,
         ended_at timestamptz
       ) WITH (fillfactor = 70);
-      CREATE INDEX task_received ON task (received_at, id);
-      CREATE INDEX task_open ON task (state) WHERE ended_at IS NULL;
+      -- For the lists.
+      CREATE INDEX task_of_state ON task (state, received_at, id);
+      CREATE INDEX task_of_type ON task ((message ->> 'type'), state, received_at, id);
+      CREATE INDEX task_running ON task (started_at, id) WHERE state IN ('STARTED', 'PROGRESS');
+      CREATE INDEX task_retry ON task (due_at) WHERE state = 'RETRY';
       -- For the purge.
       CREATE INDEX task_ended ON task (ended_at);`);
   }

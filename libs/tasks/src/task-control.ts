@@ -8,16 +8,20 @@ import {
   nameProblem,
   type Outbox,
   runStatement,
+  type Statement,
   textProblem,
   TimeoutError,
   ValidationError,
 } from '@starter/messaging';
 import { revokedBecause, sendReply } from './task-run.js';
 import {
+  activeTasks,
   listTasks,
+  listTasksOfType,
   revokeTask,
   scheduledTasks,
   selectTasks,
+  taskStates,
   unknownTask,
   type ScheduledTask,
   type Task,
@@ -51,6 +55,7 @@ export class TaskEndedError extends Error {
 }
 
 const pollMs = 250;
+const mostListed = 1_000;
 
 /** How the tasks of a service stand, from its database: for the service itself and for its operators. */
 export class TaskControl {
@@ -70,7 +75,7 @@ export class TaskControl {
 
   /** Those that run, over all processes; the longest-running first, at most 1 000. */
   active(): Promise<Task[]> {
-    return this.select({ states: ['STARTED', 'PROGRESS'], limit: 1_000, oldestFirst: true });
+    return this.select(activeTasks, [mostListed]);
   }
 
   /** Those that wait for their next attempt, and the commands of whatever type that wait for their rate limit. At most 1 000. */
@@ -105,7 +110,8 @@ export class TaskControl {
 
   /** Newest first. */
   list({ state, type, limit = 20, after }: TaskFilter = {}): Promise<Task[]> {
-    return this.select({ states: state ? [state] : undefined, type, limit: Math.min(limit, 1_000), after });
+    const page = [Math.min(limit, mostListed), after ?? null, state ? [state] : taskStates];
+    return type === undefined ? this.select(listTasks, page) : this.select(listTasksOfType, [...page, type]);
   }
 
   /**
@@ -133,15 +139,8 @@ export class TaskControl {
     return this.find(id);
   }
 
-  private select(wanted: Wanted): Promise<Task[]> {
-    const { states = null, type = null, after = null, limit, oldestFirst = false } = wanted;
-    const statement = listTasks(oldestFirst);
-    return runStatement<Task & Record<string, unknown>>(this.source.dataSource, statement, [
-      states,
-      type,
-      after,
-      limit,
-    ]);
+  private select(statement: Statement, values: readonly unknown[]): Promise<Task[]> {
+    return runStatement<Task & Record<string, unknown>>(this.source.dataSource, statement, values);
   }
 }
 
@@ -150,12 +149,4 @@ interface Revoked extends Record<string, unknown> {
   readonly message: Message | null;
   /** Its queue. */
   readonly consumer: string | null;
-}
-
-interface Wanted {
-  readonly states?: readonly TaskState[] | undefined;
-  readonly type?: string | undefined;
-  readonly after?: string | undefined;
-  readonly limit: number;
-  readonly oldestFirst?: boolean;
 }

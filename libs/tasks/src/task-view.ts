@@ -53,19 +53,38 @@ export const selectTasks: Statement = {
   text: `SELECT ${columns} FROM task WHERE id = ANY($1)`,
 };
 
-/** `$1` states, `$2` type, `$3` id of the one before, each of them or NULL; `$4` how many. */
-export const listTasks = (oldestFirst: boolean): Statement => ({
-  name: oldestFirst ? 'task-list-oldest' : 'task-list',
-  text: `SELECT ${columns} FROM task
-          WHERE ($1::text[] IS NULL OR state = ANY($1)) AND ($2::text IS NULL OR message ->> 'type' = $2)
-            AND ($3::text IS NULL OR (received_at, id) < (SELECT received_at, id FROM task WHERE id = $3))
-            ${oldestFirst ? `AND ended_at IS NULL ORDER BY started_at, id` : `ORDER BY received_at DESC, id DESC`} LIMIT $4`,
-});
+/**
+ * A page of the tasks that are `such`, the newest first. Each state has its own, from a place in an index on: they are few, and so
+ * neither a rare state nor a page that lies far back costs more.
+ */
+const page = (such: string): string => `
+  SELECT page.* FROM unnest($3::text[]) AS wanted (state) CROSS JOIN LATERAL (
+    SELECT ${columns} FROM task
+     WHERE ${such} AND (received_at, id) < (
+             CASE WHEN $2::text IS NULL THEN 'infinity' ELSE (SELECT received_at FROM task WHERE id = $2::text) END,
+             coalesce($2::text, ''))
+     ORDER BY received_at DESC, id DESC LIMIT $1) AS page
+   ORDER BY page."receivedAt" DESC, page.id DESC LIMIT $1`;
+
+/** `$1` how many, `$2` id of the last one of the page before or NULL, `$3` states. */
+export const listTasks: Statement = { name: 'task-list', text: page('task.state = wanted.state') };
+
+/** As {@link listTasks}, of the type `$4`. */
+export const listTasksOfType: Statement = {
+  name: 'task-list-of-type',
+  text: page(`message ->> 'type' = $4 AND task.state = wanted.state`),
+};
+
+/** Those that run, the longest-running first; `$1` how many. */
+export const activeTasks: Statement = {
+  name: 'task-active',
+  text: `SELECT ${columns} FROM task WHERE ${running} ORDER BY started_at, id LIMIT $1`,
+};
 
 export const scheduledTasks: Statement = {
   name: 'task-scheduled',
   text: `(SELECT id, message ->> 'type' AS name, message -> 'data' AS args, attempt, 'retry' AS "waitsFor", due_at AS "dueAt", error
-            FROM task WHERE state = 'RETRY' AND ended_at IS NULL ORDER BY due_at LIMIT 1000)
+            FROM task WHERE state = 'RETRY' ORDER BY due_at LIMIT 1000)
          UNION ALL
          (SELECT message_id, slot.type, data, 0, 'rate limit',
                  greatest(clock_timestamp(), next_at + (place - burst) * every), NULL

@@ -24,15 +24,17 @@ const count: Statement = {
   name: 'user-export-count',
   text: `SELECT count(*)::int AS total FROM user_directory WHERE status = coalesce($1, status) AND status <> 'erased'`,
 };
-/** `$1` status or NULL, `$2` last user of the part before, `$3` export, `$4` how many. */
+/** `$1` status or NULL, `$2` last user of the part before, `$3` export, `$4` how many users to look at. */
 const copy: Statement = {
   name: 'user-export-copy',
   text: `WITH next AS (
-           SELECT user_id, json_build_array(user_id, email, name, status, registered_at) AS row FROM user_directory
-            WHERE status = coalesce($1, status) AND status <> 'erased' AND user_id > $2::uuid ORDER BY user_id LIMIT $4),
+           SELECT user_id, status = coalesce($1, status) AND status <> 'erased' AS wanted,
+                  json_build_array(user_id, email, name, status, registered_at) AS row
+             FROM user_directory WHERE user_id > $2::uuid ORDER BY user_id LIMIT $4),
          part AS (INSERT INTO user_export (export_id, after, users)
-                  SELECT $3, $2::uuid::text, json_agg(row ORDER BY user_id) FROM next HAVING count(*) > 0)
-         SELECT count(*)::int AS users, (SELECT user_id FROM next ORDER BY user_id DESC LIMIT 1) AS after FROM next`,
+                  SELECT $3, $2::uuid::text, json_agg(row ORDER BY user_id) FROM next WHERE wanted HAVING count(*) > 0)
+         SELECT (count(*) FILTER (WHERE wanted))::int AS users,
+                (SELECT user_id FROM next ORDER BY user_id DESC LIMIT 1) AS after FROM next`,
 };
 const selectPart: Statement = {
   name: 'user-export-part',

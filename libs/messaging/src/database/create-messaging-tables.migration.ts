@@ -102,6 +102,9 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         report_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (consumer, key)
       );
+      CREATE INDEX inbox_gap_oldest ON inbox_gap (since, consumer, key);
+      CREATE INDEX inbox_gap_oldest_of_consumer ON inbox_gap (consumer, since, key);
+      CREATE INDEX inbox_gap_report ON inbox_gap (consumer, report_at);
 
       -- Messages that never came and that an operator has given up.
       CREATE TABLE inbox_skipped (
@@ -141,6 +144,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         since timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (consumer, message_id)
       );
+      -- For the purge.
+      CREATE INDEX inbox_suspect_since ON inbox_suspect (since);
 
       -- Processes that consume events and have not said that they end.
       CREATE TABLE inbox_process (
@@ -185,6 +190,8 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         PRIMARY KEY (type, message_id)
       );
       CREATE INDEX rate_limit_waiting_next ON rate_limit_waiting (type, position) WHERE admitted_at IS NULL;
+      -- For the purge.
+      CREATE INDEX rate_limit_waiting_admitted ON rate_limit_waiting (admitted_at) WHERE admitted_at IS NOT NULL;
 
       -- What consumers could not handle, and events that wait long for their next attempt. A row lasts until its message has
       -- taken effect or is discarded.

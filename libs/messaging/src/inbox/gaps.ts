@@ -1,6 +1,7 @@
 import type { DataSource } from 'typeorm';
 import { inTransaction, runStatement, type Statement, type Transaction } from '../database/transaction.js';
 import { TerminalError } from '../errors.js';
+import { headsOfKeys } from './parked.js';
 import { advanceKeys, setKeys } from './sequence.js';
 
 /** Messages of a key that have not come within the deadline; those behind them wait. */
@@ -45,36 +46,42 @@ export interface SkipGap {
 const handledOf = (row: string): string =>
   `(SELECT seen.sequence FROM inbox_sequence seen WHERE seen.consumer = ${row}.consumer AND seen.key = ${row}.key)`;
 
-// What closed by itself between two looks is taken out here as well: a batch may have closed the gap before it was recorded.
-export const record: Statement = {
+// From key to key in the primary key of inbox_parked, as in inbox-parked-keys. What waits behind the head of a key is read only
+// where a gap is new.
+const record: Statement = {
   name: 'inbox-gap-record',
-  text: `WITH closed AS (
-           DELETE FROM inbox_gap gap WHERE gap.consumer = $1 AND ${handledOf('gap')} >= gap.missing_to),
-         heads AS (
-           SELECT late.key, seen.sequence + 1 AS missing_from, late.next - 1 AS missing_to, late.since
-             FROM (SELECT key, min(sequence) AS next, min(parked_at) AS since
-                     FROM inbox_parked WHERE consumer = $1 GROUP BY key
-                   HAVING min(parked_at) < clock_timestamp() - $2 * interval '1 millisecond') late
-            CROSS JOIN LATERAL (SELECT sequence FROM inbox_sequence WHERE consumer = $1 AND key = late.key LIMIT 1) seen
-            WHERE late.next > seen.sequence + 1)
+  text: `WITH RECURSIVE ${headsOfKeys},
+         unknown AS MATERIALIZED (
+           SELECT head.key, seen.sequence + 1 AS missing_from, head.sequence - 1 AS missing_to
+             FROM head CROSS JOIN LATERAL (SELECT sequence FROM inbox_sequence WHERE consumer = $1 AND key = head.key LIMIT 1) seen
+            WHERE head.sequence > seen.sequence + 1
+              AND (SELECT (known.missing_from, known.missing_to) = (seen.sequence + 1, head.sequence - 1)
+                     FROM inbox_gap known WHERE known.consumer = $1 AND known.key = head.key) IS NOT TRUE),
+         late AS (
+           SELECT unknown.*, since FROM unknown CROSS JOIN LATERAL (
+             SELECT min(parked_at) AS since FROM inbox_parked WHERE consumer = $1 AND key = unknown.key) waiting
+            WHERE since < clock_timestamp() - $2 * interval '1 millisecond')
          INSERT INTO inbox_gap AS gap (consumer, key, missing_from, missing_to, since)
-         SELECT $1, heads.* FROM heads ORDER BY key
+         SELECT $1, late.* FROM late ORDER BY key
          ON CONFLICT (consumer, key) DO UPDATE SET missing_from = excluded.missing_from, missing_to = excluded.missing_to
           WHERE (gap.missing_from, gap.missing_to) <> (excluded.missing_from, excluded.missing_to)`,
 };
 
 const columns = `consumer, key, missing_from::float8 AS "missingFrom", missing_to::float8 AS "missingTo", since`;
 
-// The processes of a service share the row: each report is made by one of them.
-export const takeReports: Statement = {
+// The processes of a service share the row: each report is made by one of them. A batch may have closed a gap before it was
+// recorded: instead of being reported it is taken out.
+const takeReports: Statement = {
   name: 'inbox-gap-report',
-  text: `UPDATE inbox_gap SET reports = reports + 1, report_at = clock_timestamp()
+  text: `WITH due AS MATERIALIZED (
+           SELECT gap.key, ${handledOf('gap')} >= gap.missing_to AS closed FROM inbox_gap gap
+            WHERE gap.consumer = $1 AND report_at <= (SELECT clock_timestamp()) ORDER BY report_at LIMIT $3),
+         gone AS (
+           DELETE FROM inbox_gap gap WHERE gap.consumer = $1 AND gap.key = ANY (ARRAY(SELECT key FROM due WHERE closed))
+              AND ${handledOf('gap')} >= gap.missing_to)
+         UPDATE inbox_gap SET reports = reports + 1, report_at = clock_timestamp()
              + least($2 * 2 ^ least(reports, 30), 86400000) * interval '1 millisecond'
-          WHERE consumer = $1 AND key = ANY (ARRAY(
-            SELECT gap.key FROM inbox_gap gap
-             WHERE gap.consumer = $1 AND report_at <= clock_timestamp() AND ${handledOf('gap')} < gap.missing_to
-             ORDER BY since LIMIT $3))
-            AND report_at <= clock_timestamp()
+          WHERE consumer = $1 AND key = ANY (ARRAY(SELECT key FROM due WHERE NOT closed)) AND report_at <= clock_timestamp()
          RETURNING ${columns}`,
 };
 
@@ -92,18 +99,25 @@ export async function escalateGaps(
   return runStatement<Gap>(dataSource, takeReports, [consumer, deadlineMs, limit]);
 }
 
-export const selectOpen: Statement = {
+const stillOpen = `coalesce(${handledOf('gap')} < missing_to, true)`;
+
+const selectOpen: Statement = {
   name: 'inbox-gap-open',
-  text: `SELECT ${columns} FROM inbox_gap gap
-          WHERE ($1::text IS NULL OR consumer = $1) AND coalesce(${handledOf('gap')} < missing_to, true)
-          ORDER BY since, consumer, key LIMIT $2`,
+  text: `SELECT ${columns} FROM inbox_gap gap WHERE ${stillOpen} ORDER BY since, consumer, key LIMIT $1`,
+};
+const selectOpenOf: Statement = {
+  name: 'inbox-gap-open-of-consumer',
+  text: `SELECT ${columns} FROM inbox_gap gap WHERE consumer = $2 AND ${stillOpen} ORDER BY since, key LIMIT $1`,
 };
 
 /** Gaps past their deadline, the longest open first; of all consumers unless one is named. */
 export const openGaps = (
   dataSource: DataSource,
-  { consumer = null, limit = 100 }: { readonly consumer?: string | null; readonly limit?: number } = {},
-): Promise<Gap[]> => runStatement<Gap>(dataSource, selectOpen, [consumer, limit]);
+  { consumer, limit = 100 }: { readonly consumer?: string | null; readonly limit?: number } = {},
+): Promise<Gap[]> =>
+  typeof consumer === 'string'
+    ? runStatement<Gap>(dataSource, selectOpenOf, [limit, consumer])
+    : runStatement<Gap>(dataSource, selectOpen, [limit]);
 
 const countGaps: Statement = {
   name: 'inbox-gap-count',
@@ -179,7 +193,8 @@ export async function recordSkipped(
 
 const selectKeysWithGaps: Statement = {
   name: 'inbox-gap-keys',
-  text: `SELECT key FROM inbox_gap WHERE consumer = $1 AND since < coalesce($2::timestamptz, now()) ORDER BY key LIMIT $3`,
+  text: `SELECT key FROM inbox_gap WHERE consumer = $1 AND since < coalesce($2::timestamptz, now())
+          ORDER BY since, key LIMIT $3`,
 };
 // As the keys are now: of what was missing some may have come.
 const skipMany: Statement = {

@@ -120,23 +120,26 @@ export const readyOfKeys = (
   limit: number,
 ): Promise<ParkedMessage[]> => runStatement(dataSource, selectReady, [consumer, keys, limit]);
 
-// Goes from key to key in the primary key of inbox_parked. A join lets the planner read inbox_sequence, which has a row for each
-// key that was ever seen; LIMIT 1 leaves it only the look at one row.
-export const selectKeys: Statement = {
+/**
+ * The first that is parked of each key of the consumer `$1`: goes from key to key in the primary key, and reads nothing of what
+ * waits behind them.
+ */
+export const headsOfKeys = `
+  head AS (
+    (SELECT key, sequence, due_at, failure FROM inbox_parked WHERE consumer = $1 ORDER BY key, sequence LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM head CROSS JOIN LATERAL (
+      SELECT key, sequence, due_at, failure FROM inbox_parked parked
+       WHERE parked.consumer = $1 AND parked.key > head.key ORDER BY parked.key, parked.sequence LIMIT 1) next)`;
+
+// A join lets the planner read inbox_sequence, which has a row for each key that was ever seen; LIMIT 1 leaves it only the look
+// at one row.
+const selectKeys: Statement = {
   name: 'inbox-parked-keys',
-  text: `WITH RECURSIVE waiting AS (
-           (SELECT key FROM inbox_parked WHERE consumer = $1 ORDER BY key LIMIT 1)
-           UNION ALL
-           SELECT (SELECT parked.key FROM inbox_parked parked
-                    WHERE parked.consumer = $1 AND parked.key > waiting.key ORDER BY parked.key LIMIT 1)
-             FROM waiting WHERE waiting.key IS NOT NULL)
-         SELECT waiting.key FROM waiting
-          CROSS JOIN LATERAL (
-            SELECT sequence FROM inbox_sequence WHERE consumer = $1 AND key = waiting.key LIMIT 1) seen
-          CROSS JOIN LATERAL (
-            SELECT due_at, failure FROM inbox_parked parked
-             WHERE parked.consumer = $1 AND parked.key = waiting.key AND parked.sequence = seen.sequence + 1 LIMIT 1) head
-          WHERE head.failure IS NULL AND head.due_at <= clock_timestamp()
+  text: `WITH RECURSIVE ${headsOfKeys}
+         SELECT head.key FROM head
+          CROSS JOIN LATERAL (SELECT sequence FROM inbox_sequence WHERE consumer = $1 AND key = head.key LIMIT 1) seen
+          WHERE head.failure IS NULL AND head.due_at <= clock_timestamp() AND head.sequence = seen.sequence + 1
           ORDER BY head.due_at LIMIT $2`,
 };
 

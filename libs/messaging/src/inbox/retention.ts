@@ -16,6 +16,8 @@ const day = 86_400_000;
 /** How long the inbox knows a message. A second copy that comes later takes effect again. */
 export const defaultInboxRetentionMs = 30 * day;
 export const defaultDiscardedRetentionMs = 90 * day;
+/** What waited for its rate limit and was admitted while it had none, so that nobody asked for it: a message that comes later just asks again. */
+export const admittedRetentionMs = day;
 
 /**
  * The longest time between the first delivery of a message and the last one that the system itself brings about, in

@@ -11,7 +11,6 @@ import {
   admitWaiting,
   ensureSlots,
   expectRetries,
-  forgetAdmitted,
   keepWaiting,
   slotsForNew,
   takePasses,
@@ -50,7 +49,6 @@ export class RateLimiter {
   private readonly alarm = new Wakeable();
   private running: Promise<void> | undefined;
   private stopped = false;
-  private forgottenAt = performance.now();
 
   constructor(private readonly options: RateLimiterOptions) {
     this.limits = new RateLimits(options.dataSource);
@@ -175,7 +173,6 @@ export class RateLimiter {
   /** @returns milliseconds until something may go again */
   private async letGo(): Promise<number> {
     const { dataSource, outbox } = this.options;
-    await this.forget();
     const types = await waitingTypes(dataSource);
     if (types.length === 0) return longestWaitMs;
     const asked = types.map((type) => ({
@@ -199,12 +196,6 @@ export class RateLimiter {
     if (missing.length === 0) return;
     await ensureSlots(this.options.dataSource, missing);
     missing.forEach((type) => this.ensured.add(type));
-  }
-
-  private async forget(): Promise<void> {
-    if (performance.now() - this.forgottenAt < 600_000) return;
-    this.forgottenAt = performance.now();
-    await forgetAdmitted(this.options.dataSource);
   }
 
   private warn(error: unknown): void {

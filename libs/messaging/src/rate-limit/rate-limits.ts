@@ -9,12 +9,16 @@ const save: Statement = {
          ON CONFLICT (type) DO UPDATE SET rate = excluded.rate, set_at = clock_timestamp()`,
 };
 const clear: Statement = { name: 'rate-limit-clear', text: `DELETE FROM rate_limit WHERE type = $1` };
+const mostCounted = 10_000;
 const countWaiting: Statement = {
   name: 'rate-limit-waiting',
   text: `SELECT type, rate, coalesce(waiting, 0)::int AS waiting
            FROM rate_limit
-           FULL JOIN (SELECT type, count(*) AS waiting FROM rate_limit_waiting
-                       WHERE admitted_at IS NULL GROUP BY type) AS waiting USING (type)
+           FULL JOIN (SELECT type, waiting FROM rate_limit_slot slot CROSS JOIN LATERAL (
+                        SELECT count(*) AS waiting FROM (
+                          SELECT FROM rate_limit_waiting waiting
+                           WHERE waiting.type = slot.type AND admitted_at IS NULL LIMIT ${mostCounted}) AS counted) AS counted
+                       WHERE waiting > 0) AS waiting USING (type)
           ORDER BY type`,
 };
 
@@ -23,7 +27,7 @@ export interface RateLimitStatus {
   readonly type: string;
   /** As it was set, or `none`; null when only the code says something. */
   readonly rate: string | null;
-  /** Messages that wait for their slot. */
+  /** Messages that wait for their slot, counted up to 10 000. */
   readonly waiting: number;
 }
 

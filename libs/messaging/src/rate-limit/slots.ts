@@ -77,15 +77,16 @@ const grantWaiting: Statement = {
   name: 'rate-limit-grant-waiting',
   text: grant(`(SELECT count(*)::int FROM (${waitingOf} LIMIT asked.wanted) AS waiting)`),
 };
+// By physical position: a join of which the planner does not know how many rows it has may read all that wait of a type.
 const admit: Statement = {
   name: 'rate-limit-admit',
-  text: `UPDATE rate_limit_waiting waiting SET admitted_at = clock_timestamp()
-           FROM unnest($1::text[], $2::int[]) AS granted (type, count)
-          CROSS JOIN LATERAL (SELECT message_id FROM rate_limit_waiting
-                               WHERE type = granted.type AND admitted_at IS NULL
-                               ORDER BY position LIMIT granted.count) AS next
-          WHERE waiting.type = granted.type AND waiting.message_id = next.message_id
-         RETURNING waiting.position::float8 AS position, address, message`,
+  text: `UPDATE rate_limit_waiting SET admitted_at = clock_timestamp()
+          WHERE ctid = ANY (ARRAY(
+            SELECT next.ctid FROM unnest($1::text[], $2::int[]) AS granted (type, count)
+             CROSS JOIN LATERAL (SELECT ctid FROM rate_limit_waiting
+                                  WHERE type = granted.type AND admitted_at IS NULL
+                                  ORDER BY position LIMIT granted.count) AS next))
+         RETURNING position::float8 AS position, address, message`,
 };
 
 export interface Waiting {
@@ -180,11 +181,3 @@ export const takePasses = (
   messages: readonly Message[],
 ): Promise<(Pass & Record<string, unknown>)[]> =>
   runStatement(dataSource, pass, [messages.map(({ type }) => type), messages.map(({ id }) => id)]);
-
-// Their messages came while the type had no limit, so that nobody asked for them. A message without its row just asks again.
-const forget: Statement = {
-  name: 'rate-limit-forget',
-  text: `DELETE FROM rate_limit_waiting WHERE admitted_at < clock_timestamp() - interval '1 day'`,
-};
-
-export const forgetAdmitted = (dataSource: DataSource): Promise<unknown[]> => runStatement(dataSource, forget);

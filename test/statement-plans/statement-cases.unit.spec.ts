@@ -1,0 +1,20 @@
+import { cases, makers, misplaced, statements } from './statement-cases.js';
+
+it('explains every statement of the source', () => {
+  expect(misplaced).toEqual([]);
+  expect([...makers.keys()]).toEqual(['purgeStatement']);
+  const missing = statements.map(({ name }) => name).filter((name) => !(name in cases));
+  expect(missing).toEqual([]);
+  expect(Object.keys(cases).filter((name) => !statements.some((statement) => statement.name === name))).toEqual([]);
+});
+
+const placeholders = statements.flatMap(({ name, text }) =>
+  [cases[name] ?? []].flat().map(({ values }) => {
+    const wanted = Math.max(0, ...Array.from(text.matchAll(/\$(\d+)/g), ([, n]) => Number(n)));
+    return { name, wanted, given: values.length };
+  }),
+);
+
+it('gives as many values as a statement takes', () => {
+  expect(placeholders.filter(({ wanted, given }) => wanted !== given)).toEqual([]);
+});
