@@ -16,8 +16,8 @@ export interface SourceStatements {
   readonly constants: ReadonlyMap<string, Statement>;
   /** Functions that make statements, by name. */
   readonly makers: ReadonlyMap<string, (...values: never[]) => Statement>;
-  /** Functions and methods that send SQL without a name, as `function` or `Class.method`, with what they can be called by. */
-  readonly unnamed: ReadonlyMap<string, unknown>;
+  /** Functions and methods that send SQL without a name, as `function` or `Class.method`. */
+  readonly unnamed: ReadonlySet<string>;
   /** Tables from which old rows are deleted, with the columns that tell their age. */
   readonly retained: ReadonlyMap<string, string>;
   /** Statements that are written where nobody can find them. */
@@ -30,7 +30,7 @@ const root = join(import.meta.dirname, '..', '..');
 export async function readSourceStatements(): Promise<SourceStatements> {
   const constants = new Map<string, Statement>();
   const makers = new Map<string, (...values: never[]) => Statement>();
-  const unnamed = new Map<string, unknown>();
+  const unnamed = new Set<string>();
   const retained = new Map<string, string>();
   const misplaced: string[] = [];
   for (const path of sourceFiles()) {
@@ -39,7 +39,8 @@ export async function readSourceStatements(): Promise<SourceStatements> {
       retained.set(table as string, column as string);
     const found = search(path, text);
     misplaced.push(...found.misplaced);
-    if (found.constants.length + found.makers.length + found.unnamed.length === 0) continue;
+    for (const name of found.unnamed) unnamed.add(name);
+    if (found.constants.length + found.makers.length === 0) continue;
     const values = await topLevelOf(path, text, found.topLevel);
     for (const name of found.constants) {
       const statement = values[name] as Statement;
@@ -47,7 +48,6 @@ export async function readSourceStatements(): Promise<SourceStatements> {
       constants.set(statement.name, statement);
     }
     for (const name of found.makers) makers.set(name, values[name] as never);
-    for (const name of found.unnamed) unnamed.set(name, values[name.split('.')[0] as string]);
   }
   return { constants, makers, unnamed, retained, misplaced };
 }
@@ -169,11 +169,15 @@ async function topLevelOf(path: string, text: string, names: readonly string[]):
     modules.set(specifier, await imported(path, specifier));
   }
   const values: Record<string, unknown> = {};
-  // eslint-disable-next-line @typescript-eslint/no-implied-eval
-  const run = new Function('exports', 'require', code) as (exports: object, require: unknown) => void;
-  run(values, (specifier: string) => modules.get(specifier));
+  const run = new AsyncFunction('exports', 'require', code);
+  await run(values, (specifier: string) => modules.get(specifier));
   return Object.fromEntries(names.map((name) => [name, values[`$${name}`]]));
 }
+
+/** Modules may wait at their top. */
+const AsyncFunction = (async () => Promise.resolve()).constructor as new (
+  ...source: string[]
+) => (exports: object, require: (specifier: string) => unknown) => Promise<void>;
 
 async function imported(from: string, specifier: string): Promise<object> {
   const file = specifier.startsWith('.')
