@@ -33,9 +33,10 @@ export const appCases: StatementCases = {
   'workflow-timer-due-at': call(uuid(3), ['t', 'u']),
   'workflow-wait-match': call(uuid(3), uuids()),
   'workflow-start-failed': call(consumer, 'key-3', 'type-3', ['type-4']),
-  'workflow-start-failed-others': {
+  'workflow-start-failed-by-id': call(consumer, 'm-3'),
+  'workflow-start-waiting': {
     ...call([consumer], 'type-3', ['type-4']),
-    ...mayRead(2_000, 'it looks at 1,000 dead letters'),
+    ...mayRead(10_000, 'it looks through 1,000 dead letters of each kind'),
   },
   'workflow-wait-insert': call(uuids(2_000_000), uuids(), all('type-3'), datas),
   'workflow-wait-remove': call(uuids()),
