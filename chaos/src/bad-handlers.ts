@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { ask } from './database.js';
-import type { Fault } from './faults.js';
+import type { Fault } from './fault.js';
 import type { System } from './system.js';
 
 /** Deaths until a message that kills its process is a dead letter (`consumer/suspects.ts` of the messaging library). */

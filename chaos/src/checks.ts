@@ -1,7 +1,7 @@
 import { services } from '@starter/contracts';
 import type { Accepted } from './load.js';
 import type { Observation } from './observation.js';
-import type { ExpectedWorkflow } from './workflows.js';
+import type { ExpectedWorkflow } from './fault.js';
 
 /** What must hold after every fault; each returns what is wrong, at most a few lines, or nothing. */
 export const invariants = {

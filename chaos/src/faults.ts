@@ -4,44 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import { killerCommand, killerEvent, thrower } from './bad-handlers.js';
 import type { Behind } from './backends.js';
-import type { Accepted } from './load.js';
 import { copyCommands, copyEvents, publishPoison, publishWithGap } from './copies.js';
+import type { Fault } from './fault.js';
 import { fullQueue, slowConsumer } from './overload.js';
-import type { Random } from './random.js';
-import { workflowsUnderKills, type ExpectedWorkflow } from './workflows.js';
+import { workflowsUnderKills } from './workflows.js';
 import { backendsComeLate, newInstances, replacedInTurn } from './rolling.js';
 import type { ServiceProcess } from './service-process.js';
-import type { System } from './system.js';
 import type { Weather } from './tcp-proxy.js';
-
-export interface FaultContext {
-  readonly system: System;
-  readonly random: Random;
-  /** Kills for this fault. */
-  readonly kills: number;
-  /** 1 in the long form; the short one waits less. */
-  readonly scale: number;
-  /** The users so far. */
-  readonly accepted: readonly Accepted[];
-  /** Where a fault says what it has started besides. */
-  readonly workflows: ExpectedWorkflow[];
-}
-
-export interface Fault {
-  readonly name: string;
-  /** Its share of the kills of a run; 0 when it kills no service. */
-  readonly killShare: number;
-  /** Takes part in the short form. */
-  readonly short?: true;
-  /** Users that register at the same time. Default 2. */
-  readonly clients?: number;
-  /** Dead letters that it leaves. */
-  readonly deadLetters?: number;
-  /** While load runs; resolves when the fault is over. */
-  inject(context: FaultContext): Promise<void>;
-  /** What it leaves in place until the system has recovered. */
-  cleanUp?(system: System): Promise<void>;
-}
 
 /** A process that is to die at a point which it does not pass any more dies all the same. */
 const mostPatienceMs = 20_000;

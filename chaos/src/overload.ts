@@ -2,7 +2,7 @@ import { commandQueue } from '@starter/contracts';
 import { connect } from 'amqplib';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ask } from './database.js';
-import type { Fault } from './faults.js';
+import type { Fault } from './fault.js';
 import { whenReady, type System } from './system.js';
 
 const queue = commandQueue('email-service');

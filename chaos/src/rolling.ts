@@ -1,6 +1,6 @@
 import { services } from '@starter/contracts';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Fault } from './faults.js';
+import type { Fault } from './fault.js';
 import type { ServiceProcess } from './service-process.js';
 import { whenReady } from './system.js';
 

@@ -5,11 +5,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { MailReader } from '@starter/demo';
 import { Baseline } from './baseline.js';
 import { invariants, type Expected } from './checks.js';
-import type { Fault } from './faults.js';
+import type { ExpectedWorkflow, Fault } from './fault.js';
 import { Load } from './load.js';
 import { Observer, type Observation, type Progress } from './observation.js';
 import { Random } from './random.js';
-import type { ExpectedWorkflow } from './workflows.js';
 import { Sampler } from './sampler.js';
 import { startSystem, type System } from './system.js';
 

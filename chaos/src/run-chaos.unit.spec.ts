@@ -1,4 +1,4 @@
-import type { Fault } from './faults.js';
+import type { Fault } from './fault.js';
 import type { Progress } from './observation.js';
 import { Campaign, completeness, recovery } from './run-chaos.js';
 import type { System } from './system.js';

@@ -1,17 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ask } from './database.js';
-import type { Fault, FaultContext } from './faults.js';
+import type { ExpectedWorkflow, Fault, FaultContext } from './fault.js';
 import type { Accepted } from './load.js';
-
-/** A workflow that a fault has started, and what must come of it. */
-export interface ExpectedWorkflow {
-  readonly id: string;
-  readonly end: 'completed' | 'failed';
-  /** Addresses; one e-mail each, as often as it stands here. */
-  readonly mailsTo: readonly string[];
-  /** Sealed addresses, as its last step must be told of them. */
-  readonly order?: readonly string[];
-}
 
 /** Somebody to write to: sealed, as user-service has published it. */
 interface Recipient {

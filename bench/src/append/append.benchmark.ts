@@ -4,18 +4,9 @@ import { deposits, expectTotals, streamOf, totalsOf, type DepositData, type Tota
 import type { Benchmark, Setting } from '../benchmark.js';
 import type { Trial, Variant } from '../rounds.js';
 import { openEmmett } from './emmett.js';
+import { writers, type EventStore } from './event-store.js';
 import { openOurs } from './ours.js';
 import { openRaw } from './raw.js';
-
-/** Writers, each with a stream and a connection of its own. */
-export const writers = 32;
-
-/** One event store under test. */
-export interface EventStore {
-  /** Appends in one transaction; `after` is the sequence of the last event so far. */
-  append(stream: string, after: number, events: readonly DepositData[]): Promise<void>;
-  close(): Promise<void>;
-}
 
 interface StoreVariant {
   readonly name: string;

@@ -2,7 +2,7 @@ import { STREAM_DOES_NOT_EXIST, type Event } from '@event-driven-io/emmett';
 import { getPostgreSQLEventStore } from '@event-driven-io/emmett-postgresql';
 import { Deposited, type DepositData } from '../account.js';
 import { openPool } from '../connections.js';
-import { writers, type EventStore } from './append.benchmark.js';
+import { writers, type EventStore } from './event-store.js';
 
 type DepositedEvent = Event<typeof Deposited.type, DepositData>;
 

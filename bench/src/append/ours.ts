@@ -2,7 +2,7 @@ import { appendToStream } from '@starter/event-sourcing';
 import { createMessage } from '@starter/messaging';
 import { Deposit, Deposited } from '../account.js';
 import { openDataSource } from '../connections.js';
-import { writers, type EventStore } from './append.benchmark.js';
+import { writers, type EventStore } from './event-store.js';
 
 export async function openOurs(url: string): Promise<EventStore> {
   const dataSource = await openDataSource(url, writers);

@@ -2,7 +2,7 @@ import { newMessageId } from '@starter/messaging';
 import type { DepositData } from '../account.js';
 import { Deposit, Deposited } from '../account.js';
 import { openPool } from '../connections.js';
-import { writers, type EventStore } from './append.benchmark.js';
+import { writers, type EventStore } from './event-store.js';
 
 const columns = 'stream_id, sequence, id, type, version, data, correlation_id, causation_id, command, recorded_at';
 const insertOne = {

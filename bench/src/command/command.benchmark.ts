@@ -5,25 +5,14 @@ import type { Benchmark, Setting } from '../benchmark.js';
 import { reached } from '../reached.js';
 import type { Variant } from '../rounds.js';
 import { uniqueName } from '../servers.js';
+import type { CommandConsumer, Urls } from './command-consumer.js';
 import { CommandQueue } from './command-queue.js';
 import { consumeByHand } from './hand-written.js';
 import { consumeWithOurs } from './ours.js';
 import { consumeWithStock } from './stock.js';
 import { verifyCommands } from './verify-commands.js';
 
-/** Commands that the broker may hand out before the first is acknowledged. */
-export const prefetch = 100;
-/** Connections to the database. */
-export const poolSize = 20;
-
 const accounts = 1_000;
-
-/** One way to consume: resolves once it is attached to the queue. */
-export interface CommandConsumer {
-  /** Commands that are committed and acknowledged. */
-  settled(): number;
-  stop(): Promise<void>;
-}
 
 interface Consumption {
   readonly name: string;
@@ -31,11 +20,6 @@ interface Consumption {
   /** Puts one command into the queue, in the form that this consumer reads. */
   readonly fill: (queue: CommandQueue, commands: readonly DepositData[]) => Promise<void>;
   readonly prepare: (service: string, urls: Urls) => Promise<{ consume(): Promise<CommandConsumer> }>;
-}
-
-export interface Urls {
-  readonly database: string;
-  readonly rabbitMq: string;
 }
 
 /**

@@ -4,7 +4,7 @@ import type { PoolClient } from 'pg';
 import { Deposit, Deposited, streamOf, type DepositData } from '../account.js';
 import { openPool } from '../connections.js';
 import { queueOf } from './command-queue.js';
-import { poolSize, prefetch, type CommandConsumer, type Urls } from './command.benchmark.js';
+import { poolSize, prefetch, type CommandConsumer, type Urls } from './command-consumer.js';
 
 const statements = {
   admit: {

@@ -3,7 +3,7 @@ import { connectRabbitMq, MemoryEventTransport, Messaging } from '@starter/messa
 import { account } from '../account.js';
 import { openDataSource } from '../connections.js';
 import { logger } from '../servers.js';
-import { poolSize, prefetch, type CommandConsumer, type Urls } from './command.benchmark.js';
+import { poolSize, prefetch, type CommandConsumer, type Urls } from './command-consumer.js';
 
 /** A service as it is, except that its relay is not started. */
 export async function consumeWithOurs(service: string, urls: Urls): Promise<{ consume(): Promise<CommandConsumer> }> {

@@ -7,7 +7,7 @@ import { DataSource, QueryFailedError, type EntityManager } from 'typeorm';
 import { Deposit, Deposited, streamOf, type DepositData } from '../account.js';
 import { openDataSource } from '../connections.js';
 import { queueOf } from './command-queue.js';
-import { poolSize, prefetch, type CommandConsumer, type Urls } from './command.benchmark.js';
+import { poolSize, prefetch, type CommandConsumer, type Urls } from './command-consumer.js';
 import { EventRow, InboxRow, OutboxRow } from './stock-rows.js';
 
 class Progress {

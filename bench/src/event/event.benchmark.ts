@@ -5,37 +5,14 @@ import { reached } from '../reached.js';
 import type { Variant } from '../rounds.js';
 import { uniqueName } from '../servers.js';
 import { CreateBalances1760000000100 } from './balances.js';
+import { partitions, type EventConsumer, type Source } from './event-consumer.js';
 import { EventTopic } from './event-topic.js';
 import { projectWithOurs } from './ours.js';
 import { consumeRaw } from './raw.js';
 import { consumeWithStock } from './stock.js';
 import { verifyBalances } from './verify-balances.js';
 
-export const partitions = 8;
-/** Connections to the database. */
-export const poolSize = 20;
-
 const accounts = 1_000;
-
-export interface EventConsumer {
-  /** Name of its group on the broker. */
-  readonly group: string;
-  /** Joins the group; resolves when it has its partitions. */
-  attach(): Promise<void>;
-  /** Events that are committed in the database. */
-  settled(): number;
-  /** Commits its offsets and leaves the group. */
-  stop(): Promise<void>;
-}
-
-export interface Source {
-  readonly database: string;
-  readonly brokers: string[];
-  /** Its topic is `<service>.events`. */
-  readonly service: string;
-  /** Not used before. */
-  readonly consumer: string;
-}
 
 interface Consumption {
   readonly name: string;

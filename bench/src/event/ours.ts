@@ -4,7 +4,7 @@ import { Deposited } from '../account.js';
 import { openDataSource } from '../connections.js';
 import { logger } from '../servers.js';
 import { addDeposits } from './balances.js';
-import { partitions, poolSize, type EventConsumer, type Source } from './event.benchmark.js';
+import { partitions, poolSize, type EventConsumer, type Source } from './event-consumer.js';
 
 /** A service with one asynchronous projection. */
 export async function projectWithOurs({ database, brokers, service, consumer }: Source): Promise<EventConsumer> {

@@ -3,7 +3,7 @@ import type { DepositData } from '../account.js';
 import { openPool } from '../connections.js';
 import { addDeposits } from './balances.js';
 import { kafkaClient, topicOf } from './event-topic.js';
-import { partitions, poolSize, type EventConsumer, type Source } from './event.benchmark.js';
+import { partitions, poolSize, type EventConsumer, type Source } from './event-consumer.js';
 
 /** What somebody writes who wants speed: one upsert per batch, then its offset. No sequence, no duplicates found. */
 export async function consumeRaw({ database, brokers, service, consumer: group }: Source): Promise<EventConsumer> {

@@ -7,7 +7,7 @@ import type { DepositData } from '../account.js';
 import { openDataSource } from '../connections.js';
 import { BalanceRow } from './balances.js';
 import { topicOf } from './event-topic.js';
-import { partitions, poolSize, type EventConsumer, type Source } from './event.benchmark.js';
+import { partitions, poolSize, type EventConsumer, type Source } from './event-consumer.js';
 
 class Progress {
   settled = 0;
