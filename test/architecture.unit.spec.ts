@@ -1,9 +1,17 @@
 import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { join, posix } from 'node:path';
 import { ESLint } from 'eslint';
+import ts from 'typescript';
 import tseslint from 'typescript-eslint';
 
 const root = join(import.meta.dirname, '..');
+
+/** Untracked files too: the rules should speak before the commit. */
+const filesOf = (...patterns: readonly string[]): string[] => {
+  const options = ['ls-files', '--cached', '--others', '--exclude-standard', '--', ...patterns];
+  return execFileSync('git', options, { cwd: root }).toString().trim().split('\n');
+};
 
 describe('import rules of the layout', () => {
   // The files of these specs do not exist, so no type information: the rules about imports need none.
@@ -115,6 +123,66 @@ describe('rules about promises and types', () => {
   });
 });
 
+describe('import circles', () => {
+  const packages = new Map(
+    filesOf('*/package.json', '*/*/package.json').map((path) => {
+      const { name } = JSON.parse(readFileSync(join(root, path), 'utf8')) as { name: string };
+      return [name, posix.join(posix.dirname(path), 'src/index.ts')];
+    }),
+  );
+
+  /** What a file imports or exports from, lazily or as a type too: the rule `import-x/no-cycle` does not follow types. */
+  const importsOf = (file: string, code: string): string[] =>
+    ts.preProcessFile(code).importedFiles.flatMap(({ fileName }) => {
+      if (!fileName.startsWith('.')) return packages.get(fileName) ?? [];
+      return posix.join(posix.dirname(file), fileName).replace(/\.js$/, '.ts');
+    });
+
+  /** At least one of every knot of files. */
+  function circlesIn(sources: ReadonlyMap<string, string>): string[] {
+    const circles: string[] = [];
+    const done = new Set<string>();
+    const path: string[] = [];
+    const visit = (file: string): void => {
+      const start = path.indexOf(file);
+      if (start >= 0) circles.push([...path.slice(start), file].join(' → '));
+      const code = sources.get(file);
+      if (start >= 0 || done.has(file) || code === undefined) return;
+      path.push(file);
+      for (const imported of importsOf(file, code)) visit(imported);
+      path.pop();
+      done.add(file);
+    };
+    for (const file of sources.keys()) visit(file);
+    return circles.map((circle) => `${circle}: move what both sides need to a file of its own, or to the lower side`);
+  }
+
+  it('are found: of values, of types, of exports, of lazy imports, and between packages', () => {
+    const circles = circlesIn(
+      new Map([
+        ['a/value.ts', "import { it } from './type.js';\n// import './value.js'\n"],
+        ['a/type.ts', "import type { It } from './export.js';\nimport './outside.js';\n"],
+        ['a/export.ts', "import 'node:fs';\nexport * from '../b/lazy.js';\n"],
+        ['a/outside.ts', "import '../b/lower.js';\n"],
+        ['b/lazy.ts', "export const it = () => import('../a/value.js');\n"],
+        ['b/lower.ts', 'export const it = 1;\n'],
+        ['libs/messaging/src/index.ts', "export * from './message.js';\n"],
+        ['libs/messaging/src/message.ts', "import type { It } from '@starter/messaging';\n"],
+      ]),
+    );
+    expect(circles).toEqual([
+      expect.stringMatching(/^a\/value.ts → a\/type.ts → a\/export.ts → b\/lazy.ts → a\/value.ts: move what/),
+      expect.stringMatching(/^libs\/messaging\/src\/index.ts → libs\/messaging\/src\/message.ts → libs\//),
+    ]);
+  });
+
+  it('there are none', () => {
+    const files = filesOf('*.ts').filter((file) => existsSync(join(root, file)));
+    expect(files.length).toBeGreaterThan(500);
+    expect(circlesIn(new Map(files.map((file) => [file, readFileSync(join(root, file), 'utf8')])))).toEqual([]);
+  });
+});
+
 describe('names of files and folders', () => {
   const vague = ['common', 'utils', 'shared', 'config', 'helpers'];
 
@@ -144,8 +212,6 @@ describe('names of files and folders', () => {
   });
 
   it('holds for every file', () => {
-    // Untracked files too: the rule should speak before the commit.
-    const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], { cwd: root });
-    expect(files.toString().trim().split('\n').flatMap(complaints)).toEqual([]);
+    expect(filesOf().flatMap(complaints)).toEqual([]);
   });
 });
