@@ -29,9 +29,9 @@ export const services: Readonly<Record<string, OperatedService>> = {
     projections: () => Promise.resolve([]),
   },
   orchestrator: {
-    actors: async () => [(await import('@starter/orchestrator')).workflowInstance],
+    actors: async () => [(await import('@starter/workflows')).workflowInstance],
     projections: async (dataSource) =>
-      followed('orchestrator', (await import('@starter/orchestrator')).projections, dataSource),
+      followed('orchestrator', (await import('@starter/workflows')).workflowProjections, dataSource),
   },
 };
 

@@ -1,16 +1,10 @@
 import * as contracts from '@starter/contracts';
 import { CreateEventStore1760000000002 } from '@starter/event-sourcing';
 import { baseSettings, type ServiceDefinition } from '@starter/service';
-import { OrchestratorModule, projections } from './orchestrator.module.js';
-import { CreateWorkflowDirectory1760000000200 } from './workflow/create-workflow-directory.migration.js';
-import { CreateWorkflowTimers1760000000201 } from './workflow/timers/create-workflow-timers.migration.js';
-import { CreateWorkflowWaits1760000000202 } from './workflow/waits/create-workflow-waits.migration.js';
-import { WorkflowRow } from './workflow/workflow.row.js';
+import { workflowMigrations, WorkflowRow, WorkflowsModule } from '@starter/workflows';
+import { workflows, workflowContracts } from './workflows/index.js';
 
-export { chain, chord, forEach, group, task, workflow, type Workflow } from './workflow/definition/builder.js';
-export { startOf } from './workflow/workflow-registry.js';
-export { workflowInstance } from './workflow/engine/workflow.decider.js';
-export { projections };
+export { workflows, workflowContracts };
 
 export const orchestrator: ServiceDefinition = {
   name: 'orchestrator',
@@ -20,12 +14,7 @@ export const orchestrator: ServiceDefinition = {
   bodyLimit: 1_500_000,
   settings: baseSettings,
   entities: [WorkflowRow],
-  migrations: [
-    CreateEventStore1760000000002,
-    CreateWorkflowDirectory1760000000200,
-    CreateWorkflowTimers1760000000201,
-    CreateWorkflowWaits1760000000202,
-  ],
+  migrations: [CreateEventStore1760000000002, ...workflowMigrations],
   contracts,
-  module: () => OrchestratorModule,
+  module: () => WorkflowsModule.forRoot({ workflows, contracts: workflowContracts }),
 };

@@ -1,7 +1,7 @@
 import { eventTopic, services, StartWorkflow, WorkflowCompleted, WorkflowFailed } from '@starter/contracts';
 import { freePorts } from '@starter/local-backends';
 import { connectRabbitMq, newMessageId, toMessage, type CommandTransport } from '@starter/messaging';
-import { startOf, type Workflow } from '@starter/orchestrator';
+import { startOf, type Workflow } from '@starter/workflows';
 import { Kafka, logLevel, type Consumer, type EachBatchPayload } from 'kafkajs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,4 @@
-import { chain, chord, forEach, group, task, workflow, type Workflow } from '@starter/orchestrator';
+import { chain, chord, forEach, group, task, workflow, type Workflow } from '@starter/workflows';
 import { z } from 'zod';
 import { append, Append, Calculated, Total, total } from './worker.js';
 

@@ -1,5 +1,5 @@
 import { CompleteCampaign, EmailSent, SendEmail, StartCampaign } from '@starter/contracts';
-import { chord, forEach, task, workflow } from '../workflow/definition/builder.js';
+import { chord, forEach, task, workflow } from '@starter/workflows';
 
 /** One e-mail for each recipient, not too many at once; then the report. Those who cannot be reached are counted, no more. */
 export const emailCampaign = workflow(

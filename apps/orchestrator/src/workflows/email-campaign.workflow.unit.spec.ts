@@ -1,8 +1,6 @@
 import { CompleteCampaign, SendEmail, TimerFired, WorkflowCompleted } from '@starter/contracts';
 import { converse, sealedText } from '@starter/testing';
-import { workflowInstance } from '../workflow/engine/workflow.decider.js';
-import { startOf } from '../workflow/workflow-registry.js';
-import { viewOf } from '../workflow/workflow.view.js';
+import { startOf, viewOf, workflowInstance } from '@starter/workflows';
 import { emailCampaign } from './email-campaign.workflow.js';
 
 const workflowId = '01980000-0000-7000-8000-000000000001';

@@ -8,8 +8,7 @@ import {
   UserActivated,
   UserVerified,
 } from '@starter/contracts';
-import type { Workflow } from '../workflow/definition/builder.js';
-import type { Contracts } from '../workflow/definition/contract-problems.js';
+import type { Contracts, Workflow } from '@starter/workflows';
 import { emailCampaign } from './email-campaign.workflow.js';
 import { userOnboarding } from './user-onboarding.workflow.js';
 
@@ -17,7 +16,7 @@ import { userOnboarding } from './user-onboarding.workflow.js';
 export const workflows: readonly Workflow[] = [userOnboarding, emailCampaign];
 
 /** What any workflow may send and wait for. */
-export const contracts: Contracts = {
+export const workflowContracts: Contracts = {
   commands: [SendEmail, CompleteCampaign, ActivateUser, DeactivateUser, ExportUsers],
   events: [UserVerified, UserActivated, CampaignCompleted],
 };

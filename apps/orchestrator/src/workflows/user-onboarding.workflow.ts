@@ -1,5 +1,5 @@
 import { ActivateUser, DeactivateUser, SendEmail, UserRegistered, UserVerified, type DataOf } from '@starter/contracts';
-import { chain, task, waitForEvent, workflow } from '../workflow/definition/builder.js';
+import { chain, task, waitForEvent, workflow } from '@starter/workflows';
 
 /**
  * Whoever registers gets a welcome e-mail with a code, and is active once the address is verified with it. Who has not done so

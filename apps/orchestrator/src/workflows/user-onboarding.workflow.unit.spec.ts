@@ -11,9 +11,7 @@ import {
   type DataOf,
 } from '@starter/contracts';
 import { converse, sealedText, type Conversation } from '@starter/testing';
-import { startOf } from '../workflow/workflow-registry.js';
-import { workflowInstance } from '../workflow/engine/workflow.decider.js';
-import type { WorkflowState } from '../workflow/engine/workflow.state.js';
+import { startOf, workflowInstance, type WorkflowState } from '@starter/workflows';
 import { userOnboarding } from './user-onboarding.workflow.js';
 
 const workflowId = '01980000-0000-7000-8000-000000000001';

@@ -2,8 +2,8 @@ import { StartCampaign, StartWorkflow, UserRegistered } from '@starter/contracts
 import { newMessageId, toMessage, type Message } from '@starter/messaging';
 import type { RunningService } from '@starter/service';
 import { eventually, sealedText, ServiceBackends } from '@starter/testing';
-import { orchestrator } from '../index.js';
-import { workflows } from '../workflows/index.js';
+import { orchestrator } from '@starter/orchestrator';
+import { workflows } from '@starter/orchestrator';
 import type { FailedStart } from './failed-starts.js';
 import { startedBy } from './workflow-starter.js';
 

@@ -11,7 +11,8 @@ import {
 } from '@starter/messaging';
 import { openTestDataSource, seededRandom, type TestDataSource } from '@starter/testing';
 import { z } from 'zod';
-import { orchestrator, projections } from '../index.js';
+import { orchestrator } from '@starter/orchestrator';
+import { projections } from './workflows.module.js';
 import { chain, fixed, group, sleep, task, workflow } from './definition/builder.js';
 import type { NodeDraft } from './definition/node-draft.js';
 import { derivedId } from './engine/derived-id.js';

@@ -15,7 +15,7 @@ import type { RunningService } from '@starter/service';
 import { eventually, ServiceBackends, uniqueName } from '@starter/testing';
 import amqp from 'amqplib';
 import { z } from 'zod';
-import { orchestrator } from '../index.js';
+import { orchestrator } from '@starter/orchestrator';
 import { task, workflow } from './definition/builder.js';
 
 interface Broker {

@@ -18,7 +18,7 @@ import { eventually, openTestDataSource, ServiceBackends, uniqueName, type TestD
 import amqp from 'amqplib';
 import { once } from 'node:events';
 import { z } from 'zod';
-import { orchestrator } from '../index.js';
+import { orchestrator } from '@starter/orchestrator';
 import { fixed, group, task, workflow } from './definition/builder.js';
 
 const url = process.env['RABBITMQ_URL'];

@@ -3,7 +3,7 @@ import { newMessageId, toMessage } from '@starter/messaging';
 import type { RunningService } from '@starter/service';
 import { eventually, sealedText, ServiceBackends } from '@starter/testing';
 import { DataSource } from 'typeorm';
-import { orchestrator } from '../index.js';
+import { orchestrator } from '@starter/orchestrator';
 import type { Json } from './definition/definition.js';
 
 let backends: ServiceBackends;

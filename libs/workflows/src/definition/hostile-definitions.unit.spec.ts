@@ -1,4 +1,4 @@
-import { contracts, workflows } from '../../workflows/index.js';
+import { workflowContracts as contracts, workflows } from '@starter/orchestrator';
 import { WorkflowRegistry } from '../workflow-registry.js';
 import { readDefinition } from './check-definition.js';
 import { holds } from './condition.js';

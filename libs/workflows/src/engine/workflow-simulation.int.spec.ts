@@ -26,7 +26,8 @@ import {
   type World,
 } from '@starter/testing';
 import { z } from 'zod';
-import { orchestrator, projections } from '../../index.js';
+import { orchestrator } from '@starter/orchestrator';
+import { projections } from '../workflows.module.js';
 import { chain, fixed, group, task, workflow } from '../definition/builder.js';
 import { TimerPoller } from '../timers/timer-poller.js';
 import { startOf } from '../workflow-registry.js';

@@ -1,8 +1,10 @@
 import { ActivateUser, DeactivateUser, EmailSent, SendEmail, StartWorkflow, UserRegistered } from '@starter/contracts';
 import { z } from 'zod';
-import { userOnboarding } from '../../workflows/user-onboarding.workflow.js';
+import { workflows } from '@starter/orchestrator';
 import { chain, chord, equals, forEach, group, lessThan, task, waitForEvent, when, workflow } from './builder.js';
 import { workflowNode } from './definition.js';
+
+const userOnboarding = workflows.find(({ name }) => name === 'user-onboarding')!;
 
 const userId = '018f3f6e-5a4b-7c3d-8e9f-0a1b2c3d4e5f';
 

@@ -1,7 +1,7 @@
 import { newMessageId } from '@starter/messaging';
 import type { RunningService } from '@starter/service';
 import { eventually, sealedText, ServiceBackends } from '@starter/testing';
-import { orchestrator } from '../index.js';
+import { orchestrator } from '@starter/orchestrator';
 import { WorkflowMetrics } from './workflow-metrics.js';
 
 let backends: ServiceBackends;

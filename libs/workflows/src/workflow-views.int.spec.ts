@@ -1,7 +1,7 @@
 import { newMessageId } from '@starter/messaging';
 import type { RunningService } from '@starter/service';
 import { eventually, ServiceBackends } from '@starter/testing';
-import { orchestrator } from '../index.js';
+import { orchestrator } from '@starter/orchestrator';
 import type { Json } from './definition/definition.js';
 import type { WorkflowView } from './workflow.view.js';
 

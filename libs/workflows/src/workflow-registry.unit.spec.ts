@@ -1,7 +1,7 @@
 import { ActivateUser, DeactivateUser, EmailSent, SendEmail, UserRegistered } from '@starter/contracts';
 import { sealedText } from '@starter/testing';
 import { z } from 'zod';
-import { contracts, workflows } from '../workflows/index.js';
+import { workflowContracts as contracts, workflows } from '@starter/orchestrator';
 import { chain, task, workflow, type Workflow } from './definition/builder.js';
 import type { Json, WorkflowNode } from './definition/definition.js';
 import { startOf, WorkflowRegistry } from './workflow-registry.js';

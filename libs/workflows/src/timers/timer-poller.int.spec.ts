@@ -4,7 +4,7 @@ import type { RunningService } from '@starter/service';
 import { eventually, ServiceBackends } from '@starter/testing';
 import { DataSource } from 'typeorm';
 import { z } from 'zod';
-import { orchestrator } from '../../index.js';
+import { orchestrator } from '@starter/orchestrator';
 import { chain, fixed, sleep, task, workflow, type AnyDraft } from '../definition/builder.js';
 import { anyDue, take } from './timer-poller.js';
 
