@@ -1,5 +1,5 @@
 import { UserRegistered, UserVerified, WorkflowCompleted } from '@starter/contracts';
-import { done, newMessageId, toMessage, type Message } from '@starter/messaging';
+import { done, maskSealed, newMessageId, toMessage, type Message } from '@starter/messaging';
 import type { RunningService } from '@starter/service';
 import { eventually, sealedText, ServiceBackends } from '@starter/testing';
 import { orchestrator } from './index.js';
@@ -81,7 +81,7 @@ it('runs a workflow that was asked for over HTTP and tells every step', async ()
   expect(body).toMatchObject({
     id,
     name: 'user-onboarding',
-    input: { email: sealedText('ada@example.com', 'email') },
+    input: { email: maskSealed(sealedText('ada@example.com', 'email')) },
     steps: [
       { path: '0.0', purpose: 'run', command: 'email.send', state: 'succeeded', result: { done: 'email.send' } },
       { path: '0.2', purpose: 'run', command: 'user.activate', state: 'succeeded' },
@@ -126,10 +126,7 @@ it('starts one workflow for an event, however often that is delivered', async ()
   const { id } = (await get('/workflows')).body.workflows[0]!;
   await verified(id, user.userId, 2);
   await until(id, 'completed');
-  expect((await get(`/workflows/${id}`)).body.input).toEqual({
-    ...user,
-    registeredAt: user.registeredAt.toISOString(),
-  });
+  expect((await get(`/workflows/${id}`)).body.input).toEqual(JSON.parse(maskSealed(JSON.stringify(user))));
   await backends.events.publish('user-service.events', [event]);
   await eventually(() => expect(monitor.totals.duplicates).toBe(duplicates + 2));
   expect((await get('/workflows?limit=100')).body.workflows).toHaveLength(before + 1);

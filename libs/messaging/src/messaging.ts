@@ -239,15 +239,16 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     }));
   }
 
-  /** @throws Error when a command has two handlers, or one of the service's contracts none */
+  /** @throws Error when a command has two handlers, one of the service's contracts none, or a topic is not the service's own */
   async onApplicationBootstrap(): Promise<void> {
     checkCommands(this.service, this.options.contracts ?? {}, this.commandConsumers);
+    const topics = this.ownedTopics();
     await Promise.all(this.extensions.map(async (extension) => extension.start?.()));
     // Until the others know of this instance no handler of it may write.
     await Promise.all([
       this.relay.join(),
       ...this.commandConsumers.map((consumer) => consumer.declare()),
-      this.options.events.declare(this.ownedTopics()),
+      this.options.events.declare(topics),
     ]);
     await this.limiter.start();
     await Promise.all([

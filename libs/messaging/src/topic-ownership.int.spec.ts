@@ -209,13 +209,16 @@ describe.each(logs)('topics and their owners: %s', (_, open) => {
   },
 );
 
-it('refuses a number of partitions for a topic that the service does not own', () => {
-  const build = () =>
-    new Messaging({
-      service: 'user-service',
-      partitions: 4,
-      topicPartitions: { 'email-service.events': 3 },
-      logger: silentLogger,
-    } as unknown as MessagingOptions);
-  expect(build).toThrow(/does not own email-service.events.*may name user-service.events/);
+it('refuses to start with a number of partitions for a topic that the service does not own', async () => {
+  const messaging = new Messaging({
+    service: 'user-service',
+    partitions: 4,
+    topicPartitions: { 'email-service.events': 3 },
+    logger: silentLogger,
+    commands: new MemoryCommandTransport(),
+    events: new MemoryEventTransport(),
+  } as unknown as MessagingOptions);
+  await expect(messaging.onApplicationBootstrap()).rejects.toThrow(
+    /does not own email-service.events.*may name user-service.events/,
+  );
 });
