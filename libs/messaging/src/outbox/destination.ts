@@ -1,4 +1,4 @@
-import { NotConfirmedError, publishResults } from '../errors.js';
+import { NotConfirmedError, publishResults, RefusedError } from '../errors.js';
 import { failpoint, failpointSoon } from '../failpoint.js';
 import { backoffDelay } from '../failure-policy.js';
 import { errorText, type Logger } from '../logger.js';
@@ -52,6 +52,9 @@ const probe = 16;
 /** Attempts with a message that its broker refuses, over some seconds: its queue may only just be declared. */
 const mostAttempts = 4;
 const refusedBackoff = { baseMs: 400, factor: 3 };
+/** Where everything is refused, that is worked off in this part of the time, so that others do not notice. */
+const refusedShare = 1 / 10;
+const longestPauseMs = 400;
 /** For so long after one has been given up, the next ones are given up at once: thousands must not wait one behind the other. */
 const hopelessMs = 60_000;
 
@@ -91,6 +94,8 @@ export class Destination {
   private lastError = '';
   private closed = false;
   private usedAt = performance.now();
+  /** When its broker last took something. */
+  private takenAt = -Infinity;
   private readonly idleListeners = new Set<() => void>();
 
   constructor(private readonly options: DestinationOptions) {
@@ -263,6 +268,7 @@ export class Destination {
     this.remove(confirmed);
     if (confirmed.length > 0) {
       counted('published', confirmed.length);
+      this.takenAt = performance.now();
       this.failures = 0;
       this.failingSince = undefined;
       void this.delete(confirmed, epochs);
@@ -382,7 +388,10 @@ export class Destination {
 
   private letGo(rows: readonly OutboxRow[]): void {
     if (rows.length === 0) return;
-    for (const { position } of rows) this.inHand.delete(position);
+    for (const { position } of rows) {
+      this.inHand.delete(position);
+      this.refused.delete(position);
+    }
     this.generation += 1;
     this.unread = true;
     this.resetFloors();
@@ -448,6 +457,16 @@ export class Destination {
     this.forget(rows);
     this.generation += 1;
     this.unread = true;
+    if (refusals.every(({ error }) => blamesDestination(error))) this.pause();
     this.advance();
   }
+
+  /** Where nobody waits for anything but refusals, their work must not take the others' processor and database. */
+  private pause(): void {
+    if (this.channel !== 'command' || this.resting || this.closed || this.takenAt >= this.usedAt) return;
+    const workedMs = performance.now() - this.usedAt;
+    this.restFor(Math.min(longestPauseMs, workedMs * (1 / refusedShare - 1)));
+  }
 }
+
+const blamesDestination = (error: unknown): boolean => error instanceof RefusedError && error.blames === 'destination';

@@ -13,7 +13,7 @@ import { OutboxBell } from './outbox-bell.js';
 import { OutboxLease } from './outbox-lease.js';
 import type { HeldKey, OutboxRow } from './outbox-row.js';
 import { OutboxRows } from './outbox-rows.js';
-import { buryRefused, heldKeys, type Refusal } from './refused-rows.js';
+import { heldKeys, type Refusal } from './refused-rows.js';
 import { ScanFloors } from './scan-floors.js';
 
 export interface OutboxRelayOptions {
@@ -278,7 +278,7 @@ export class OutboxRelay {
                 commands.send(message, { routingKey: address, ...(exchange === null ? {} : { exchange }) }),
               ),
             ),
-      bury: (refusals) => (channel === 'event' ? this.bury(refusals) : buryRefused(this.options.dataSource, refusals)),
+      bury: (refusals) => (channel === 'event' ? this.buryEvents(refusals) : this.rows.bury(refusals)),
       readable: () => this.heldKnown,
       counted: (what, messages) => (this[what] += messages),
     });
@@ -286,9 +286,12 @@ export class OutboxRelay {
     return made;
   }
 
-  private async bury(refusals: readonly Refusal[]): Promise<void> {
+  private async buryEvents(refusals: readonly Refusal[]): Promise<void> {
     this.buried += 1;
-    await buryRefused(this.options.dataSource, refusals);
-    this.buried += 1;
+    try {
+      await this.rows.bury(refusals);
+    } finally {
+      this.buried += 1;
+    }
   }
 }

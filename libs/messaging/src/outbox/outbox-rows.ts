@@ -2,7 +2,7 @@ import type { DataSource } from 'typeorm';
 import { Batches } from '../batches.js';
 import { runStatement, type Statement } from '../database/transaction.js';
 import { placeOfKey, type HeldKey, type OutboxRow } from './outbox-row.js';
-import { forgetRedriven } from './refused-rows.js';
+import { buryRefused, forgetRedriven, type Refusal } from './refused-rows.js';
 
 /** Part of the outbox: the rows of one address in one shard, in order of their positions. */
 export interface Place {
@@ -82,6 +82,8 @@ export class OutboxRows {
   private readonly reads = new Batches<Look, OutboxRow[]>((looks) => this.readAll(looks));
   private readonly deletes = new Batches<readonly SettledRow[], void>((settled) => this.deleteAll(settled));
 
+  private readonly burials = new Batches<readonly Refusal[], void>((refusals) => this.buryAll(refusals));
+
   constructor(private readonly dataSource: DataSource) {}
 
   /** In order of their positions. */
@@ -92,6 +94,11 @@ export class OutboxRows {
   /** Deletes rows, but only those whose shard is still at the epoch under which they were published. */
   delete(rows: readonly SettledRow[]): Promise<void> {
     return this.deletes.call(rows);
+  }
+
+  /** Moves what its broker refuses to the dead letters, as long as its shard has not changed hands. */
+  bury(refusals: readonly Refusal[]): Promise<void> {
+    return this.burials.call(refusals);
   }
 
   /** Places that hold rows, and the first position of each; at most `most`, and only addresses behind `after`. */
@@ -143,5 +150,10 @@ export class OutboxRows {
       rows.map(({ epoch }) => epoch),
     ]);
     return settled.map(() => undefined);
+  }
+
+  private async buryAll(refusals: readonly (readonly Refusal[])[]): Promise<void[]> {
+    await buryRefused(this.dataSource, refusals.flat());
+    return refusals.map(() => undefined);
   }
 }
