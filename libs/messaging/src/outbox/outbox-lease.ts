@@ -32,15 +32,20 @@ const beat: Statement = {
            FROM outbox_relay relay WHERE holder <> $1`,
 };
 
-// Its own first, so that shards change hands only when the share of an instance changes.
+// Its own first, so that shards change hands only when the share of an instance changes. It waits for those: whoever makes dead
+// letters of their rows has them locked for a moment.
 const take: Statement = {
   name: 'outbox-lease-take',
-  text: `UPDATE outbox_lease lease
+  text: `WITH own AS MATERIALIZED (SELECT shard FROM outbox_lease WHERE holder = $1 ORDER BY shard LIMIT $3 FOR UPDATE),
+              free AS MATERIALIZED (
+                SELECT shard FROM outbox_lease
+                 WHERE holder IS DISTINCT FROM $1 AND (expires_at < clock_timestamp()
+                       OR holder IN (SELECT holder FROM outbox_relay relay WHERE ${ended}))
+                 ORDER BY shard LIMIT greatest(0, $3 - (SELECT count(*) FROM own)) FOR UPDATE SKIP LOCKED)
+         UPDATE outbox_lease lease
             SET holder = $1, epoch = epoch + (lease.holder IS DISTINCT FROM $1)::int,
                 expires_at = clock_timestamp() + $2 * interval '1 millisecond'
-           FROM (SELECT shard FROM outbox_lease WHERE holder = $1 OR expires_at < clock_timestamp()
-                     OR holder IN (SELECT holder FROM outbox_relay relay WHERE ${ended})
-                  ORDER BY (holder IS NOT DISTINCT FROM $1) DESC, shard LIMIT $3 FOR UPDATE SKIP LOCKED) mine
+           FROM (SELECT shard FROM own UNION ALL SELECT shard FROM free) mine
           WHERE lease.shard = mine.shard
          RETURNING lease.shard, lease.epoch`,
 };

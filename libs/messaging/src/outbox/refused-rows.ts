@@ -13,13 +13,16 @@ export interface Refusal {
   readonly epoch: string;
 }
 
-// The lock keeps a shard from changing hands before this is committed: its next holder must see which keys wait.
+// The lock keeps a shard from changing hands before this is committed: its next holder must see which keys wait. Shards are
+// locked in one order everywhere.
 const bury: Statement = {
   name: 'outbox-refused',
-  text: `WITH mine AS MATERIALIZED (
+  text: `WITH locked AS MATERIALIZED (
+           SELECT shard, epoch FROM outbox_lease WHERE shard = ANY($1) ORDER BY shard FOR SHARE),
+              mine AS MATERIALIZED (
            SELECT refused.* FROM unnest($1::smallint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::int[])
                                    AS refused (shard, address, position, epoch, error_type, reason, attempts)
-             JOIN outbox_lease lease ON lease.shard = refused.shard AND lease.epoch = refused.epoch FOR SHARE OF lease),
+             JOIN locked ON locked.shard = refused.shard AND locked.epoch = refused.epoch),
               gone AS (
            DELETE FROM outbox USING mine
             WHERE outbox.shard = mine.shard AND outbox.address = mine.address AND outbox.position = mine.position
