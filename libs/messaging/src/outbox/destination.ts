@@ -76,6 +76,10 @@ export class Destination {
   private held = new Set<string>();
   /** Attempts with what was refused, by position. */
   private readonly refused = new Map<string, number>();
+  /** Refused, until their next attempts: they take no place in the window. */
+  private readonly waiting = new Set<string>();
+  /** Keys of events whose first one waits so: what is behind it stays in the table. */
+  private readonly waitingKeys = new Set<string>();
   private hopelessUntil = 0;
   /** There may be rows that were not read: as long as it is so, nothing is taken from a commit. */
   private unread = true;
@@ -112,7 +116,7 @@ export class Destination {
 
   /** Rows that have just been committed; their predecessors are in hand, or have been sent. */
   take(rows: readonly OutboxRow[]): void {
-    const room = this.inHand.size + this.committedMeanwhile.length + rows.length <= this.options.window;
+    const room = this.takenPlaces + this.committedMeanwhile.length + rows.length <= this.options.window;
     if (this.unread || !room || this.resting) this.unread = true;
     else if (this.reading) this.committedMeanwhile.push(...rows);
     else for (const row of rows) this.enqueue(row);
@@ -138,8 +142,9 @@ export class Destination {
     this.wake();
   }
 
+  /** Something of it is on its way, or about to be. */
   has(shard: number): boolean {
-    for (const row of this.inHand.values()) if (row.shard === shard) return true;
+    for (const row of this.inHand.values()) if (row.shard === shard && !this.waiting.has(row.position)) return true;
     return false;
   }
 
@@ -165,8 +170,12 @@ export class Destination {
     if (!this.resting && !this.options.connected()) this.restFor(awayMs);
     if (this.resting) return;
     this.sendReady();
-    if (this.unread && !this.reading && this.options.readable() && this.inHand.size <= this.options.window / 2)
+    if (this.unread && !this.reading && this.options.readable() && this.takenPlaces <= this.options.window / 2)
       void this.read();
+  }
+
+  private get takenPlaces(): number {
+    return this.inHand.size - this.waiting.size;
   }
 
   private async read(): Promise<void> {
@@ -179,14 +188,14 @@ export class Destination {
     this.unread = false;
     this.committedMeanwhile = [];
     this.usedAt = performance.now();
-    const most = this.failures > 0 ? probe : window - this.inHand.size;
+    const most = this.failures > 0 ? probe : window - this.takenPlaces;
     const mostOfShard = Math.ceil(most / this.busyShards);
     try {
       const found = await rows.read({
         address,
         floors: new Map(shards.map((shard) => [shard, floors.of({ shard, address })])),
         except: [...this.inHand.keys()],
-        exceptKeys: this.heldKeys,
+        exceptKeys: [...this.held, ...this.waitingKeys],
         mostOfShard,
         most,
       });
@@ -217,6 +226,10 @@ export class Destination {
   private enqueue(row: OutboxRow): void {
     const { position, ordering_key: key } = row;
     if (this.closed || this.inHand.has(position) || this.deletedMeanwhile.has(position) || this.held.has(key)) return;
+    if (this.waitingKeys.has(key)) {
+      this.unread = true;
+      return;
+    }
     this.inHand.set(position, row);
     this.queueOf(key).push(row);
     if (!this.busy.has(key)) this.ready.add(key);
@@ -343,6 +356,7 @@ export class Destination {
     for (const { position } of rows) {
       this.inHand.delete(position);
       this.refused.delete(position);
+      this.waiting.delete(position);
       if (this.reading) this.deletedMeanwhile.add(position);
     }
   }
@@ -391,6 +405,7 @@ export class Destination {
     for (const { position } of rows) {
       this.inHand.delete(position);
       this.refused.delete(position);
+      this.waiting.delete(position);
     }
     this.generation += 1;
     this.unread = true;
@@ -427,10 +442,19 @@ export class Destination {
 
   private tryAgain(rows: readonly OutboxRow[], ms: number): void {
     if (this.closed) return;
+    for (const { position, ordering_key: key } of rows) {
+      this.waiting.add(position);
+      if (this.channel === 'command') continue;
+      this.waitingKeys.add(key);
+      this.drop(key);
+    }
     const timer = setTimeout(() => {
       this.timers.delete(timer);
+      if (this.channel === 'event') this.resetFloors();
       for (const row of rows) {
         const key = row.ordering_key;
+        this.waiting.delete(row.position);
+        if (this.waitingKeys.delete(key)) this.unread = true;
         if (this.channel === 'command') this.queueOf(key).push(row);
         if (this.channel === 'event' || !this.busy.has(key)) this.release(key);
       }

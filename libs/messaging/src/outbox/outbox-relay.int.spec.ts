@@ -465,6 +465,47 @@ describe('what a broker refuses', () => {
     expect(await letters().groups()).toMatchObject([{ consumer: 'outbox', type: 'test.do-it', count: 30_000 }]);
   }, 90_000);
 
+  it.each(['event', 'command'] as const)(
+    'takes no place of the good ones of its address while it waits: %s',
+    async (channel) => {
+      const ofKey = (key: string, n: number) => (channel === 'event' ? entry(event(key, n)) : command(key, n));
+      const broker = recordingBroker(
+        ({ subject, sequence }) => subject === 'refused' && (channel === 'command' || sequence === 1),
+      );
+      const outbox = new Outbox();
+      const [refused, good] = ['refused', 'good'].map((key) => Array.from({ length: 15 }, (_, n) => ofKey(key, n + 1)));
+      await inTransaction(database.dataSource, (tx) => outbox.add(tx, refused ?? []));
+      await inTransaction(database.dataSource, (tx) => outbox.add(tx, good ?? []));
+      startRelay(broker, outbox, 5_000, { window: 10 });
+      const sequences = (key: string) =>
+        broker.received.filter(({ subject }) => subject === key).map(({ sequence }) => sequence);
+      await eventually(() => expect(sequences('good')).toEqual(Array.from({ length: 15 }, (_, n) => n + 1)));
+      if (channel === 'command') return;
+      expect(await rows()).toEqual([]);
+      await eventually(async () => expect(await rows()).toHaveLength(1));
+      await letters().discard({ ids: [refused?.[0]?.message.id ?? ''] }, 'nobody can read it');
+      await eventually(() => expect(sequences('refused')).toEqual(Array.from({ length: 14 }, (_, n) => n + 2)));
+    },
+    40_000,
+  );
+
+  it('keeps its shards while dead letters are made of their rows', async () => {
+    const relay = startRelay(recordingBroker());
+    await eventually(() => expect(relay.metrics.shards).toBe(16));
+    await inTransaction(database.dataSource, async (tx) => {
+      await tx.query({ name: 'spec-lock', text: 'SELECT FROM outbox_lease FOR SHARE' }, []);
+      const renewals = `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+                           AND query LIKE '%outbox_lease%'`;
+      await eventually(async () => expect(await database.dataSource.query(renewals)).toHaveLength(1));
+      expect(relay.metrics.shards).toBe(16);
+    });
+    await eventually(async () => {
+      const held = `SELECT count(*)::int AS n FROM outbox_lease WHERE expires_at > clock_timestamp() + interval '4.9 s'`;
+      expect(await database.dataSource.query(held)).toEqual([{ n: 16 }]);
+    });
+    expect(relay.metrics.shards).toBe(16);
+  });
+
   it('costs few statements and few attempts, and the good ones beside it keep going', async () => {
     const { countOf, dataSource } = countingDatabase();
     const count = 4_000;
