@@ -4,7 +4,7 @@ import { Client } from 'pg';
 const many = 1_000_000;
 const fewer = many / 5;
 
-const uuid = (number: string): string => `lpad(to_hex(${number}), 32, '0')::uuid`;
+const uuid = (number: string): string => `('00000000-0000-7000-8000-' || lpad(to_hex(${number}), 12, '0'))::uuid`;
 const stream = (number: string): string => `'user-' || lpad((${number})::text, 6, '0')`;
 const message = `json_build_object('id', 'm-' || n, 'type', 'type-' || n % 100, 'version', 1, 'source', 's', 'data', '{}'::json)`;
 /** Evenly over a time until now. */
@@ -61,13 +61,13 @@ export const filledTables: Record<string, Filled> = {
     values: `n, CASE n % 2 WHEN 0 THEN 'event' ELSE 'command' END, CASE n % 2 WHEN 1 THEN 'commands' END, 'address-' || n % 50,
              'key-' || n, ${message}`,
   },
-  // A tenth is tried again some time, and an event now and then was refused by its broker.
+  // A tenth is tried again some time, an event now and then was refused by its broker, and the oldest are of a kind of their own.
   dead_letter: {
     rows: many,
     columns: `consumer, id, kind, type, key, error_type, reason, origin, attempts, first_failed_at, failed_at, opened_at, message,
               headers, redrivable, status, due_at`,
-    values: `'c' || n % 10, 'm-' || n, CASE n % 10000 WHEN 0 THEN 'outgoing' ELSE 'command' END, 'type-' || n % 100, 'key-' || n,
-             'Error' || n % 7, 'r', 'o', 1, at, at, at, ${message},
+    values: `CASE WHEN n <= 5 THEN 'rare' ELSE 'c' || n % 10 END, 'm-' || n, CASE n % 10000 WHEN 0 THEN 'outgoing' ELSE 'command' END, CASE WHEN n <= 5 THEN 'rare' ELSE 'type-' || n % 100 END, 'key-' || n,
+             CASE WHEN n <= 5 THEN 'Rare' ELSE 'Error' || n % 7 END, 'r', 'o', 1, at, at, at, ${message},
              CASE n % 10000 WHEN 0 THEN '{"channel":"event","address":"a"}'::json END, true,
              CASE n / 10 % 10 WHEN 0 THEN 'scheduled' ELSE 'open' END, CASE n / 10 % 10 WHEN 0 THEN now() + n * interval '1 s' END
         FROM (SELECT n, ${over('30 days', many)} AS at FROM numbers) AS failed`,

@@ -1,5 +1,7 @@
 import type { DataSource } from 'typeorm';
 
+export type PlanCacheMode = 'force_custom_plan' | 'force_generic_plan';
+
 interface Node {
   readonly 'Node Type': string;
   readonly 'Relation Name'?: string;
@@ -28,7 +30,7 @@ export async function explain(
   dataSource: DataSource,
   text: string,
   values: readonly Value[],
-  mode: 'force_custom_plan' | 'force_generic_plan',
+  mode: PlanCacheMode,
 ): Promise<QueryPlan> {
   const runner = dataSource.createQueryRunner();
   try {

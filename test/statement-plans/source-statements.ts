@@ -10,14 +10,16 @@ export interface Statement {
   readonly text: string;
 }
 
+export type LoadTopLevel = () => Promise<Record<string, unknown>>;
+
 /** What the source sends to PostgreSQL. */
 export interface SourceStatements {
   /** Those that are written as constants, by name. */
   readonly constants: ReadonlyMap<string, Statement>;
   /** Functions that make statements, by name. */
   readonly makers: ReadonlyMap<string, (...values: never[]) => Statement>;
-  /** Functions and methods that send SQL without a name, as `function` or `Class.method`. */
-  readonly unnamed: ReadonlySet<string>;
+  /** Functions and methods that send SQL without a name, as `function` or `Class.method`, and what stands at the top of their modules. */
+  readonly unnamed: ReadonlyMap<string, LoadTopLevel>;
   /** Tables from which old rows are deleted, with the columns that tell their age. */
   readonly retained: ReadonlyMap<string, string>;
   /** Statements that are written where nobody can find them. */
@@ -30,7 +32,7 @@ const root = join(import.meta.dirname, '..', '..');
 export async function readSourceStatements(): Promise<SourceStatements> {
   const constants = new Map<string, Statement>();
   const makers = new Map<string, (...values: never[]) => Statement>();
-  const unnamed = new Set<string>();
+  const unnamed = new Map<string, LoadTopLevel>();
   const retained = new Map<string, string>();
   const misplaced: string[] = [];
   for (const path of sourceFiles()) {
@@ -39,7 +41,7 @@ export async function readSourceStatements(): Promise<SourceStatements> {
       retained.set(table as string, column as string);
     const found = search(path, text);
     misplaced.push(...found.misplaced);
-    for (const name of found.unnamed) unnamed.add(name);
+    for (const name of found.unnamed) unnamed.set(name, () => topLevelOf(path, text, found.topLevel));
     if (found.constants.length + found.makers.length === 0) continue;
     const values = await topLevelOf(path, text, found.topLevel);
     for (const name of found.constants) {
@@ -57,6 +59,16 @@ export async function readMigrations(): Promise<(new () => MigrationInterface)[]
   const classes: (new () => MigrationInterface)[] = [];
   for (const path of sourceFiles(/\.migration\.ts$/)) {
     classes.push(...(Object.values((await import(join(root, path))) as object) as typeof classes));
+  }
+  return classes;
+}
+
+/** What TypeORM builds statements of. */
+export async function readEntities(): Promise<(new () => object)[]> {
+  const classes: (new () => object)[] = [];
+  for (const path of sourceFiles(/\.row\.ts$/)) {
+    const values = Object.values((await import(join(root, path))) as object) as unknown[];
+    classes.push(...values.filter((value): value is new () => object => typeof value === 'function'));
   }
   return classes;
 }
@@ -120,7 +132,7 @@ function search(path: string, text: string): Found {
 function isStatement(node: ts.Node): boolean {
   if (!ts.isObjectLiteralExpression(node)) return false;
   const names = node.properties.map((property) => property.name?.getText());
-  return names.length === 2 && names.includes('name') && names.includes('text');
+  return names.includes('name') && names.includes('text');
 }
 
 /** The declaration at the top of the module that it belongs to. */

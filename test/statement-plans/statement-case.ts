@@ -26,8 +26,8 @@ export const own = (prefix: string, from = 0): string[] =>
 export const all = <T>(value: T): T[] => Array.from({ length: batch }, () => value);
 export const numbers = Array.from({ length: batch }, (_, n) => n + 1);
 export const fresh = numbers.map((n) => `new-${n}`);
-export const uuids = (from = 1): string[] => numbers.map((n) => (from + n).toString(16).padStart(32, '0'));
-export const uuid = (n: number): string => n.toString(16).padStart(32, '0');
+export const uuid = (n: number): string => `00000000-0000-7000-8000-${n.toString(16).padStart(12, '0')}`;
+export const uuids = (from = 1): string[] => numbers.map((n) => uuid(from + n));
 export const json = (value: unknown): string => JSON.stringify(all(value));
 const day = 86_400_000;
 export const today = new Date().toISOString();

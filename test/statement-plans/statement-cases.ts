@@ -4,7 +4,7 @@ import { messagingCases } from './messaging.cases.js';
 import { readSourceStatements } from './source-statements.js';
 import { call, type StatementCases } from './statement-case.js';
 
-export const { constants, makers, retained, misplaced } = await readSourceStatements();
+export const { constants, makers, unnamed, retained, misplaced } = await readSourceStatements();
 /** Rows kept for so long that a part of them is too old. */
 const purgeCases = [...retained.keys()].map(
   (table) => [`purge-${table}`, call(86_400 * 7, 1_000, '1970-01-01')] as const,

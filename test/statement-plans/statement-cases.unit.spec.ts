@@ -1,4 +1,5 @@
-import { cases, makers, misplaced, statements } from './statement-cases.js';
+import { functionCases } from './function.cases.js';
+import { cases, makers, misplaced, statements, unnamed } from './statement-cases.js';
 
 it('explains every statement of the source', () => {
   expect(misplaced).toEqual([]);
@@ -6,6 +7,10 @@ it('explains every statement of the source', () => {
   const missing = statements.map(({ name }) => name).filter((name) => !(name in cases));
   expect(missing).toEqual([]);
   expect(Object.keys(cases).filter((name) => !statements.some((statement) => statement.name === name))).toEqual([]);
+});
+
+it('knows every function that sends a statement without a name', () => {
+  expect([...unnamed.keys()].sort()).toEqual(Object.keys(functionCases).sort());
 });
 
 const placeholders = statements.flatMap(({ name, text }) =>

@@ -133,7 +133,10 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         PRIMARY KEY (consumer, message_id)
       );
       CREATE INDEX inbox_discarded_in_order ON inbox_discarded (discarded_at, consumer, message_id);
-      CREATE INDEX inbox_discarded_key ON inbox_discarded (consumer, key);
+      CREATE INDEX inbox_discarded_of_consumer ON inbox_discarded (consumer, discarded_at, message_id);
+      CREATE INDEX inbox_discarded_of_type ON inbox_discarded (type, discarded_at, consumer, message_id);
+      CREATE INDEX inbox_discarded_key ON inbox_discarded (key, consumer);
+      CREATE INDEX inbox_discarded_id ON inbox_discarded (message_id);
 
       -- Messages that may have been in hand when a connection or a process ended, until they come to an end of their own.
       CREATE TABLE inbox_suspect (
@@ -227,8 +230,13 @@ export class CreateMessagingTables1760000000001 implements MigrationInterface {
         history jsonb NOT NULL DEFAULT '[]',
         PRIMARY KEY (consumer, id)
       );
-      CREATE INDEX dead_letter_in_order ON dead_letter (failed_at, consumer, id);
-      CREATE INDEX dead_letter_key ON dead_letter (consumer, key);
+      -- For the lists of operators, in order: of all, and by each of their filters.
+      CREATE INDEX dead_letter_in_order ON dead_letter (status, failed_at, consumer, id);
+      CREATE INDEX dead_letter_of_consumer ON dead_letter (consumer, status, failed_at, id);
+      CREATE INDEX dead_letter_of_type ON dead_letter (type, status, failed_at, consumer, id);
+      CREATE INDEX dead_letter_of_error ON dead_letter (error_type, status, failed_at, consumer, id);
+      CREATE INDEX dead_letter_key ON dead_letter (key, consumer);
+      CREATE INDEX dead_letter_id ON dead_letter (id);
       CREATE INDEX dead_letter_outgoing_event ON dead_letter (key) WHERE kind = 'outgoing' AND headers ->> 'channel' = 'event';
       CREATE INDEX dead_letter_due ON dead_letter (consumer, due_at) WHERE status = 'scheduled';
       CREATE INDEX inbox_parked_failed ON inbox_parked (consumer, key, sequence) WHERE failure IS NOT NULL OR redrives > 0;
