@@ -244,18 +244,19 @@ export class Messaging implements OnApplicationBootstrap, BeforeApplicationShutd
     checkCommands(this.service, this.options.contracts ?? {}, this.commandConsumers);
     const topics = this.ownedTopics();
     await Promise.all(this.extensions.map(async (extension) => extension.start?.()));
-    // Until the others know of this instance no handler of it may write.
     await Promise.all([
-      this.relay.join(),
       ...this.commandConsumers.map((consumer) => consumer.declare()),
       this.options.events.declare(topics),
     ]);
+    // Until the others know of this instance no handler of it may write. With that it takes its share of the outbox from them:
+    // nothing slow may come before it relays that.
+    await this.relay.join();
+    this.relay.start();
     await this.limiter.start();
     await Promise.all([
       ...this.commandConsumers.map((consumer) => consumer.start()),
       ...this.eventConsumers.map(({ consumer }) => consumer.start()),
     ]);
-    this.relay.start();
     this.retention = new RetentionJob(this.dataSource, this.retained, this.logger);
     this.retention.start();
     this.backlog.start();

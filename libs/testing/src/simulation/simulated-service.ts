@@ -122,10 +122,10 @@ export class SimulatedService {
 
   private async begin(): Promise<void> {
     await this.process.dataSource.initialize();
-    await this.relay.join();
     await Promise.all([this.commands.declare(), this.process.events.declare([{ name: topic, partitions: 3 }])]);
-    await Promise.all([this.commands, ...this.consumers].map((consumer) => consumer.start()));
+    await this.relay.join();
     this.relay.start();
+    await Promise.all([this.commands, ...this.consumers].map((consumer) => consumer.start()));
   }
 
   /** Also for one that has crashed: what its code still does must have ended before the run does. */
