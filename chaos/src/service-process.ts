@@ -16,6 +16,8 @@ export interface ServiceProcessOptions {
 
 /** Where memory is plenty a process takes it, whether it needs it or not; what needs more than this ends. */
 const heapMiB = 128;
+/** For a heap as small as that V8 makes the space of young objects so small that most of the time goes to collecting it. */
+const youngMiB = 16;
 
 const running = new Set<ChildProcess>();
 // Whatever ends us ends them: they would go on for ever otherwise.
@@ -123,7 +125,8 @@ export class ServiceProcess {
   private spawn(): void {
     const failpoint = this.plan.shift() ?? this.everyLife;
     const { main, environment, port, managementPort } = this.options;
-    const child = spawn(process.execPath, [`--max-old-space-size=${heapMiB}`, '--enable-source-maps', main], {
+    const memory = [`--max-old-space-size=${heapMiB}`, `--max-semi-space-size=${youngMiB}`];
+    const child = spawn(process.execPath, [...memory, '--enable-source-maps', main], {
       env: {
         PATH: process.env['PATH'],
         ...environment,
