@@ -122,10 +122,12 @@ describe('event lines', () => {
     const [line] = await collect(eventLines(database.dataSource, { stream: `account-${prefix}-a` }));
     expect(line).toContain('12345678901234567890.125');
     expect(line).toContain('2026-01-01T01:00:00.123456');
+    // The number of the transaction means nothing in another database: what is restored gets a new one.
     expect(Object.keys(JSON.parse(line!) as object)).toEqual(
       (
         await database.dataSource.query<{ name: string }[]>(
-          `SELECT attname AS name FROM pg_attribute WHERE attrelid = 'event'::regclass AND attnum > 0 ORDER BY attnum`,
+          `SELECT attname AS name FROM pg_attribute
+            WHERE attrelid = 'event'::regclass AND attnum > 0 AND attname <> 'transaction_id' ORDER BY attnum`,
         )
       ).map(({ name }) => name),
     );
