@@ -102,3 +102,19 @@ it('refuses what makes no sense', async () => {
   expect((await ask('?state=LOST')).status).toBe(400);
   expect((await ask('/unheard-of')).body).toMatchObject({ state: 'PENDING', name: null });
 });
+
+it('refuses what cannot be stored, and stores nothing of it', async () => {
+  for (const path of ['/a%00', '?type=a%00', '?after=%00', '/a%00/result']) {
+    expect([path, (await ask(path)).status]).toEqual([path, 400]);
+  }
+  for (const [id, reason] of [
+    ['a', '\u0000'],
+    ['a', 'x\ud800'],
+    ['a%00', 'x'],
+    ['line%0abreak', 'x'],
+  ]) {
+    expect([id, (await ask(`/${id}/revoke`, { reason })).status]).toEqual([id, 400]);
+  }
+  const { dataSource } = service.messaging;
+  expect(await dataSource.query(`SELECT id FROM task WHERE id ~ '^(a|line)'`)).toEqual([]);
+});
