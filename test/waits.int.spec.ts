@@ -28,30 +28,41 @@ const startWorkflow = async (): Promise<string> => {
   return workflowId;
 };
 
-it('answers all that wait with what is known as soon as the service stops', async () => {
-  service = await backends.start(orchestrator);
-  const [id, task] = [await startWorkflow(), randomUUID()];
-  const [workflows, tasks] = [`${service.url}/workflows/${id}`, `${service.managementUrl}/tasks/${task}`];
-  const urls = [
-    `${workflows}/result?timeout=50s`,
-    `${tasks}/result?timeout=50s`,
-    `${workflows}/events`,
-    `${tasks}/events`,
-  ];
-  const answers = urls.map(async (url) => {
-    const response = await fetch(url);
-    return { status: response.status, body: await response.text() };
-  });
-  await eventually(() => expect(waiting()).toBe(4));
-  await service.stop();
-  expect(await Promise.all(answers)).toEqual([
-    { status: 200, body: expect.stringContaining('"state":"running"') },
-    { status: 200, body: expect.stringContaining('"state":"PENDING"') },
-    { status: 200, body: expect.stringContaining('"state":"running"') },
-    { status: 200, body: expect.stringContaining('"state":"PENDING"') },
-  ]);
-  expect(waiting()).toBe(0);
-});
+/** Of one that runs, and of a task that nobody has sent yet. */
+const waited: [string, string, () => Promise<string>][] = [
+  [
+    'workflow',
+    'running',
+    async () => {
+      service = await backends.start(orchestrator);
+      return `${service.url}/workflows/${await startWorkflow()}`;
+    },
+  ],
+  [
+    'task',
+    'PENDING',
+    async () => {
+      service = await backends.start(userService, { PERSONAL_DATA_KEY: testPersonalDataKey });
+      return `${service.managementUrl}/tasks/${randomUUID()}`;
+    },
+  ],
+];
+
+it.each(waited)(
+  'answers all that wait for a %s with what is known as soon as the service stops',
+  async (_, state, start) => {
+    const path = await start();
+    const answers = [`${path}/result?timeout=50s`, `${path}/events`].map(async (url) => {
+      const response = await fetch(url);
+      return { status: response.status, body: await response.text() };
+    });
+    await eventually(() => expect(waiting()).toBe(2));
+    await service.stop();
+    const known = { status: 200, body: expect.stringContaining(`"state":"${state}"`) };
+    expect(await Promise.all(answers)).toEqual([known, known]);
+    expect(waiting()).toBe(0);
+  },
+);
 
 it('answers who waits for a version that it has not come, with Retry-After, when the service stops', async () => {
   service = await backends.start(userService, { PERSONAL_DATA_KEY: testPersonalDataKey });
